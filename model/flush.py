@@ -1,0 +1,79 @@
+"""THE SPEC: what a flush of COLO's RAM cache is, on sets of pages. No words, no threads, no order.
+
+Everything else in this project is measured against the ten lines of :func:`flush`.
+"""
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+
+from model.ram import DirtyCountMismatch, Layout, StrayDirtyPages
+
+
+@dataclass
+class Ram:
+    """A secondary's RAM at a checkpoint. A page is named by its bit (see model.ram).
+
+    ``host`` is what the secondary's guest ran on, ``cache`` what the primary has; both map a page to
+    its content. ``dirty_pages`` is the count kept of the bits set in ``cache_dirty``.
+    """
+
+    host: MutableMapping[int, object]
+    cache: Mapping[int, object]
+    cache_dirty: set[int]
+    host_dirty: set[int]
+    dirty_pages: int
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """What a flush reports, in pages (the patch: trace point ``colo_flush_ram_cache_end``)."""
+
+    copied: int
+    host_dirty: int
+    cache_dirty: int
+    both_dirty: int
+
+
+def flush(ram: Ram, layout: Layout) -> Flushed:
+    """Make the secondary the primary (the patch: ``colo_flush_ram_cache``).
+
+    Raises StrayDirtyPages, with nothing changed, if a bit is set outside every block's used pages;
+    DirtyCountMismatch, with everything flushed, if the dirty count was wrong to begin with.
+    """
+    union = ram.cache_dirty | ram.host_dirty
+    check_no_stray(union, layout)
+    both = ram.cache_dirty & ram.host_dirty
+    done = Flushed(len(union), len(ram.host_dirty), len(ram.cache_dirty), len(both))
+
+    for page in union:
+        ram.host[page] = ram.cache[page]
+    ram.dirty_pages -= len(ram.cache_dirty)
+    ram.cache_dirty.clear()
+    ram.host_dirty.clear()
+
+    check_count(ram.dirty_pages)
+    return done
+
+
+def check_no_stray(dirty: set[int], layout: Layout) -> None:
+    """Raise StrayDirtyPages if a dirty page lies outside every block's used pages."""
+    stray = {p for p in dirty if not any(p in region.bits for region in layout.regions)}
+    if stray:
+        raise stray_error(min(stray), len(stray), layout)
+
+
+def stray_error(page: int, count: int, layout: Layout) -> StrayDirtyPages:
+    """The error for ``count`` stray bits of which ``page`` is the first."""
+    return StrayDirtyPages(
+        f"{count} dirty bit(s) have no memory behind them, the first at {layout.locate(page)}: "
+        "clear them, or give the block its full used length, before flushing"
+    )
+
+
+def check_count(dirty_pages: int) -> None:
+    """Raise DirtyCountMismatch unless the dirty count has reached zero."""
+    if dirty_pages:
+        raise DirtyCountMismatch(
+            f"all dirty pages were flushed but the dirty count is {dirty_pages}, not 0: "
+            "it disagreed with the cache bitmap before the flush; recount with set_dirty"
+        )

@@ -1,0 +1,66 @@
+"""One definition, three readings.
+
+The arithmetic that decides who copies what is written once, in plain functions of ``model/``. Called
+as they stand they compute with exact Python integers. A :class:`Reading` makes the *same code*
+compute in another domain: z3 terms, so that it can be proved; numba's uint64, so that it can run.
+
+What makes this possible is a small discipline in the functions read: operators, calls of other
+functions, :func:`select` instead of ``if``, and named constants instead of bare literals.
+"""
+
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any
+
+
+def select(condition: Any, then: Any, otherwise: Any) -> Any:
+    """``then`` if ``condition`` else ``otherwise``, both evaluated: an ``if`` that every domain has."""
+    return then if condition else otherwise
+
+
+class Reading:
+    """Reads functions of ``model/`` in another domain.
+
+    ``number`` turns a named constant into the domain; ``primitives`` replaces the functions that each
+    domain has natively (by the name they are called under); ``finish`` is applied to each function
+    read (numba's ``njit``, say). Functions are looked up in their module at the time of reading, so a
+    definition that has been broken on purpose (``model.faults``) is read as broken.
+    """
+
+    def __init__(
+        self,
+        number: Callable[[int], Any],
+        primitives: Mapping[str, Any],
+        finish: Callable[[Callable[..., Any]], Any] = lambda function: function,
+    ) -> None:
+        self._number = number
+        self._primitives = primitives
+        self._finish = finish
+        self._read: dict[FunctionType, Any] = {}
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        """The same function, in this reading's domain."""
+        if function.__name__ in self._primitives:
+            return self._primitives[function.__name__]
+        assert isinstance(function, FunctionType), f"{function} is not a plain function"
+        if function not in self._read:
+            self._read[function] = self._finish(
+                FunctionType(
+                    function.__code__,
+                    {name: self._value(value) for name, value in _globals_used(function).items()},
+                    function.__name__,
+                )
+            )
+        return self._read[function]
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, int):
+            return self._number(value)
+        if isinstance(value, FunctionType):
+            return self(value)
+        return value
+
+
+def _globals_used(function: FunctionType) -> dict[str, Any]:
+    names = function.__code__.co_names
+    return {name: function.__globals__[name] for name in names if name in function.__globals__}

@@ -1,0 +1,109 @@
+"""Who flushes what: the patch's static shares, their clipping to blocks, and claims off a cursor.
+
+All quantities are page or word numbers, natural numbers. Each function is read in three domains
+(``model.reading``): Python integers, z3 integers, numba's uint64.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from model.ram import Layout, Region
+from model.reading import select
+
+Natural = Any
+Truth = Any
+
+ZERO = 0
+ONE = 1
+LAST_BIT = 63
+
+
+def cut_at_word(pages: Natural) -> Natural:
+    """Round down to a whole number of 64-page words (the patch: ``& ~63ul``).
+
+    What keeps two threads out of one 64-bit bitmap word.
+    """
+    return pages & ~LAST_BIT
+
+
+def chunk(pages: Natural, threads: Natural) -> Natural:
+    """Pages in the share of every thread but the last (``colo_flush_thread``: ``chunk_size``)."""
+    return cut_at_word(pages // threads)
+
+
+def share(pages: Natural, threads: Natural, thread: Natural) -> tuple[Natural, Natural]:
+    """``[lower, upper)``: the pages of one thread (``colo_flush_thread``: ``lower``, ``upper``).
+
+    ``pages`` reaches to the end of the last block; the last thread takes the rest that rounding left.
+    """
+    size = chunk(pages, threads)
+    lower = thread * size
+    upper = select(is_last(threads, thread), pages, (thread + ONE) * size)
+    return lower, upper
+
+
+def is_last(threads: Natural, thread: Natural) -> Truth:
+    """Does this thread deal with the extra pages due to rounding?"""
+    return thread + ONE == threads
+
+
+def owner(pages: Natural, threads: Natural, page: Natural) -> Natural:
+    """The thread whose share holds ``page``."""
+    size = chunk(pages, threads)
+    by_position = page // select(size == ZERO, ONE, size)
+    return select((size == ZERO) | (by_position >= threads), threads - ONE, by_position)
+
+
+def in_reach(first: Natural, used: Natural, lower: Natural, upper: Natural) -> Truth:
+    """Does the share ``[lower, upper)`` reach the block with ``used`` pages from bit ``first``?
+
+    The test of ``flush_find_next_block``, with its ``>=``: a block that ends exactly at ``lower``
+    passes and gives an empty window.
+    """
+    return (first + used >= lower) & (first < upper)
+
+
+def clip(
+    first: Natural, used: Natural, lower: Natural, upper: Natural
+) -> tuple[Natural, Natural]:
+    """``[start, limit)``: a block's pages, counted in the block, that lie in the share.
+
+    Meant for a block that is ``in_reach`` (``flush_find_next_block``: ``offset_out``, ``used_out``).
+    """
+    start = select(first <= lower, lower - first, ZERO)
+    limit = select(first + used >= upper, upper - first, used)
+    return start, limit
+
+
+def claim(cursor: Natural, grain: Natural, words: Natural) -> tuple[Natural, Natural]:
+    """``[first, last)``: the bitmap words that belong to one claim off a shared cursor.
+
+    A worker adds ``grain`` to the cursor in one atomic step and owns the words it passed over; an
+    empty range says that everything has been claimed.
+    """
+    first = select(cursor < words, cursor, words)
+    last = select(cursor + grain < words, cursor + grain, words)
+    return first, last
+
+
+class Window(NamedTuple):
+    """The part of one block that one thread flushes: pages ``[start, limit)`` of the block."""
+
+    thread: int
+    region: Region
+    start: int
+    limit: int
+
+
+def windows(layout: Layout, threads: int) -> Iterator[Window]:
+    """Every window of every thread of a static flush, empty ones left out.
+
+    What the patch's threads visit between them, block by block in list order.
+    """
+    for thread in range(threads):
+        lower, upper = share(layout.pages, threads, thread)
+        for region in layout.regions:
+            if in_reach(region.first_bit, region.used_pages, lower, upper):
+                start, limit = clip(region.first_bit, region.used_pages, lower, upper)
+                if start < limit:
+                    yield Window(thread, region, start, limit)
