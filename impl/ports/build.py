@@ -1,0 +1,136 @@
+"""Builds a port into a shared library with the compiler found here, once per content.
+
+    python -m impl.ports.build impl/ports/serial_walk.c      prints the path of the library
+
+A library is kept in the user's cache directory under the hash of everything that goes into it.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from model.ram import ColoError
+
+HERE = Path(__file__).parent
+
+SERIAL = HERE / "serial_walk.c"
+PATCH = HERE / "patch_threads.c"
+COALESCING = HERE / "coalescing.c"
+RUST = HERE / "colo_flush.rs"
+C_PORTS = (SERIAL, PATCH, COALESCING)
+
+Memcpy = Literal["called", "inlined"]
+
+C_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread")
+RUST_FLAGS = ("--edition=2021", "--crate-type=cdylib", "-O", "-C", "panic=abort", "-D", "warnings")
+
+
+class NoCompilerError(ColoError, RuntimeError):
+    """No compiler for the port's language is installed."""
+
+
+class BuildError(ColoError, RuntimeError):
+    """The compiler refused the port."""
+
+
+def build(source: Path, *, memcpy: Memcpy = "called", defines: Sequence[str] = ()) -> Path:
+    """The shared library of the C or Rust port ``source``, built unless it is already there.
+
+    ``memcpy``: is a page of the usual size copied by the C library, or by code in line? Which is
+    faster depends on the machine, so a fair benchmark tries both (C only). ``defines``: macros (C
+    only). Raises NoCompilerError or BuildError.
+    """
+    command = _command(source, memcpy, defines)
+    library = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        _compile(source, command, library)
+    return library
+
+
+def compiler_for(source: Path) -> str:
+    """The compiler for a port: ``$CC`` or cc, gcc, clang for C, ``$RUSTC`` or rustc for Rust.
+
+    Raises NoCompilerError, saying what to install.
+    """
+    variable = "RUSTC" if _is_rust(source) else "CC"
+    candidates = _COMPILERS[variable]
+    for candidate in (os.environ.get(variable, ""), *candidates):
+        if candidate and shutil.which(candidate):
+            return candidate
+    raise NoCompilerError(
+        f"{source.name} needs a compiler and none of {', '.join(candidates)} is on the path: "
+        f"install one (Debian: gcc, rustc) or set {variable}"
+    )
+
+
+_COMPILERS = {"CC": ("cc", "gcc", "clang"), "RUSTC": ("rustc",)}
+
+
+def _is_rust(source: Path) -> bool:
+    return source.suffix == ".rs"
+
+
+def _command(source: Path, memcpy: Memcpy, defines: Sequence[str]) -> list[str]:
+    compiler = compiler_for(source)
+    if _is_rust(source):
+        return [compiler, *RUST_FLAGS]
+    copying = ["-fno-builtin-memcpy"] if memcpy == "called" else []
+    return [compiler, *C_FLAGS, *copying, f"-I{HERE}", *(f"-D{name}" for name in defines)]
+
+
+def _digest(source: Path, command: Sequence[str]) -> str:
+    content = hashlib.sha256("\0".join((*command, _version(command[0]))).encode())
+    for path in _inputs(source):
+        content.update(path.read_bytes())
+    return content.hexdigest()[:16]
+
+
+@cache
+def _version(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+
+
+def _inputs(source: Path) -> Iterator[Path]:
+    yield source
+    for folder in sorted({HERE, source.parent}):
+        yield from sorted(folder.glob("*.h"))
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "colo-flush" / "ports"
+
+
+def _compile(source: Path, command: Sequence[str], library: Path) -> None:
+    """Compile beside the library and rename, so that no one loads one half written."""
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        fresh = Path(folder) / library.name
+        run = subprocess.run(
+            [*command, "-o", str(fresh), str(source)], capture_output=True, text=True
+        )
+        if run.returncode:
+            raise BuildError(f"{command[0]} could not build {source}:\n{run.stderr}")
+        fresh.replace(library)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build each source named, or every port; print the libraries' paths."""
+    for source in map(Path, arguments) if arguments else (*C_PORTS, RUST):
+        try:
+            print(build(source))
+        except ColoError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
