@@ -1,0 +1,62 @@
+"""The memory that a pool's workers share: where each word lies, as byte offsets from its address.
+
+Every word that two threads write has a cache line of its own; each worker's line is written by that
+worker alone and read by the caller after the round.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from impl.intrinsics import LINE_BYTES
+
+_WORDS_PER_LINE = LINE_BYTES // 8
+QUEUE_SLOTS = 256
+
+
+def _line(number: int) -> np.uint64:
+    return np.uint64(number * LINE_BYTES)
+
+
+# The join protocol: OPEN and QUIT bits with the number of helpers inside; the round, a futex.
+STATE, RING = _line(0), _line(1)
+# Claims off a shared cursor: bits of RAM that have been handed out.
+CURSOR = _line(2)
+# The round's parameters, written before it opens, read by helpers that have checked in.
+ROUND, STRATEGY, JOB, THREADS, GRAIN = (_line(3) + np.uint64(8 * i) for i in range(5))
+# The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
+HEAD, TAIL, CLOSED = _line(4), _line(5), _line(6)
+# The round's totals, written by the caller when it is over; laid out like a worker's line.
+TOTALS = _line(7)
+SLOTS = _line(8)
+WORKERS = _line(8 + QUEUE_SLOTS // _WORDS_PER_LINE)
+
+# A worker's line.
+COMPLETED, COPIED, HOST_DIRTY, CACHE_DIRTY, BOTH_DIRTY, BEGIN, END = (
+    np.uint64(8 * i) for i in range(7)
+)
+WORKER_BYTES = np.uint64(LINE_BYTES)
+
+OPEN = np.uint64(1 << 62)
+QUIT = np.uint64(1 << 63)
+
+Words = npt.NDArray[np.uint64]
+
+
+def allocate(threads: int) -> Words:
+    """A zeroed control block for so many workers, as (lines, 8) words on cache line boundaries."""
+    lines = int(WORKERS) // LINE_BYTES + threads
+    raw: Words = np.zeros((lines + 1) * _WORDS_PER_LINE, dtype=np.uint64)
+    skip = -raw.ctypes.data % LINE_BYTES // 8
+    return raw[skip : skip + lines * _WORDS_PER_LINE].reshape(lines, _WORDS_PER_LINE)
+
+
+def row(offset: np.uint64) -> int:
+    """The row of a control block that lies at a byte offset."""
+    return int(offset) // LINE_BYTES
+
+
+def address(array: npt.NDArray[Any]) -> np.uint64:
+    """Where an array's memory starts. The caller keeps the array alive while a kernel holds this."""
+    return np.uint64(array.ctypes.data)

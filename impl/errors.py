@@ -1,0 +1,15 @@
+"""The errors of running flushes; those about what is flushed are the model's (model.ram)."""
+
+from model.ram import ColoError
+
+
+class FlushInProgress(ColoError, RuntimeError):
+    """A second flush, or a change of the RAM, while a flush is running."""
+
+
+class PoolClosed(ColoError, RuntimeError):
+    """The pool has been closed."""
+
+
+class TraceError(ColoError, ValueError):
+    """A recorded trace that can't be what it says it is."""

@@ -1,0 +1,220 @@
+"""The join protocol: how a caller and its sleeping helpers share one round of work.
+
+The caller opens a round and works too. A helper that wakes *checks in*, by compare-and-swap and only
+while the round is open; the caller closes the round when no work is left, and waits only for helpers
+inside. So a helper that is not scheduled holds up nobody, and once a round is over nobody touches the
+RAM. A static round is the patch's: it stays open until every helper has completed its share.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from impl import control as c
+from impl import strategies as s
+from impl.compile import kernel
+from impl.intrinsics import (
+    atomic_add,
+    atomic_and,
+    atomic_load,
+    atomic_or,
+    atomic_store,
+    compare_and_swap,
+    fence_stores,
+    futex_wait,
+    futex_wake,
+    load,
+    nanoseconds,
+    pause,
+    store,
+)
+from impl.kernel import NO_PAGE, WORDS, count_either, first_stray
+
+_0, _1 = np.uint64(0), np.uint64(1)
+_ALL_ONES = ~_0
+_NOT_OPEN = ~c.OPEN
+_INSIDE = np.uint64(2**32 - 1)
+_EVERYONE = np.uint64(2**31 - 1)
+_CALLER = np.uint64(0)
+_words = np.uint64(8 * WORDS)
+# Waking a thread costs more than copying so few pages.
+_FEW_PAGES = np.uint64(256)
+# A claim holds about so many dirty pages where they lie evenly: little contention, a short tail.
+_PAGES_PER_CLAIM = np.uint64(128)
+_SMALLEST_CLAIM, _LARGEST_CLAIM = np.uint64(4), np.uint64(4096)
+# How often the caller looks before it sleeps: about 20 us.
+_SPINS = np.uint64(500)
+
+
+@kernel
+def helper(control: Any, worker: Any) -> None:
+    """A helper's life: sleep till a round, check in, work, check out; leave when the pool quits."""
+    state_word, ring = control + c.STATE, control + c.RING
+    last = _0
+    while True:
+        seen = atomic_load(ring)
+        state = atomic_load(state_word)
+        if state & c.QUIT != _0:
+            break
+        if state & c.OPEN != _0:
+            if compare_and_swap(state_word, state, state + _1) != state:
+                continue
+            # Checked in: from here the caller waits for us, and the round's parameters stand.
+            current = load(control + c.ROUND)
+            if current != last:
+                last = current
+                s.work(control, worker)
+                complete(control, worker, current)
+            check_out(state_word)
+        while atomic_load(ring) == seen:
+            futex_wait(ring, seen)
+
+
+@kernel
+def complete(control: Any, worker: Any, current: Any) -> None:
+    """Publish that a worker has done its part of a round (the patch: set ``completes[i]``)."""
+    fence_stores()
+    completed = s.worker_line(control, worker) + c.COMPLETED
+    atomic_store(completed, current)
+    if load(control + c.STRATEGY) == s.STATIC and worker != _CALLER:
+        futex_wake(completed, _1)
+
+
+@kernel
+def check_out(state_word: Any) -> None:
+    """Leave the round; the last one out of a closed round wakes the caller."""
+    before = atomic_add(state_word, _ALL_ONES)
+    if before & c.OPEN == _0 and before & _INSIDE == _1:
+        futex_wake(state_word, _1)
+
+
+@kernel
+def run_round(control: Any, helpers: Any) -> None:
+    """Open a round whose parameters are written, work in it, close it, wait for those inside."""
+    state_word, ring = control + c.STATE, control + c.RING
+    atomic_store(state_word, c.OPEN)
+    atomic_add(ring, _1)
+    futex_wake(ring, helpers)
+
+    current = load(control + c.ROUND)
+    s.work(control, _CALLER)
+    complete(control, _CALLER, current)
+    if load(control + c.STRATEGY) == s.STATIC:
+        wait_for_all(control, helpers, current)
+
+    atomic_and(state_word, _NOT_OPEN)
+    spins = _0
+    while True:
+        inside = atomic_load(state_word)
+        if inside & _INSIDE == _0:
+            break
+        spins += _1
+        if spins < _SPINS:
+            pause()
+        else:
+            futex_wait(state_word, inside)
+
+
+@kernel
+def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
+    """The patch's wait: for every helper in turn, until it has completed this round."""
+    for number in range(helpers):
+        completed = s.worker_line(control, number + _1) + c.COMPLETED
+        spins = _0
+        while True:
+            seen = atomic_load(completed)
+            if seen == current:
+                break
+            spins += _1
+            if spins < _SPINS:
+                pause()
+            else:
+                futex_wait(completed, seen)
+
+
+@kernel
+def flush_once(control: Any, job: Any, strategy: Any, threads: Any, helpers: Any) -> Any:
+    """One whole flush. Returns the first stray bit, with nothing changed, or NO_PAGE."""
+    begin = nanoseconds()
+    stray = first_stray(job)
+    if stray != NO_PAGE:
+        return stray
+    dirty = count_either(job)
+    few = dirty <= _FEW_PAGES
+    if strategy != s.STATIC and (few or helpers == _0):
+        strategy = s.SERIAL
+    start_round(control, job, strategy, threads)
+    if strategy == s.SERIAL:
+        s.work(control, _CALLER)
+        complete(control, _CALLER, load(control + c.ROUND))
+    elif helpers == _0:
+        flush_every_share(control, threads)
+    else:
+        evenly = load(job + _words) * _PAGES_PER_CLAIM // max(dirty, _1)
+        store(control + c.GRAIN, min(max(evenly, _SMALLEST_CLAIM), _LARGEST_CLAIM))
+        run_round(control, helpers)
+    add_up(control, threads, begin)
+    return NO_PAGE
+
+
+@kernel
+def add_up(control: Any, threads: Any, begin: Any) -> None:
+    """Write the totals of a finished round, over the workers that took part."""
+    current = load(control + c.ROUND)
+    copied = host_dirty = cache_dirty = both_dirty = _0
+    for worker in range(threads):
+        line = s.worker_line(control, worker)
+        if load(line + c.COMPLETED) == current:
+            copied += load(line + c.COPIED)
+            host_dirty += load(line + c.HOST_DIRTY)
+            cache_dirty += load(line + c.CACHE_DIRTY)
+            both_dirty += load(line + c.BOTH_DIRTY)
+    totals = control + c.TOTALS
+    store(totals + c.COPIED, copied)
+    store(totals + c.HOST_DIRTY, host_dirty)
+    store(totals + c.CACHE_DIRTY, cache_dirty)
+    store(totals + c.BOTH_DIRTY, both_dirty)
+    store(totals + c.BEGIN, begin)
+    store(totals + c.END, nanoseconds())
+
+
+@kernel
+def start_round(control: Any, job: Any, strategy: Any, threads: Any) -> None:
+    """Write a round's parameters. Nobody is inside, so nobody reads them yet."""
+    store(control + c.ROUND, load(control + c.ROUND) + _1)
+    store(control + c.STRATEGY, strategy)
+    store(control + c.JOB, job)
+    store(control + c.THREADS, threads)
+    store(control + c.CURSOR, _0)
+    store(control + c.HEAD, _0)
+    store(control + c.TAIL, _0)
+    store(control + c.CLOSED, _0)
+
+
+@kernel
+def flush_every_share(control: Any, threads: Any) -> None:
+    """A static flush by the caller alone, as in a child after fork: share after share."""
+    s.begin_line(control, _CALLER)
+    for thread in range(threads):
+        s.flush_share(control, _CALLER, thread)
+    s.end_line(control, _CALLER)
+    complete(control, _CALLER, load(control + c.ROUND))
+
+
+@kernel
+def back_up_once(control: Any, job: Any, grain: Any, threads: Any, helpers: Any) -> None:
+    """Copy every used page from host to cache."""
+    start_round(control, job, s.BACKUP, threads)
+    store(control + c.GRAIN, grain)
+    if helpers == _0:
+        s.work(control, _CALLER)
+    else:
+        run_round(control, helpers)
+
+
+@kernel
+def dismiss(control: Any) -> None:
+    """Tell every helper to leave (the patch: set ``quit``, then every trigger)."""
+    atomic_or(control + c.STATE, c.QUIT)
+    atomic_add(control + c.RING, _1)
+    futex_wake(control + c.RING, _EVERYONE)

@@ -1,0 +1,254 @@
+"""Flush a range of pages: scan both bitmaps, copy, clear, count. The inner loop of every strategy.
+
+A *job* is a table of uint64 that says where everything lies: :data:`JOB_FIELDS`, then a row for each
+region (a block's place in the bitmaps) and a row for each gap between their used pages. Kernels take
+its address. Who copies what is not decided here: :func:`flush_range`
+asks the model's own ``in_reach`` and ``clip``, and :func:`flush_window` the model's word steps,
+compiled to machine code (``impl.compile.compiled``).
+
+A bit is cleared only after its page has been copied, so a flush that dies anywhere is finished by
+flushing again.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from impl.compile import compiled, kernel
+from impl.intrinsics import (
+    LINE_BYTES,
+    copy_bytes,
+    load,
+    population,
+    prefetch,
+    store,
+    stream_line,
+)
+from model import shares, words
+
+# A job: these fields, then the rows of the regions, then those of the gaps.
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS = range(7)
+JOB_FIELDS = 7
+FIRST_BIT, USED_PAGES, HOST, CACHE = range(4)
+REGION_FIELDS = 4
+GAP_FIRST, GAP_LAST = range(2)
+GAP_FIELDS = 2
+NO_PAGE = ~np.uint64(0)
+
+_0, _1, _2, _8 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(8)
+_LINE = np.uint64(LINE_BYTES)
+_IN_LINE = np.uint64(LINE_BYTES - 1)
+_LAST_BIT = np.uint64(63)
+_PAGES_PER_WORD = np.uint64(64)
+# Bytes fetched ahead of each page's copy: enough for the hardware prefetcher to follow on.
+_AHEAD_BYTES = np.uint64(8 * LINE_BYTES)
+# Words looked at in one vectorised step of the scan.
+_STRIDE = np.uint64(32)
+
+_page_bytes = np.uint64(8 * PAGE_BYTES)
+_cache_bitmap = np.uint64(8 * CACHE_BITMAP)
+_host_bitmap = np.uint64(8 * HOST_BITMAP)
+_words = np.uint64(8 * WORDS)
+_regions = np.uint64(8 * REGIONS)
+_gaps = np.uint64(8 * GAPS)
+_table = np.uint64(8 * JOB_FIELDS)
+_row_bytes = np.uint64(8 * REGION_FIELDS)
+_gap_bytes = np.uint64(8 * GAP_FIELDS)
+_first_bit = np.uint64(8 * FIRST_BIT)
+_used_pages = np.uint64(8 * USED_PAGES)
+_host = np.uint64(8 * HOST)
+_cache = np.uint64(8 * CACHE)
+
+_in_reach = compiled(shares.in_reach)
+_clip = compiled(shares.clip)
+_word_of = compiled(words.word_of)
+_window_mask = compiled(words.window_mask)
+_either = compiled(words.either)
+_both = compiled(words.both)
+_cleared = compiled(words.cleared)
+_next_page = compiled(words.next_page)
+_without_next = compiled(words.without_next)
+
+
+@kernel
+def flush_range(job: Any, lower: Any, upper: Any) -> Any:
+    """Flush every block's used pages with bits in ``[lower, upper)``; both are multiples of 64 or
+    the end of RAM. Returns (copied, host_dirty, cache_dirty, both_dirty) in pages."""
+    copied = host_dirty = cache_dirty = both_dirty = _0
+    row = job + _table
+    end = row + load(job + _regions) * _row_bytes
+    while row < end:
+        first, used = load(row + _first_bit), load(row + _used_pages)
+        if _in_reach(first, used, lower, upper):
+            start, limit = _clip(first, used, lower, upper)
+            if start < limit:
+                done = flush_window(job, row, first + start, first + limit)
+                copied += done[0]
+                host_dirty += done[1]
+                cache_dirty += done[2]
+                both_dirty += done[3]
+        row += _row_bytes
+    return copied, host_dirty, cache_dirty, both_dirty
+
+
+@kernel
+def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
+    """Flush the pages of one region with bits in ``[first, last)``, counted as in flush_range."""
+    copied = host_dirty = cache_dirty = both_dirty = _0
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    end = _word_of(last + _LAST_BIT)
+    word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
+    while word < end:
+        following = next_dirty_word(cache_bitmap, host_bitmap, word + _1, end)
+        cache_word, host_word = cache_bitmap + word * _8, host_bitmap + word * _8
+        mask = _window_mask(word, first, last)
+        cache, host = load(cache_word), load(host_word)
+        dirty = _either(cache, host) & mask
+
+        ahead = _0
+        if following < end:
+            soon = _either(load(cache_bitmap + following * _8), load(host_bitmap + following * _8))
+            ahead = following * _PAGES_PER_WORD + _next_page(soon)
+        copy_pages(job, row, word, dirty, ahead)
+        store(cache_word, _cleared(cache, mask))
+        store(host_word, _cleared(host, mask))
+
+        copied += population(dirty)
+        host_dirty += population(host & mask)
+        cache_dirty += population(cache & mask)
+        both_dirty += population(_both(cache, host) & mask)
+        word = following
+    return copied, host_dirty, cache_dirty, both_dirty
+
+
+@kernel
+def next_dirty_word(cache_bitmap: Any, host_bitmap: Any, word: Any, end: Any) -> Any:
+    """The first word at or after ``word`` with a bit set in either bitmap, or ``end``."""
+    while word < end:
+        if _either(load(cache_bitmap + word * _8), load(host_bitmap + word * _8)) != _0:
+            return word
+        word += _1
+        while word + _STRIDE <= end:
+            seen = _0
+            for step in range(_STRIDE):
+                at = (word + step) * _8
+                seen |= _either(load(cache_bitmap + at), load(host_bitmap + at))
+            if seen != _0:
+                break
+            word += _STRIDE
+    return end
+
+
+@kernel
+def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
+    """Copy the pages of one bitmap word from cache to host, fetching each next page ahead.
+
+    ``ahead`` is the bit of the page that will be copied after this word's last one.
+    """
+    page_bytes = load(job + _page_bytes)
+    first_bit, host, cache = load(row + _first_bit), load(row + _host), load(row + _cache)
+    streams = (host & _IN_LINE) == _0
+    base = word * _PAGES_PER_WORD - first_bit
+    while dirty != _0:
+        at = (base + _next_page(dirty)) * page_bytes
+        dirty = _without_next(dirty)
+        if dirty != _0:
+            soon = (base + _next_page(dirty)) * page_bytes
+        else:
+            soon = (ahead - first_bit) * page_bytes
+        fetch_ahead(cache + soon)
+        if streams:
+            stream(host + at, cache + at, page_bytes)
+        else:
+            copy_bytes(host + at, cache + at, page_bytes)
+
+
+@kernel
+def fetch_ahead(address: Any) -> None:
+    """Prefetch the beginning of a page."""
+    end = address + _AHEAD_BYTES
+    while address < end:
+        prefetch(address)
+        address += _LINE
+
+
+@kernel
+def stream(to: Any, source: Any, length: Any) -> None:
+    """Copy ``length`` bytes, a multiple of 64, past the processor's cache; ``to`` 64-byte aligned."""
+    end = to + length
+    while to < end:
+        stream_line(to, source)
+        to += _LINE
+        source += _LINE
+
+
+@kernel
+def back_up_range(job: Any, lower: Any, upper: Any) -> None:
+    """Copy every block's used pages with bits in ``[lower, upper)`` from host to cache.
+
+    The reply's suggestion for ``colo_init_ram_cache``, where every page is copied.
+    """
+    page_bytes = load(job + _page_bytes)
+    row = job + _table
+    end = row + load(job + _regions) * _row_bytes
+    while row < end:
+        first, used = load(row + _first_bit), load(row + _used_pages)
+        if _in_reach(first, used, lower, upper):
+            start, limit = _clip(first, used, lower, upper)
+            if start < limit:
+                to = load(row + _cache) + start * page_bytes
+                source = load(row + _host) + start * page_bytes
+                if (to & _IN_LINE) == _0:
+                    stream(to, source, (limit - start) * page_bytes)
+                else:
+                    copy_bytes(to, source, (limit - start) * page_bytes)
+        row += _row_bytes
+
+
+@kernel
+def count_dirty(bitmap: Any, n_words: Any) -> Any:
+    """How many bits of ``bitmap`` (an address) are set."""
+    total = _0
+    for word in range(n_words):
+        total += population(load(bitmap + word * _8))
+    return total
+
+
+@kernel
+def count_either(job: Any) -> Any:
+    """How many bits are set in either bitmap."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    total = _0
+    for word in range(load(job + _words)):
+        at = word * _8
+        total += population(_either(load(cache_bitmap + at), load(host_bitmap + at)))
+    return total
+
+
+@kernel
+def first_stray(job: Any) -> Any:
+    """The first dirty bit of the first gap that has one (a bit with no memory), or NO_PAGE."""
+    gap = job + _table + load(job + _regions) * _row_bytes
+    end = gap + load(job + _gaps) * _gap_bytes
+    while gap < end:
+        first, last = load(gap), load(gap + _8)
+        stray = first_dirty(job, first, last)
+        if stray < last:
+            return stray
+        gap += _gap_bytes
+    return NO_PAGE
+
+
+@kernel
+def first_dirty(job: Any, first: Any, last: Any) -> Any:
+    """The first bit in ``[first, last)`` set in either bitmap, or ``last``."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    end = _word_of(last + _LAST_BIT)
+    word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
+    while word < end:
+        dirty = _either(load(cache_bitmap + word * _8), load(host_bitmap + word * _8))
+        dirty &= _window_mask(word, first, last)
+        if dirty != _0:
+            return word * _PAGES_PER_WORD + _next_page(dirty)
+        word = next_dirty_word(cache_bitmap, host_bitmap, word + _1, end)
+    return last

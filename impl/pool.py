@@ -1,0 +1,143 @@
+"""FlushPool: persistent workers, for flushes and for the backup."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+
+from impl import control as c
+from impl import strategies as s
+from impl.compile import compile_kernels
+from impl.errors import FlushInProgress, PoolClosed
+from impl.kernel import NO_PAGE
+from impl.join import back_up_once, dismiss, flush_once, helper
+from impl.ram import ColoRam
+from impl.stats import FlushStats
+from model.flush import check_count
+from model.ram import PAGES_PER_WORD, ColoError
+
+log = logging.getLogger(__name__)
+
+Strategy = Literal["dynamic", "static", "queue", "serial"]
+STRATEGIES: dict[str, np.uint64] = {
+    "dynamic": s.DYNAMIC,
+    "static": s.STATIC,
+    "queue": s.QUEUE,
+    "serial": s.SERIAL,
+}
+MAX_THREADS = 4096
+# What a worker copies between two looks at the cursor, in a backup.
+BACKUP_CLAIM_BYTES = 2 << 20
+
+
+class FlushPool:
+    """Workers for flushes and backups: ``threads`` of them, the calling thread among them.
+
+    ``threads`` defaults to the CPUs this process may use. The helpers start here and sleep until
+    there is work; :meth:`close` ends them; a pool is a context manager. One flush at a time. A child
+    after ``fork`` has no helpers: it flushes alone, with the same results.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        count = len(os.sched_getaffinity(0)) if threads is None else threads
+        if not 1 <= count <= MAX_THREADS:
+            raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
+        compile_kernels()
+        self.threads = count
+        self._closed = False
+        self._become_owner()
+        self._helpers = [self._start(worker) for worker in range(1, count)]
+
+    def _become_owner(self) -> None:
+        self._pid = os.getpid()
+        self._busy = threading.Lock()
+        self._control = c.allocate(self.threads)
+        self._address = c.address(self._control)
+        self._totals = self._control[c.row(c.TOTALS)]
+        self._lines = self._control[c.row(c.WORKERS) :]
+
+    def _start(self, worker: int) -> threading.Thread:
+        thread = threading.Thread(
+            target=helper,
+            args=(self._address, np.uint64(worker)),
+            name=f"colo-flush-{worker}",
+            daemon=True,
+        )
+        thread.start()
+        return thread
+
+    def flush(self, ram: ColoRam, strategy: Strategy = "dynamic") -> FlushStats:
+        """Flush every dirty page of ``ram`` (``colo_flush_ram_cache``). The guest stands still.
+
+        Raises StrayDirtyPages with nothing changed; DirtyCountMismatch with everything flushed;
+        FlushInProgress, PoolClosed, or ColoError for an unknown strategy, before anything starts.
+        """
+        code = STRATEGIES.get(strategy)
+        if code is None:
+            raise ColoError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
+        with self._exclusive(), ram.exclusive():
+            log.debug("flush begin: dirty_pages=%d", ram.dirty_pages)
+            helpers = np.uint64(len(self._helpers))
+            stray = flush_once(self._address, ram.job, code, np.uint64(self.threads), helpers)
+            if stray != NO_PAGE:
+                raise ram.stray_error(int(stray))
+            stats = FlushStats(self._totals, self._lines)
+            ram.dirty_pages -= stats.cache_dirty
+            log.debug(
+                "flush end: host_dirty=%d both_dirty=%d", stats.host_dirty, stats.both_dirty
+            )
+        check_count(ram.dirty_pages)
+        return stats
+
+    def back_up(self, ram: ColoRam) -> None:
+        """Copy every used page host -> cache in parallel; see :meth:`ColoRam.backup`."""
+        grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
+        with self._exclusive(), ram.exclusive():
+            back_up_once(
+                self._address,
+                ram.job,
+                np.uint64(grain),
+                np.uint64(self.threads),
+                np.uint64(len(self._helpers)),
+            )
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if self._closed:
+            raise PoolClosed("this pool has been closed: make a new FlushPool")
+        if self._pid != os.getpid():
+            # After fork: the helpers, and a flush that was running, stayed with the parent.
+            self._become_owner()
+            self._helpers = []
+        if not self._busy.acquire(blocking=False):
+            raise FlushInProgress("this pool is flushing already: wait for it, or use another pool")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def close(self) -> None:
+        """End the helpers. Closing twice does nothing; FlushInProgress while a flush is running."""
+        if self._closed:
+            return
+        with self._exclusive():
+            dismiss(self._address)
+            for thread in self._helpers:
+                thread.join()
+            self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,59 @@
+"""What a flush reports: the patch's trace point, as a whole and for each worker."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from impl import control as c
+
+
+@dataclass(frozen=True)
+class WorkerStats:
+    """One worker's part of a flush: pages, and when it began and ended (monotonic clock, ns)."""
+
+    worker: int
+    copied: int
+    host_dirty: int
+    cache_dirty: int
+    both_dirty: int
+    begin_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """How long this worker worked."""
+        return (self.end_ns - self.begin_ns) / 1e9
+
+
+class FlushStats:
+    """The counts of the patch's trace point ``colo_flush_ram_cache_end``, in pages.
+
+    ``copied`` were dirty in either bitmap, ``host_dirty`` and ``cache_dirty`` in that one,
+    ``both_dirty`` in both; ``seconds`` is the whole flush, the scan for strays included.
+    """
+
+    __slots__ = ("__dict__", "_lines", "both_dirty", "cache_dirty", "copied", "host_dirty", "seconds")
+
+    def __init__(self, totals: c.Words, lines: c.Words) -> None:
+        """From a pool's totals line and its (threads, 8) worker lines, which are copied."""
+        _, self.copied, self.host_dirty, self.cache_dirty, self.both_dirty, begin, end, _ = (
+            totals.tolist()
+        )
+        self.seconds: float = (end - begin) / 1e9
+        self._lines = lines.copy()
+
+    @cached_property
+    def workers(self) -> tuple[WorkerStats, ...]:
+        """The part of each worker that took part; worker 0 is the caller."""
+        current = self._lines[0, 0]
+        return tuple(
+            WorkerStats(worker, *line[1:7])
+            for worker, line in enumerate(self._lines.tolist())
+            if line[0] == current
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"FlushStats(copied={self.copied}, host_dirty={self.host_dirty}, "
+            f"cache_dirty={self.cache_dirty}, both_dirty={self.both_dirty}, "
+            f"seconds={self.seconds:.6f}, workers={len(self.workers)})"
+        )
