@@ -59,14 +59,14 @@ def check_no_stray(dirty: set[int], layout: Layout) -> None:
     """Raise StrayDirtyPages if a dirty page lies outside every block's used pages."""
     stray = {p for p in dirty if not any(p in region.bits for region in layout.regions)}
     if stray:
-        raise stray_error(min(stray), len(stray), layout)
+        raise stray_error(min(stray), layout)
 
 
-def stray_error(page: int, count: int, layout: Layout) -> StrayDirtyPages:
-    """The error for ``count`` stray bits of which ``page`` is the first."""
+def stray_error(page: int, layout: Layout) -> StrayDirtyPages:
+    """The error for a stray bit, the first of them at ``page``."""
     return StrayDirtyPages(
-        f"{count} dirty bit(s) have no memory behind them, the first at {layout.locate(page)}: "
-        "clear them, or give the block its full used length, before flushing"
+        f"a dirty bit has no memory behind it: {layout.locate(page)}; nothing was flushed: "
+        "clear the bit, or raise the block's used length, and flush again"
     )
 
 

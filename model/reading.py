@@ -44,13 +44,10 @@ class Reading:
             return self._primitives[function.__name__]
         assert isinstance(function, FunctionType), f"{function} is not a plain function"
         if function not in self._read:
-            self._read[function] = self._finish(
-                FunctionType(
-                    function.__code__,
-                    {name: self._value(value) for name, value in _globals_used(function).items()},
-                    function.__name__,
-                )
-            )
+            names = {name: self._value(value) for name, value in _globals_used(function).items()}
+            names["__name__"] = function.__module__
+            again = FunctionType(function.__code__, names, function.__name__)
+            self._read[function] = self._finish(again)
         return self._read[function]
 
     def _value(self, value: Any) -> Any:

@@ -1,0 +1,159 @@
+"""Recorded traces: the dual bitmaps of a sequence of checkpoints, in an ``.npz`` without pickles.
+
+Nothing in a file is believed before it has been checked, sizes first: no array is allocated that the
+file does not hold.
+"""
+
+import math
+import zipfile
+from dataclasses import dataclass
+from os import PathLike
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from impl.errors import TraceError
+from model.flush import stray_error
+from model.ram import PAGES_PER_WORD, Block, ColoError, Layout
+
+Words = npt.NDArray[np.uint64]
+
+LENGTHS = ("offset", "used_length", "max_length")
+# Member: the dtype kinds accepted, the number of dimensions.
+MEMBERS = {
+    "page_size": ("iu", 0),
+    "block_name": ("U", 1),
+    "block_offset": ("iu", 1),
+    "block_used_length": ("iu", 1),
+    "block_max_length": ("iu", 1),
+    "cache_dirty": ("u", 2),
+    "host_dirty": ("u", 2),
+    "flush_seconds": ("f", 1),
+    "source": ("U", 0),
+}
+DTYPES = {"iu": "integers", "u": "uint64", "f": "float64", "U": "text"}
+#: No trace is larger than this when unpacked: bitmaps of 64 epochs of a 1 TiB guest.
+LARGEST_TRACE = 4 << 30
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Bitmaps of a secondary just before each flush.
+
+    ``cache_dirty`` and ``host_dirty`` are uint64 (epochs, words) over the global address space,
+    ``flush_seconds`` float64 (epochs,) is the recorder's own time, NaN where unknown.
+    """
+
+    layout: Layout
+    cache_dirty: Words
+    host_dirty: Words
+    flush_seconds: npt.NDArray[np.float64]
+    source: str
+
+    @property
+    def epochs(self) -> int:
+        """How many checkpoints were recorded."""
+        return len(self.cache_dirty)
+
+
+def load(path: str | PathLike[str]) -> Trace:
+    """Read and check a trace. Raises TraceError saying what is wrong and where."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_list(archive)
+            members = {name: _read(archive, name) for name in MEMBERS}
+        return _checked(members)
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ColoError as error:
+        raise TraceError(f"{path}: {error}") from error
+    except Exception as error:
+        # Whatever the zip and npy readers raise on damaged bytes is one thing to the user.
+        raise TraceError(f"{path}: not a whole trace ({error}): copy or record it again") from error
+
+
+def save(trace: Trace, path: str | PathLike[str]) -> None:
+    """Write a trace, compressed."""
+    blocks = trace.layout.blocks
+    np.savez_compressed(
+        path,
+        page_size=np.uint64(trace.layout.page_size),
+        block_name=np.array([b.name for b in blocks], dtype=np.str_),
+        block_offset=np.array([b.offset for b in blocks], dtype=np.uint64),
+        block_used_length=np.array([b.used_length for b in blocks], dtype=np.uint64),
+        block_max_length=np.array([b.max_length for b in blocks], dtype=np.uint64),
+        cache_dirty=trace.cache_dirty,
+        host_dirty=trace.host_dirty,
+        flush_seconds=trace.flush_seconds,
+        source=np.array(trace.source),
+    )
+
+
+def _check_list(archive: zipfile.ZipFile) -> None:
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    if missing := [name for name in MEMBERS if f"{name}.npy" not in sizes]:
+        raise TraceError(f"{', '.join(missing)} missing: not a trace of dirty bitmaps")
+    if sum(sizes.values()) > LARGEST_TRACE:
+        raise TraceError(f"unpacks to {sum(sizes.values())} bytes, more than {LARGEST_TRACE}: cut it")
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    """One member, its declared shape held against its real size before anything is allocated."""
+    kinds, dimensions = MEMBERS[name]
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as file:
+        shape, fortran, dtype = _header(file)
+        if dtype.kind not in kinds or len(shape) != dimensions or fortran:
+            raise TraceError(f"{name} is {dtype} {shape}: expected {DTYPES[kinds]} in {dimensions}-d")
+        size = math.prod(shape) * dtype.itemsize
+        if size != info.file_size - file.tell():
+            raise TraceError(f"{name} claims {size} bytes but holds {info.file_size - file.tell()}")
+        return np.frombuffer(file.read(size), dtype=dtype).reshape(shape)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise TraceError(f"npy format {version} is unknown: save with NumPy's default")
+    return read(file)
+
+
+def _checked(members: dict[str, npt.NDArray[Any]]) -> Trace:
+    columns = [members[f"block_{what}"].tolist() for what in ("name", *LENGTHS)]
+    if len({len(column) for column in columns}) != 1:
+        raise TraceError("the block_ arrays differ in length: give one entry a block")
+    blocks = tuple(Block(*row) for row in zip(*columns, strict=True))
+    layout = Layout(blocks, int(members["page_size"]))
+
+    cache, host = members["cache_dirty"], members["host_dirty"]
+    if cache.dtype != np.uint64 or host.dtype != np.uint64:
+        raise TraceError(f"bitmaps are {cache.dtype} and {host.dtype}: expected uint64 words")
+    if cache.shape != host.shape or cache.shape[1] != layout.words:
+        raise TraceError(
+            f"bitmaps are {cache.shape} and {host.shape}: the blocks need (epochs, {layout.words})"
+        )
+    seconds = members["flush_seconds"].astype(np.float64)
+    if len(seconds) != len(cache):
+        raise TraceError(f"flush_seconds has {len(seconds)} entries for {len(cache)} epochs")
+    if np.isinf(seconds).any() or (seconds < 0).any():
+        raise TraceError("flush_seconds has an infinite or negative time: use NaN for unknown")
+    _check_no_stray(layout, cache, host)
+    return Trace(layout, cache, host, seconds, str(members["source"]))
+
+
+def _check_no_stray(layout: Layout, cache: Words, host: Words) -> None:
+    used = np.zeros(layout.words * PAGES_PER_WORD, dtype=bool)
+    for region in layout.regions:
+        used[region.bits.start : region.bits.stop] = True
+    outside = ~np.packbits(used, bitorder="little").view(np.uint64)
+    for epoch in range(len(cache)):
+        stray = (cache[epoch] | host[epoch]) & outside
+        if words := np.flatnonzero(stray).tolist():
+            bits = int(stray[words[0]])
+            page = words[0] * PAGES_PER_WORD + (bits & -bits).bit_length() - 1
+            raise TraceError(f"epoch {epoch}: {stray_error(page, layout)}")
