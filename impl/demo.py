@@ -29,9 +29,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from impl.block import Block, Bytes, Words
 from impl.dirtylog import KernelDirtyLog, Watched
 from impl.pool import STRATEGIES, FlushPool, Strategy
-from impl.ram import Block, Bytes, ColoRam, Words
+from impl.ram import ColoRam
 from model.ram import ColoError
 
 PAGE = 4096

@@ -203,18 +203,28 @@ class KernelDirtyLog:
         """Watch nothing any more. Stopping twice does nothing."""
         with self._lock:
             if self._uffd is not None and self._pid == os.getpid():
-                for watched in self._watched.values():
-                    length = watched.end - watched.address
-                    # Fails only for memory that has been unmapped, which takes its watch along.
-                    with contextlib.suppress(OSError):
-                        fcntl.ioctl(
-                            self._uffd, _UFFDIO_UNREGISTER, _record(watched.address, length)
-                        )
+                for name in list(self._watched):
+                    self._unregister(name)
             for file in (self._uffd, self._pagemap):
                 if file is not None:
                     file.close()
             self._uffd = self._pagemap = None
             self._watched.clear()
+
+    def forget(self, name: str) -> None:
+        """Watch this block no longer; one that is not watched is no error."""
+        with self._lock:
+            self._running()
+            self._unregister(name)
+
+    def _unregister(self, name: str) -> None:
+        uffd, _ = self._running()
+        watched = self._watched.pop(name, None)
+        if watched is not None:
+            # Fails only for memory that has been unmapped, which has taken its watch along.
+            with contextlib.suppress(OSError):
+                extent = watched.address, watched.end - watched.address
+                fcntl.ioctl(uffd, _UFFDIO_UNREGISTER, _record(*extent))
 
     def __enter__(self) -> "KernelDirtyLog":
         return self
@@ -313,6 +323,8 @@ def set_bits(words: Words, first: Words, last: Words) -> None:
     np.bitwise_or.at(words, first_word, np.where(one_word, from_first & up_to_last, from_first))
     np.bitwise_or.at(words, last_word, np.where(one_word, from_first & up_to_last, up_to_last))
 
+    if one_word.all():
+        return
     # The whole words between: +1 where a run enters them, -1 where it leaves.
     runs = np.zeros(words.size + 1, np.int32)
     np.add.at(runs, first_word[~one_word] + np.uint64(1), 1)

@@ -7,6 +7,10 @@ class FlushInProgress(ColoError, RuntimeError):
     """A second flush, or a change of the RAM, while a flush is running."""
 
 
+class RamReleased(ColoError, RuntimeError):
+    """The RAM has been released."""
+
+
 class PoolClosed(ColoError, RuntimeError):
     """The pool has been closed."""
 

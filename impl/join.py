@@ -28,7 +28,7 @@ from impl.intrinsics import (
     pause,
     store,
 )
-from impl.kernel import NO_PAGE, WORDS, count_either, first_stray
+from impl.kernel import DIRTY_PAGES, NO_PAGE, WORDS, clear_bitmaps, count_either, first_stray
 
 _0, _1 = np.uint64(0), np.uint64(1)
 _ALL_ONES = ~_0
@@ -37,6 +37,7 @@ _INSIDE = np.uint64(2**32 - 1)
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
 _words = np.uint64(8 * WORDS)
+_dirty_pages = np.uint64(8 * DIRTY_PAGES)
 # Waking a thread costs more than copying so few pages.
 _FEW_PAGES = np.uint64(256)
 # A claim holds about so many dirty pages where they lie evenly: little contention, a short tail.
@@ -153,13 +154,13 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any, helpers: Any
         evenly = load(job + _words) * _PAGES_PER_CLAIM // max(dirty, _1)
         store(control + c.GRAIN, min(max(evenly, _SMALLEST_CLAIM), _LARGEST_CLAIM))
         run_round(control, helpers)
-    add_up(control, threads, begin)
+    add_up(control, job, threads, begin)
     return NO_PAGE
 
 
 @kernel
-def add_up(control: Any, threads: Any, begin: Any) -> None:
-    """Write the totals of a finished round, over the workers that took part."""
+def add_up(control: Any, job: Any, threads: Any, begin: Any) -> None:
+    """Write the totals of a finished round, over the workers that took part, and keep the count."""
     current = load(control + c.ROUND)
     copied = host_dirty = cache_dirty = both_dirty = _0
     for worker in range(threads):
@@ -169,6 +170,7 @@ def add_up(control: Any, threads: Any, begin: Any) -> None:
             host_dirty += load(line + c.HOST_DIRTY)
             cache_dirty += load(line + c.CACHE_DIRTY)
             both_dirty += load(line + c.BOTH_DIRTY)
+    store(job + _dirty_pages, load(job + _dirty_pages) - cache_dirty)
     totals = control + c.TOTALS
     store(totals + c.COPIED, copied)
     store(totals + c.HOST_DIRTY, host_dirty)
@@ -203,13 +205,14 @@ def flush_every_share(control: Any, threads: Any) -> None:
 
 @kernel
 def back_up_once(control: Any, job: Any, grain: Any, threads: Any, helpers: Any) -> None:
-    """Copy every used page from host to cache."""
+    """Copy every used page from host to cache and clear both bitmaps."""
     start_round(control, job, s.BACKUP, threads)
     store(control + c.GRAIN, grain)
     if helpers == _0:
         s.work(control, _CALLER)
     else:
         run_round(control, helpers)
+    clear_bitmaps(job)
 
 
 @kernel

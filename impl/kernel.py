@@ -27,8 +27,8 @@ from impl.intrinsics import (
 from model import shares, words
 
 # A job: these fields, then the rows of the regions, then those of the gaps.
-PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS = range(7)
-JOB_FIELDS = 7
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES = range(8)
+JOB_FIELDS = 8
 FIRST_BIT, USED_PAGES, HOST, CACHE = range(4)
 REGION_FIELDS = 4
 GAP_FIRST, GAP_LAST = range(2)
@@ -51,6 +51,7 @@ _host_bitmap = np.uint64(8 * HOST_BITMAP)
 _words = np.uint64(8 * WORDS)
 _regions = np.uint64(8 * REGIONS)
 _gaps = np.uint64(8 * GAPS)
+_dirty_pages = np.uint64(8 * DIRTY_PAGES)
 _table = np.uint64(8 * JOB_FIELDS)
 _row_bytes = np.uint64(8 * REGION_FIELDS)
 _gap_bytes = np.uint64(8 * GAP_FIELDS)
@@ -223,6 +224,39 @@ def count_either(job: Any) -> Any:
         at = word * _8
         total += population(_either(load(cache_bitmap + at), load(host_bitmap + at)))
     return total
+
+
+@kernel
+def mark_received(job: Any, bit: Any) -> None:
+    """Set a bit of the cache bitmap and keep the dirty count."""
+    word = load(job + _cache_bitmap) + bit // _PAGES_PER_WORD * _8
+    before, mask = load(word), _1 << bit % _PAGES_PER_WORD
+    if before & mask == _0:
+        store(word, before | mask)
+        store(job + _dirty_pages, load(job + _dirty_pages) + _1)
+
+
+@kernel
+def replace_bitmaps(job: Any, cache_words: Any, host_words: Any) -> None:
+    """Copy both bitmaps from these addresses and recount the dirty pages."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    dirty_pages = _0
+    for word in range(load(job + _words)):
+        cache = load(cache_words + word * _8)
+        store(cache_bitmap + word * _8, cache)
+        store(host_bitmap + word * _8, load(host_words + word * _8))
+        dirty_pages += population(cache)
+    store(job + _dirty_pages, dirty_pages)
+
+
+@kernel
+def clear_bitmaps(job: Any) -> None:
+    """Clear both bitmaps and the dirty count."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    for word in range(load(job + _words)):
+        store(cache_bitmap + word * _8, _0)
+        store(host_bitmap + word * _8, _0)
+    store(job + _dirty_pages, _0)
 
 
 @kernel

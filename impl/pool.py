@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,9 +14,10 @@ import numpy as np
 from impl import control as c
 from impl import strategies as s
 from impl.compile import compile_kernels
-from impl.errors import FlushInProgress, PoolClosed
-from impl.kernel import NO_PAGE
+from impl.errors import PoolClosed
+from impl.exclusive import Exclusive
 from impl.join import back_up_once, dismiss, flush_once, helper
+from impl.kernel import NO_PAGE
 from impl.ram import ColoRam
 from impl.stats import FlushStats
 from model.flush import check_count
@@ -50,12 +52,14 @@ class FlushPool:
         compile_kernels()
         self.threads = count
         self._closed = False
+        self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._become_owner()
         self._helpers = [self._start(worker) for worker in range(1, count)]
+        # A pool that is dropped, or still open when the interpreter exits, lets its helpers go.
+        weakref.finalize(self, _dismiss, self._control)
 
     def _become_owner(self) -> None:
         self._pid = os.getpid()
-        self._busy = threading.Lock()
         self._control = c.allocate(self.threads)
         self._address = c.address(self._control)
         self._totals = self._control[c.row(c.TOTALS)]
@@ -63,8 +67,8 @@ class FlushPool:
 
     def _start(self, worker: int) -> threading.Thread:
         thread = threading.Thread(
-            target=helper,
-            args=(self._address, np.uint64(worker)),
+            target=_live,
+            args=(self._control, worker),
             name=f"colo-flush-{worker}",
             daemon=True,
         )
@@ -80,14 +84,13 @@ class FlushPool:
         code = STRATEGIES.get(strategy)
         if code is None:
             raise ColoError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
-        with self._exclusive(), ram.exclusive():
+        with self._exclusive(), ram.flushing():
             log.debug("flush begin: dirty_pages=%d", ram.dirty_pages)
             helpers = np.uint64(len(self._helpers))
             stray = flush_once(self._address, ram.job, code, np.uint64(self.threads), helpers)
             if stray != NO_PAGE:
                 raise ram.stray_error(int(stray))
             stats = FlushStats(self._totals, self._lines)
-            ram.dirty_pages -= stats.cache_dirty
             log.debug(
                 "flush end: host_dirty=%d both_dirty=%d", stats.host_dirty, stats.both_dirty
             )
@@ -97,7 +100,7 @@ class FlushPool:
     def back_up(self, ram: ColoRam) -> None:
         """Copy every used page host -> cache in parallel; see :meth:`ColoRam.backup`."""
         grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
-        with self._exclusive(), ram.exclusive():
+        with self._exclusive(), ram.flushing():
             back_up_once(
                 self._address,
                 ram.job,
@@ -114,12 +117,8 @@ class FlushPool:
             # After fork: the helpers, and a flush that was running, stayed with the parent.
             self._become_owner()
             self._helpers = []
-        if not self._busy.acquire(blocking=False):
-            raise FlushInProgress("this pool is flushing already: wait for it, or use another pool")
-        try:
+        with self._busy.held():
             yield
-        finally:
-            self._busy.release()
 
     def close(self) -> None:
         """End the helpers. Closing twice does nothing; FlushInProgress while a flush is running."""
@@ -141,3 +140,12 @@ class FlushPool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _live(control: c.Words, worker: int) -> None:
+    """A helper thread: the control block lives as long as it does."""
+    helper(c.address(control), np.uint64(worker))
+
+
+def _dismiss(control: c.Words) -> None:
+    dismiss(c.address(control))

@@ -1,100 +1,73 @@
 """ColoRam: a secondary's RAM, its cache and its two dirty bitmaps, through their life.
 
-``colo_init_ram_cache`` allocates the cache and copies the RAM into it (:meth:`ColoRam.backup`); pages
-arrive from the primary (:meth:`ColoRam.receive`); a :class:`~impl.pool.FlushPool` flushes at each
-checkpoint; ``colo_release_ram_cache`` lets go (:meth:`ColoRam.release`).
+``colo_init_ram_cache`` allocates the cache and copies the RAM into it (:meth:`ColoRam.backup`) and
+starts the dirty log (:attr:`ColoRam.dirty_log`); pages arrive from the primary
+(:meth:`ColoRam.receive`); a :class:`~impl.pool.FlushPool` flushes at each checkpoint; RAM is added
+and resized in between; ``colo_release_ram_cache`` lets go (:meth:`ColoRam.release`).
+
+What a flush reads lies behind one attribute that is replaced as a whole, and bits and count change
+together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 """
 
-import mmap
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from impl.block import (
+    Block,
+    Words,
+    as_words,
+    check_apart,
+    extent,
+    whole_number,
+)
 from impl.compile import compile_kernels
 from impl.control import address
-from impl.errors import FlushInProgress
-from impl.kernel import GAP_FIELDS, JOB_FIELDS, REGION_FIELDS, count_dirty
+from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched, set_bits
+from impl.errors import RamReleased
+from impl.exclusive import Exclusive
+from impl.kernel import (
+    DIRTY_PAGES,
+    GAP_FIELDS,
+    JOB_FIELDS,
+    REGION_FIELDS,
+    count_dirty,
+    mark_received,
+    replace_bitmaps,
+)
 from model import ram as model
 from model.flush import stray_error
-from model.ram import PAGES_PER_WORD, BitmapKind, LayoutError, StrayDirtyPages
+from model.ram import PAGES_PER_WORD, BitmapKind, LayoutError, Region, StrayDirtyPages
 
 if TYPE_CHECKING:
     from impl.pool import FlushPool
 
-Bytes = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
 
-# Memory of our own starts on such a boundary, so that it can be backed by huge pages.
-HUGE_PAGE = 2 << 20
-LARGEST_ALLOCATION = 1 << 47
+@dataclass(frozen=True)
+class _Installed:
+    """The blocks as they are now, and the job table that tells kernels where everything lies."""
 
-
-class Block:
-    """A RAM block with its memory: ``host``, what the guest runs on, and ``cache``.
-
-    ``Block(name, size=n)`` allocates both. ``Block(name, host=buffer, cache=buffer)`` attaches
-    writable, contiguous memory (NumPy array, mmap, shared memory), never copied; ``cache`` may be
-    left out and is then allocated. Sizes are bytes: ``size`` in use (default: all of ``host``),
-    ``max_size`` what it may grow to (default: ``size``, or all of ``host``). ``offset`` in the
-    ``ram_addr_t`` space defaults to the next free multiple of 64 pages.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        size: int | None = None,
-        max_size: int | None = None,
-        offset: int | None = None,
-        host: Any = None,
-        cache: Any = None,
-    ) -> None:
-        if host is None and size is None:
-            raise LayoutError(f"block {name!r} has neither memory nor size: give host= or size=")
-        if host is None and cache is not None:
-            raise LayoutError(f"block {name!r} has a cache but no host memory: give host= as well")
-        attached = None if host is None else _as_bytes(host, f"block {name!r}: host")
-        used = size if size is not None else len(attached) if attached is not None else 0
-        whole = max_size if max_size is not None else max(used, 0 if attached is None else len(attached))
-        if not 0 <= used <= whole < LARGEST_ALLOCATION:
-            raise LayoutError(
-                f"block {name!r}: size {used} and max size {whole} are impossible: "
-                "use 0 <= size <= max_size < 2^47"
-            )
-        self.name = name
-        self.offset = offset
-        self.size = used
-        self.max_size = whole
-        self._host = _allocate(whole) if attached is None else _cut(attached, whole, name, "host")
-        self._cache = (
-            _allocate(whole)
-            if cache is None
-            else _cut(_as_bytes(cache, f"block {name!r}: cache"), whole, name, "cache")
-        )
-        if whole and np.shares_memory(self._host, self._cache):
-            raise LayoutError(f"block {name!r}: host and cache share memory: give each its own")
-
-    @property
-    def host(self) -> Bytes:
-        """The guest's memory in use, uint8 (size,)."""
-        return self._host[: self.size]
-
-    @property
-    def cache(self) -> Bytes:
-        """The primary's memory as received, uint8 (size,)."""
-        return self._cache[: self.size]
+    layout: model.Layout
+    blocks: dict[str, Block]
+    regions: dict[str, Region]
+    cache_bitmap: Words
+    host_bitmap: Words
+    job: Words
 
 
 class ColoRam:
     """Blocks, their caches, and the two dirty bitmaps over them.
 
-    ``layout`` is "global" (the patch's bitmap, two blocks may share a word) or "per-block" (today's).
-    ``cache_dirty`` and ``host_dirty`` may be writable uint64 memory that lives elsewhere; the dirty
-    count is then recounted from it. Raises LayoutError if the blocks cannot be flushed.
+    ``layout`` is "global" (the patch's bitmap: two blocks may share a word) or "per-block" (as QEMU
+    has it now). ``cache_dirty`` and ``host_dirty`` may be writable uint64 memory that lives
+    elsewhere; the dirty count is then recounted from it. The contents of attached memory are taken
+    as they stand: a page whose host and cache differ must be marked in one of the bitmaps, or be
+    made alike by :meth:`backup`. Raises LayoutError if the blocks cannot be flushed.
     """
 
     def __init__(
@@ -107,110 +80,128 @@ class ColoRam:
         host_dirty: Any = None,
     ) -> None:
         compile_kernels()
-        self._exclusive = threading.Lock()
-        self._install(blocks, page_size, layout, cache_dirty, host_dirty)
+        self._exclusive = Exclusive("this RAM is being flushed: wait until the flush has returned")
+        self._released = False
+        self._dirty_log: KernelDirtyLog | None = None
+        self._page_size, self._kind = whole_number(page_size, "page_size"), layout
+        self._attached_cache = None if cache_dirty is None else as_words(cache_dirty, "cache_dirty")
+        self._attached_host = None if host_dirty is None else as_words(host_dirty, "host_dirty")
+        nothing = np.zeros(0, np.uint64)
+        sizes = {block.name: block.size for block in blocks}
+        self._now = self._built(blocks, sizes, nothing, nothing)
 
-    def _install(
+    def _built(
         self,
-        blocks: Sequence[Block],
-        page_size: int,
-        kind: BitmapKind,
-        cache_dirty: Any = None,
-        host_dirty: Any = None,
-    ) -> None:
-        layout = model.Layout(tuple(_place(blocks, page_size)), page_size, kind)
-        cache_bitmap = _bitmap(cache_dirty, layout.words, "cache_dirty")
-        host_bitmap = _bitmap(host_dirty, layout.words, "host_dirty")
-        if layout.words and np.shares_memory(cache_bitmap, host_bitmap):
-            raise LayoutError("cache_dirty and host_dirty share memory: give each its own")
+        blocks: Iterable[Block],
+        sizes: dict[str, int],
+        cache_bitmap: Words,
+        host_bitmap: Words,
+    ) -> _Installed:
+        """What to install for these blocks, checked; the bits of the old bitmaps are taken over."""
+        blocks = list(blocks)
+        layout = model.Layout(
+            tuple(_place(blocks, sizes, self._page_size)), self._page_size, self._kind
+        )
+        cache = _enough(self._attached_cache, cache_bitmap, layout.words, "cache_dirty")
+        host = _enough(self._attached_host, host_bitmap, layout.words, "host_dirty")
+        check_apart(
+            [extent(cache, "cache_dirty"), extent(host, "host_dirty")]
+            + [extent(block._host, f"host of block {block.name!r}") for block in blocks]
+            + [extent(block._cache, f"cache of block {block.name!r}") for block in blocks]
+        )
+        return _Installed(
+            layout,
+            {block.name: block for block in blocks},
+            {region.block.name: region for region in layout.regions},
+            cache,
+            host,
+            _job(layout, blocks, cache, host),
+        )
 
-        self.layout = layout
-        self._blocks = {block.name: block for block in blocks}
-        self._cache_bitmap, self._host_bitmap = cache_bitmap, host_bitmap
-        self._first_bit = {r.block.name: r.first_bit for r in layout.regions}
-        self._table = self._make_job()
-        self.job = address(self._table)
-        self.recount()
+    @property
+    def layout(self) -> model.Layout:
+        """Where the blocks and their bits lie now."""
+        return self._now.layout
 
-    def _make_job(self) -> Words:
-        regions, gaps = self.layout.regions, list(_gaps(self.layout))
-        head = [
-            self.layout.page_size,
-            address(self._cache_bitmap),
-            address(self._host_bitmap),
-            self.layout.pages,
-            self.layout.words,
-            len(regions),
-            len(gaps),
-        ]
-        assert len(head) == JOB_FIELDS
-        rows = [
-            [r.first_bit, r.used_pages, address(block._host), address(block._cache)]
-            for r, block in zip(regions, self._blocks.values(), strict=True)
-        ]
-        assert all(len(row) == REGION_FIELDS for row in rows)
-        assert all(len(gap) == GAP_FIELDS for gap in gaps)
-        return np.array([*head, *sum(rows, []), *sum(map(list, gaps), [])], dtype=np.uint64)
+    @property
+    def job(self) -> np.uint64:
+        """The address of the job table (impl.kernel): for kernels, valid until the RAM changes."""
+        return address(self._now.job)
 
     def block(self, name: str) -> Block:
         """The block of that name; LayoutError if there is none."""
-        if name not in self._blocks:
-            raise LayoutError(f"there is no block {name!r}: have {', '.join(self._blocks) or 'none'}")
-        return self._blocks[name]
+        blocks = self._now.blocks
+        if name not in blocks:
+            raise LayoutError(f"there is no block {name!r}: have {', '.join(blocks) or 'none'}")
+        return blocks[name]
 
     @property
     def cache_dirty(self) -> Words:
-        """Pages received from the primary: uint64 (words,), a view; bit b of word w is bit 64w + b."""
-        return self._cache_bitmap
+        """Pages received from the primary: uint64 (words,), a view; bit b of word w is bit 64w + b.
+
+        Take the view anew after :meth:`add`.
+        """
+        return self._now.cache_bitmap
 
     @property
     def host_dirty(self) -> Words:
-        """Pages written by the secondary's guest: uint64 (words,), a view."""
-        return self._host_bitmap
+        """Pages written by the secondary's guest: uint64 (words,), a view like ``cache_dirty``."""
+        return self._now.host_bitmap
+
+    @property
+    def dirty_pages(self) -> int:
+        """The count kept of the bits set in ``cache_dirty`` (QEMU: ``migration_dirty_pages``).
+
+        Kept modulo 2^64 by the kernels, shown with a sign: below zero it was wrong to begin with.
+        """
+        return int(self._now.job.view(np.int64)[DIRTY_PAGES])
+
+    @dirty_pages.setter
+    def dirty_pages(self, count: int) -> None:
+        self._now.job[DIRTY_PAGES] = count % 2**64
+
+    def recount(self) -> None:
+        """Set the dirty count to the number of cache bits that are set."""
+        self._now.job[DIRTY_PAGES] = _count(self._now.cache_bitmap)
 
     def backup(self, pool: "FlushPool") -> None:
         """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``)."""
         pool.back_up(self)
-        self._cache_bitmap[:] = 0
-        self._host_bitmap[:] = 0
-        self.dirty_pages = 0
 
     def receive(self, name: str, page: int, data: Any) -> None:
         """Take a page from the primary: cache written, bit set, count kept (``ram_load``).
 
         ``data`` is exactly one page of bytes. Raises LayoutError with nothing changed.
         """
-        block = self.block(name)
-        bit = self._bit(block, page)
-        content = np.frombuffer(data, dtype=np.uint8)
-        size = self.layout.page_size
-        if len(content) != size:
-            raise LayoutError(
-                f"block {name!r}, page {page}: got {len(content)} bytes, a page has {size}"
-            )
+        content = _page_of_bytes(data, name, page)
         with self.exclusive():
+            block, size = self.block(name), self._page_size
+            bit = self._bit(name, page)
+            if len(content) != size:
+                raise LayoutError(
+                    f"block {name!r}, page {page}: got {len(content)} bytes, a page has {size}"
+                )
+            # The bit first: whatever happens in between, a page that differs is marked.
+            mark_received(self.job, np.uint64(bit))
             block._cache[page * size : (page + 1) * size] = content
-            word, mask = bit // PAGES_PER_WORD, np.uint64(1 << bit % PAGES_PER_WORD)
-            if not self._cache_bitmap[word] & mask:
-                self._cache_bitmap[word] |= mask
-                self.dirty_pages += 1
 
     def mark_host_dirty(self, name: str, pages: int | Iterable[int]) -> None:
         """Note pages that the secondary's guest wrote. Raises LayoutError with nothing changed."""
-        block = self.block(name)
-        wanted = [pages] if isinstance(pages, int) else list(pages)
-        bits = np.array([self._bit(block, page) for page in wanted], dtype=np.uint64)
         with self.exclusive():
-            masks = np.uint64(1) << bits % np.uint64(PAGES_PER_WORD)
-            np.bitwise_or.at(self._host_bitmap, bits // np.uint64(PAGES_PER_WORD), masks)
+            self.block(name)
+            wanted = pages if isinstance(pages, Iterable) else [pages]
+            bits = np.array([self._bit(name, page) for page in wanted], dtype=np.uint64)
+            set_bits(self.host_dirty, bits, bits)
 
-    def _bit(self, block: Block, page: int) -> int:
-        pages = block.size // self.layout.page_size
-        if not 0 <= page < pages:
+    def _bit(self, name: str, page: int) -> int:
+        region = self._now.regions[name]
+        number = whole_number(page, f"block {name!r}: page")
+        if not 0 <= number < region.used_pages:
             raise LayoutError(
-                f"block {block.name!r} has no page {page}: its {pages} used pages count from 0"
+                f"block {name!r} has no page {number}: its {region.used_pages} used pages count "
+                "from 0"
             )
-        return self._first_bit[block.name] + int(page)
+        return region.first_bit + number
 
     def set_dirty(self, cache_words: npt.ArrayLike, host_words: npt.ArrayLike) -> None:
         """Replace both bitmaps, uint64 (words,), and recount.
@@ -218,12 +209,10 @@ class ColoRam:
         How a trace's epoch or a VMM's own bitmaps come in. Raises LayoutError for another shape or
         dtype, with nothing changed; a stray bit is refused by the next flush.
         """
-        cache = self._checked_words(cache_words, "cache_words")
-        host = self._checked_words(host_words, "host_words")
         with self.exclusive():
-            self._cache_bitmap[:] = cache
-            self._host_bitmap[:] = host
-            self.recount()
+            cache = self._checked_words(cache_words, "cache_words")
+            host = self._checked_words(host_words, "host_words")
+            replace_bitmaps(self.job, address(cache), address(host))
 
     def _checked_words(self, words: npt.ArrayLike, what: str) -> Words:
         array = np.asarray(words)
@@ -231,45 +220,144 @@ class ColoRam:
             raise LayoutError(
                 f"{what} is {array.dtype} {array.shape}: give uint64 ({self.layout.words},)"
             )
-        return array
-
-    def recount(self) -> None:
-        """Set the dirty count to the number of cache bits that are set."""
-        n_words = np.uint64(self.layout.words)
-        self.dirty_pages: int = int(count_dirty(address(self._cache_bitmap), n_words))
+        return np.ascontiguousarray(array)
 
     def stray_error(self, page: int) -> StrayDirtyPages:
         """The error for a stray bit found by a flush."""
         return stray_error(page, self.layout)
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the RAM for one flush or one change; FlushInProgress if it is held already."""
-        if not self._exclusive.acquire(blocking=False):
-            raise FlushInProgress("this RAM is being flushed: wait until the flush has returned")
-        try:
-            yield
-        finally:
-            self._exclusive.release()
+    @property
+    def dirty_log(self) -> KernelDirtyLog | None:
+        """The log that finds what the guest writes; setting it starts it, None stops it.
 
-    def release(self) -> None:
-        """Let go of blocks, caches and bitmaps (``colo_release_ram_cache``); again does nothing.
+        Each flush collects it first and rearms it afterwards, so the flush's own writes are not
+        reported. Starting begins with every page clean: mark what was written before.
+        """
+        return self._dirty_log
 
-        FlushInProgress while a flush is running. A released RAM has no blocks; flushing it flushes
-        nothing.
+    @dirty_log.setter
+    def dirty_log(self, log: KernelDirtyLog | None) -> None:
+        with self.exclusive():
+            if self._dirty_log is not None:
+                self._dirty_log.stop()
+                self._dirty_log = None
+            if log is not None:
+                log.start(map(self._watched, self._now.regions.values()), self._page_size)
+                self._dirty_log = log
+
+    def _watched(self, region: Region) -> Watched:
+        block = region.block
+        memory = self.block(block.name)._host
+        return Watched(block.name, memory, region.first_bit, block.used_length)
+
+    def sync(self) -> None:
+        """Collect the dirty log into ``host_dirty``; the guest may run meanwhile.
+
+        Not needed before a flush. Spread over the time between checkpoints it keeps the log's own
+        memory small. Raises DirtyLogError if there is none.
         """
         with self.exclusive():
-            self._install((), self.layout.page_size, self.layout.kind)
+            if self._dirty_log is None:
+                raise DirtyLogError("this RAM has no dirty log: set ram.dirty_log first")
+            self._dirty_log.sync(self.host_dirty)
+
+    def add(self, block: Block) -> None:
+        """Hot-add a block between checkpoints; its pages begin clean, as its memory stands.
+
+        The next flush shares the RAM out anew. Attached bitmaps must have room for the new block's
+        bits. Raises LayoutError with nothing changed.
+        """
+        with self.exclusive():
+            now = self._now
+            if block.name in now.blocks:
+                raise LayoutError(f"block {block.name!r} is there already: use another name")
+            sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
+            new = self._built(
+                [*now.blocks.values(), block], sizes, now.cache_bitmap, now.host_bitmap
+            )
+            region = new.regions[block.name]
+            try:
+                if self._dirty_log is not None:
+                    self._dirty_log.watch(
+                        Watched(block.name, block._host, region.first_bit, block.size)
+                    )
+                self._now = new
+            except BaseException:
+                if self._dirty_log is not None:
+                    self._dirty_log.forget(block.name)
+                raise
+            _clear(new, region.first_bit, region.first_bit + region.max_pages)
+
+    def resize(self, name: str, size: int) -> None:
+        """Change how many bytes of a block are in use, within its max size, between checkpoints.
+
+        What comes into use begins as ``backup`` leaves it: cache = host, clean. The dirty bits of
+        what goes out of use are dropped and the count with them. Raises LayoutError with nothing
+        changed; interrupted, resize again.
+        """
+        with self.exclusive():
+            block = self.block(name)
+            size = whole_number(size, f"block {name!r}: size")
+            now, log, before = self._now, self._dirty_log, block.size
+            sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
+            new = self._built(now.blocks.values(), sizes, now.cache_bitmap, now.host_bitmap)
+            if log is not None:
+                log.sync(now.host_bitmap)
+            if size > before:
+                if log is not None:
+                    log.resize(name, size)
+                block._cache[before:size] = block._host[before:size]
+            self._now, block._size = new, size
+            if size < before and log is not None:
+                log.resize(name, size)
+            region = new.regions[name]
+            _clear(new, region.bits.stop, region.first_bit + region.max_pages)
+
+    def release(self) -> None:
+        """Let go of blocks, caches, bitmaps and dirty log (``colo_release_ram_cache``).
+
+        Again does nothing; FlushInProgress while a flush is running. To flush or change it
+        afterwards raises RamReleased.
+        """
+        if self._released:
+            return
+        self.dirty_log = None
+        with self.exclusive():
+            self._released = True
+            self._attached_cache = self._attached_host = None
+            nothing = np.zeros(0, np.uint64)
+            self._now = self._built((), {}, nothing, nothing)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the RAM for one change; FlushInProgress if it is held already, RamReleased."""
+        with self._exclusive.held():
+            if self._released:
+                raise RamReleased("this RAM has been released: make a new ColoRam")
+            yield
+
+    @contextmanager
+    def flushing(self) -> Iterator[None]:
+        """Hold the RAM for one flush or backup, with the dirty log collected before it.
+
+        After an error the log is not rearmed: it reports the same pages again, and none is lost.
+        """
+        with self.exclusive():
+            if self._dirty_log is not None:
+                self._dirty_log.fetch(self.host_dirty)
+            yield
+            if self._dirty_log is not None:
+                self._dirty_log.rearm()
 
 
-def _place(blocks: Iterable[Block], page_size: int) -> Iterator[model.Block]:
-    """The geometry of the blocks, those without an offset put after the one before."""
+def _place(blocks: Iterable[Block], sizes: dict[str, int], page_size: int) -> Iterator[model.Block]:
+    """The geometry of the blocks, those without an offset put after all before."""
     word_bytes = PAGES_PER_WORD * page_size
     free = 0
     for block in blocks:
         offset = free if block.offset is None else block.offset
-        yield model.Block(block.name, offset, block.size, block.max_size)
-        free = -(-(offset + block.max_size) // word_bytes) * word_bytes
+        yield model.Block(block.name, offset, sizes[block.name], block.max_size)
+        free = max(free, -(-(offset + block.max_size) // word_bytes) * word_bytes)
 
 
 def _gaps(layout: model.Layout) -> Iterator[tuple[int, int]]:
@@ -283,48 +371,61 @@ def _gaps(layout: model.Layout) -> Iterator[tuple[int, int]]:
         yield covered, layout.words * PAGES_PER_WORD
 
 
-def _as_bytes(buffer: Any, what: str) -> Bytes:
-    """A flat uint8 view of writable, contiguous memory, never a copy."""
+def _job(layout: model.Layout, blocks: Sequence[Block], cache: Words, host: Words) -> Words:
+    """The job table (impl.kernel), the dirty pages counted."""
+    gaps = list(_gaps(layout))
+    head = [
+        layout.page_size,
+        address(cache),
+        address(host),
+        layout.pages,
+        layout.words,
+        len(layout.regions),
+        len(gaps),
+        _count(cache),
+    ]
+    assert len(head) == JOB_FIELDS
+    rows = [
+        [region.first_bit, region.used_pages, address(block._host), address(block._cache)]
+        for region, block in zip(layout.regions, blocks, strict=True)
+    ]
+    assert all(len(row) == REGION_FIELDS for row in rows)
+    assert all(len(gap) == GAP_FIELDS for gap in gaps)
+    return np.array([*head, *chain(*rows), *chain(*gaps)], dtype=np.uint64)
+
+
+def _count(bitmap: Words) -> np.uint64:
+    return np.uint64(count_dirty(address(bitmap), np.uint64(len(bitmap))))
+
+
+def _clear(installed: _Installed, first: int, end: int) -> None:
+    """Clear the bits ``[first, end)`` of both bitmaps and recount."""
+    if first < end:
+        cleared = np.zeros(installed.layout.words, np.uint64)
+        set_bits(cleared, np.array([first], np.uint64), np.array([end - 1], np.uint64))
+        cache, host = installed.cache_bitmap & ~cleared, installed.host_bitmap & ~cleared
+        replace_bitmaps(address(installed.job), address(cache), address(host))
+
+
+def _enough(attached: Words | None, before: Words, n_words: int, what: str) -> Words:
+    """The bitmap for so many words: the attached memory, or our own with the old bits."""
+    if attached is None:
+        if len(before) == n_words:
+            return before
+        bitmap = np.zeros(n_words, np.uint64)
+        bitmap[: len(before)] = before
+        return bitmap
+    if len(attached) < n_words:
+        raise LayoutError(
+            f"{what} has {attached.nbytes} bytes, too short: {n_words} words of 8 bytes are needed"
+        )
+    return attached[:n_words]
+
+
+def _page_of_bytes(data: Any, name: str, page: int) -> npt.NDArray[np.uint8]:
     try:
-        view = memoryview(buffer)
+        return np.frombuffer(data, dtype=np.uint8)
     except (TypeError, ValueError, BufferError) as error:
-        raise LayoutError(f"{what} is not a usable buffer: {error}") from error
-    if view.readonly:
-        raise LayoutError(f"{what} is read-only: a flush writes the host, receive the cache")
-    if not view.c_contiguous:
-        raise LayoutError(f"{what} is not contiguous: attach one piece of memory")
-    return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.zeros(0, dtype=np.uint8)
-
-
-def _cut(memory: Bytes, size: int, name: str, what: str) -> Bytes:
-    if len(memory) < size:
         raise LayoutError(
-            f"block {name!r}: {what} has {len(memory)} bytes, too short for {size}: "
-            "attach more memory or lower max_size"
-        )
-    return memory[:size]
-
-
-def _allocate(size: int) -> Bytes:
-    """Zeroed memory of our own, asking for huge pages."""
-    if size == 0:
-        return np.zeros(0, dtype=np.uint8)
-    region = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    region.madvise(mmap.MADV_HUGEPAGE)
-    whole: Bytes = np.frombuffer(region, dtype=np.uint8)
-    skip = -whole.ctypes.data % HUGE_PAGE
-    return whole[skip : skip + size]
-
-
-def _bitmap(buffer: Any, n_words: int, what: str) -> Words:
-    """Our own zeroed bitmap, or a view of the attached one."""
-    if buffer is None:
-        return np.zeros(n_words, dtype=np.uint64)
-    memory = _as_bytes(buffer, what)
-    if len(memory) < n_words * 8:
-        raise LayoutError(
-            f"{what} has {len(memory)} bytes, too short: {n_words} words of 8 bytes are needed"
-        )
-    if len(memory) and memory.ctypes.data % 8:
-        raise LayoutError(f"{what} does not start at a multiple of 8 bytes: align it")
-    return memory[: n_words * 8].view(np.uint64)
+            f"block {name!r}, page {page}: the data is no buffer of bytes ({error})"
+        ) from error

@@ -1,0 +1,159 @@
+"""The memory of RAM blocks and bitmaps: allocated here, or attached where it already lives."""
+
+import mmap
+import operator
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from model.ram import LayoutError
+
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+# Memory of our own starts on such a boundary, so that it can be backed by huge pages.
+HUGE_PAGE = 2 << 20
+LARGEST_ALLOCATION = 1 << 47
+
+
+class Block:
+    """A RAM block with its memory: ``host``, what the guest runs on, and ``cache``.
+
+    ``Block(name, size=n)`` allocates both. ``Block(name, host=buffer, cache=buffer)`` attaches
+    writable, contiguous memory (NumPy array, mmap, shared memory), never copied; ``cache`` may be
+    left out and is then allocated. Sizes are bytes: ``size`` in use (default: all of ``host``),
+    ``max_size`` what it may grow to (default: ``size``, or all of ``host``). ``offset`` in the
+    ``ram_addr_t`` space defaults to the next free multiple of 64 pages. Raises LayoutError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        size: int | None = None,
+        max_size: int | None = None,
+        offset: int | None = None,
+        host: Any = None,
+        cache: Any = None,
+    ) -> None:
+        if not isinstance(name, str):
+            raise LayoutError(f"a block's name is text, not {name!r}")
+        if host is None and size is None:
+            raise LayoutError(f"block {name!r} has neither memory nor size: give host= or size=")
+        if host is None and cache is not None:
+            raise LayoutError(f"block {name!r} has a cache but no host memory: give host= as well")
+        attached = None if host is None else as_bytes(host, f"block {name!r}: host")
+        there = 0 if attached is None else len(attached)
+        used = there if size is None else whole_number(size, f"block {name!r}: size")
+        most = max(used, there)
+        if max_size is not None:
+            most = whole_number(max_size, f"block {name!r}: max_size")
+        if not 0 <= used <= most < LARGEST_ALLOCATION:
+            raise LayoutError(
+                f"block {name!r}: size {used} and max size {most} are impossible: "
+                "use 0 <= size <= max_size < 2^47"
+            )
+        self.name = name
+        self.offset = offset
+        if offset is not None:
+            self.offset = whole_number(offset, f"block {name!r}: offset")
+        self._size = used
+        self._host = _memory(attached, most, f"block {name!r}: host")
+        attached = None if cache is None else as_bytes(cache, f"block {name!r}: cache")
+        self._cache = _memory(attached, most, f"block {name!r}: cache")
+
+    @property
+    def size(self) -> int:
+        """Bytes in use; ``ColoRam.resize`` changes it."""
+        return self._size
+
+    @property
+    def max_size(self) -> int:
+        """Bytes it may grow to; host memory and cache are that large from the start."""
+        return len(self._host)
+
+    @property
+    def host(self) -> Bytes:
+        """The guest's memory in use, uint8 (size,)."""
+        return self._host[: self._size]
+
+    @property
+    def cache(self) -> Bytes:
+        """The primary's memory as received, uint8 (size,)."""
+        return self._cache[: self._size]
+
+
+def whole_number(value: Any, what: str) -> int:
+    """``value`` as an int; LayoutError if it is none (a float, text)."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise LayoutError(f"{what} is {value!r}: give a whole number") from None
+
+
+def as_bytes(buffer: Any, what: str) -> Bytes:
+    """A flat uint8 view of writable, contiguous memory, never a copy. Raises LayoutError."""
+    try:
+        view = memoryview(buffer)
+    except (TypeError, ValueError, BufferError) as error:
+        raise LayoutError(f"{what} is not a usable buffer: {error}") from error
+    if view.readonly:
+        raise LayoutError(f"{what} is read-only: a flush writes the host, receive the cache")
+    if not view.c_contiguous:
+        raise LayoutError(f"{what} is not contiguous: attach one piece of memory")
+    return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.zeros(0, dtype=np.uint8)
+
+
+def as_words(buffer: Any, what: str) -> Words:
+    """As many uint64 as the attached memory holds. Raises LayoutError."""
+    memory = as_bytes(buffer, what)
+    if len(memory) and memory.ctypes.data % 8:
+        raise LayoutError(f"{what} does not start at a multiple of 8 bytes: align it")
+    return memory[: len(memory) // 8 * 8].view(np.uint64)
+
+
+class Extent(NamedTuple):
+    """Memory from address ``start`` to ``end``, and what it is for, in words for an error."""
+
+    start: int
+    end: int
+    what: str
+
+
+def extent(memory: npt.NDArray[Any], what: str) -> Extent:
+    """Where an array lies."""
+    return Extent(memory.ctypes.data, memory.ctypes.data + memory.nbytes, what)
+
+
+def check_apart(extents: Iterable[Extent]) -> None:
+    """Raise LayoutError if two extents share memory."""
+    by_address = sorted(one for one in extents if one.start < one.end)
+    for low, high in pairwise(by_address):
+        if high.start < low.end:
+            raise LayoutError(f"{low.what} and {high.what} share memory: give each its own")
+
+
+def _memory(attached: Bytes | None, size: int, what: str) -> Bytes:
+    """So much of the attached memory, or zeroed memory of our own, asking for huge pages."""
+    if attached is not None:
+        if len(attached) < size:
+            raise LayoutError(
+                f"{what} has {len(attached)} bytes, too short for {size}: "
+                "attach more memory or lower max_size"
+            )
+        return attached[:size]
+    if size == 0:
+        return np.zeros(0, dtype=np.uint8)
+    try:
+        region = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise LayoutError(
+            f"{what}: cannot allocate {size} bytes ({error.strerror}): use less"
+        ) from error
+    region.madvise(mmap.MADV_HUGEPAGE)
+    whole: Bytes = np.frombuffer(region, dtype=np.uint8)
+    skip = -whole.ctypes.data % HUGE_PAGE
+    return whole[skip : skip + size]
