@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from model import shares, walk
+from model import handshake, shares, walk
+from model.handshake_faults import BROKEN, BROKEN_IN_A_CHILD, BrokenSteps
 from model.reading import select
 
 
@@ -64,6 +65,18 @@ FAULTS: dict[str, Fault] = {
             _bulk_stage,
         ),
     )
+}
+
+
+def _with_steps(name: str, fault: BrokenSteps) -> Fault:
+    def program() -> Any:
+        return {**handshake.CALLER, **handshake.HELPER, **fault.steps}
+
+    return Fault(name, fault.what, "model.handshake", "program", program)
+
+
+FAULTS |= {
+    name: _with_steps(name, fault) for name, fault in {**BROKEN, **BROKEN_IN_A_CHILD}.items()
 }
 
 

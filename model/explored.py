@@ -1,0 +1,191 @@
+"""What is explored, with its bounds, and what must fail: ``python -m model.explored [--deep]``.
+
+Every interleaving of each system below is visited. Why these bounds: a value from one round (RING,
+STATE, the job's parameters) can be met stale in the next round and, if it looks the same, taken for
+that round's own, and the third round shows that the second left nothing behind; two claims a round
+are the least that two workers can share; four helpers are three that meet in every way while one is
+elsewhere. Beyond the bounds stands the proof for any number of helpers and rounds
+(``proofs/handshake.py``).
+
+Exit 0: every claim holds, and every broken variant fails as it should. 1 otherwise.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model import triggers, workers
+from model.faults import broken
+from model.handshake import forked_child, join_protocol
+from model.handshake_faults import BROKEN, CHILD_KEEPS_STATE
+from model.interleave import STANDSTILL, System, explore, replay, verdict
+
+AnySystem = System[Any, Any]
+
+
+def join(
+    helpers: int, rounds: int = 3, words: int = 2, watched: int = 0, fault: str | None = None
+) -> AnySystem:
+    """The join protocol, whole or with one fault."""
+    with broken(fault):
+        return join_protocol(helpers, rounds, words, watched)
+
+
+def patch(threads: int, rounds: int = 3, fault: str | None = None) -> AnySystem:
+    """The patch's events, mended or with one fault."""
+    return triggers.patch_protocol(threads, rounds, fault)
+
+
+def static(border: int, fault: str | None = None) -> AnySystem:
+    """Two workers with static shares of two words; the second share begins at bit ``border``."""
+    cache, host = (1 << 63 | 1, 1 << 61 | 1), (1 << 63 | 2, 1 << 61 | 2)
+    parts = (0, border), (border, 128)
+    shares = [
+        [
+            workers.Window(word, max(first, 64 * word), min(last, 64 * word + 64))
+            for word in (0, 1)
+            if max(first, 64 * word) < min(last, 64 * word + 64)
+        ]
+        for first, last in parts
+    ]
+    return workers.static_flush(cache, host, shares, fault)
+
+
+def dynamic(helpers: int, words: int, fault: str | None = None) -> AnySystem:
+    """Workers that claim words off the cursor."""
+    return workers.dynamic_flush((3,) + (1,) * (words - 1), (2,) * words, helpers, fault)
+
+
+SYSTEMS: Mapping[str, Callable[..., AnySystem]] = {
+    "join": join,
+    "patch": patch,
+    "static": static,
+    "dynamic": dynamic,
+}
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """A system by name and options; the claim it must break, or None if all must hold."""
+
+    system: str
+    options: Mapping[str, Any]
+    refutes: str | None = None
+    deep: bool = False
+
+    def make(self) -> AnySystem:
+        """The system."""
+        return SYSTEMS[self.system](**self.options)
+
+    @property
+    def title(self) -> str:
+        """The system and its options in a line."""
+        return " ".join([self.system, *(f"{key}={value}" for key, value in self.options.items())])
+
+
+HOLD = (
+    *(Exploration("join", {"helpers": n, "watched": w}) for n in (1, 2, 3) for w in (0, 1)),
+    *(Exploration("join", {"helpers": 4, "watched": w}, deep=True) for w in (0, 1)),
+    *(Exploration("patch", {"threads": n}) for n in (1, 2, 3)),
+    Exploration("patch", {"threads": 4}, deep=True),
+    Exploration("static", {"border": 64}),
+    Exploration("dynamic", {"helpers": 2, "words": 3}),
+    Exploration("dynamic", {"helpers": 3, "words": 3}),
+)
+
+_PATCH_REFUTES = {
+    "trigger wait looks once": triggers.LENT.name,
+    "completion wait looks once": triggers.FINISHED.name,
+    "completion reset last": STANDSTILL,
+    "trigger reset last": STANDSTILL,
+    "quit without trigger": STANDSTILL,
+    "release before init": "events are made before they are used",
+}
+
+REFUTED = (
+    *(
+        Exploration("join", {"helpers": 1, "rounds": 2, "words": 1, "fault": name}, fault.refutes)
+        for name, fault in BROKEN.items()
+    ),
+    *(
+        Exploration("patch", {"threads": 1, "rounds": 2, "fault": name}, claim)
+        for name, claim in _PATCH_REFUTES.items()
+    ),
+    Exploration("static", {"border": 125}, "no dirty bit is left"),
+    Exploration(
+        "dynamic",
+        {"helpers": 2, "words": 2, "fault": "count by load and store"},
+        "the dirty count reaches zero",
+    ),
+)
+
+
+def fork_anywhere(
+    helpers: int, rounds: int, *, keeps_state: bool = False
+) -> tuple[int, str | None]:
+    """Fork in every state that the parent reaches; the child, without helpers, flushes and closes.
+
+    Returns the number of control blocks tried and the first child's failure, if any.
+    """
+    blocks = set()
+    explore(join(helpers, rounds), visited=lambda shared, _: blocks.add(shared))
+    with broken(CHILD_KEEPS_STATE if keeps_state else None):
+        for block in sorted(blocks):
+            failure = explore(forked_child(block)).failure
+            if failure:
+                return len(blocks), failure.claim
+    return len(blocks), None
+
+
+def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
+    """Replay a schedule: each move and what it changed in shared memory, then what fails."""
+    made = SYSTEMS[system](**options)
+    yield f"{made.name}: {schedule}"
+    shared, processes = made.shared, made.processes
+    for taken in replay(made, schedule):
+        changed = ", ".join(
+            f"{field}: {before} -> {after}"
+            for field, before, after in zip(shared._fields, shared, taken.shared, strict=True)
+            if before != after
+        )
+        shared, processes = taken.shared, taken.processes
+        yield f"{taken.name}{taken.kind}  {taken.text}" + (f"   [{changed}]" if changed else "")
+    failure = verdict(made, shared, processes)
+    if failure:
+        yield f"FAILS: {failure}"
+
+
+def main(arguments: list[str]) -> int:
+    """Explore the catalogue and print it as a table."""
+    if arguments not in ([], ["--deep"]):
+        print("usage: python -m model.explored [--deep]", file=sys.stderr)
+        return 2
+    good = True
+    print(f"{'states':>9} {'transitions':>11} {'seconds':>7}  system")
+    for exploration in (*HOLD, *REFUTED):
+        if exploration.deep and not arguments:
+            continue
+        begin = time.perf_counter()
+        seen = explore(exploration.make(), reduced=exploration.refutes is None)
+        seconds = time.perf_counter() - begin
+        got = seen.failure.claim if seen.failure else None
+        good = good and got == exploration.refutes
+        verdict_line = "holds" if got is None else f"FAILS: {got}   {seen.failure.schedule}"  # type: ignore[union-attr]
+        wanted = "" if got == exploration.refutes else f"   (expected: {exploration.refutes})"
+        print(
+            f"{seen.states:9} {seen.transitions:11} {seconds:7.1f}  {exploration.title}: "
+            f"{verdict_line}{wanted}",
+            flush=True,
+        )
+    for keeps_state, wanted_failure in ((False, None), (True, STANDSTILL)):
+        blocks, failure_seen = fork_anywhere(2, 2, keeps_state=keeps_state)
+        good = good and failure_seen == wanted_failure
+        what = CHILD_KEEPS_STATE if keeps_state else "a forked child flushes and closes"
+        print(f"{blocks:9} {'':11} {'':7}  {what}: {failure_seen or 'holds'}", flush=True)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,417 @@
+"""Every interleaving of small-step processes: explored, counted, and any one of them replayed.
+
+A :class:`System` is some shared memory and some processes. Each process stands at a *step*, at most
+one access to shared memory; a schedule says whose step is next. :func:`explore` visits every state
+that any schedule reaches, breadth first, and stops at the first state that breaks a claim or in
+which nobody can move; :func:`replay` runs one schedule.
+
+Shared memory here is sequentially consistent: a step's effect is seen by all at once. What the real
+code does to deserve that is listed in ``impl/README.md``.
+
+A schedule is a short string of process names, each with a count and what happened:
+``c*9 1*3 2 1~ c!`` is nine steps of ``c``, three of ``1``, one of ``2``, then a *whim* of the world
+on ``1`` (a futex returns with nobody having woken it), then ``c`` is never scheduled again.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from model.ram import ColoError
+
+
+class ScheduleError(ColoError):
+    """A schedule asks for a step that its process cannot take."""
+
+
+#: Shared memory, and a process: a NamedTuple of its locals, first of them ``pc``, where it stands.
+S = TypeVar("S")
+L = TypeVar("L")
+
+#: The ``pc`` of a process that the scheduler has dropped for ever, and of one that has ended.
+STOPPED = -1
+ENDED = 0
+
+STEP, WHIM, STOP = "", "~", "!"
+STANDSTILL = "nobody waits for ever"
+
+
+class Claim(NamedTuple):
+    """What must hold whenever a process is about to take a step: read from it and shared memory."""
+
+    name: str
+    holds: Callable[[Any, Any], Any]
+
+
+class Step(NamedTuple):
+    """One step of a program: at most one access to shared memory.
+
+    ``act`` maps shared memory and the process to what they are after it. The process is blocked
+    while ``ready`` is false. ``whim`` is what may befall it here with no cause. ``stops``: the
+    scheduler may drop the process for ever at this step.
+    """
+
+    text: str
+    act: Callable[[Any, Any], tuple[Any, Any]]
+    ready: Callable[[Any, Any], Any] | None = None
+    whim: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    claims: tuple[Claim, ...] = ()
+    stops: bool = False
+
+
+def said(act: Callable[[Any, Any], tuple[Any, Any]], **more: Any) -> Step:
+    """A step whose text is the first line of its function's docstring."""
+    assert act.__doc__ is not None
+    return Step(act.__doc__.splitlines()[0], act, **more)
+
+
+@dataclass(frozen=True)
+class Footprint(Generic[S, L]):
+    """Which shared variables a process may touch: ``now``, in its next step, and ``meanwhile``, in
+    any number of steps that it and others take before the first process moves.
+    """
+
+    now: Callable[[L], frozenset[Hashable]]
+    meanwhile: Callable[[S, L], frozenset[Hashable]]
+
+
+@dataclass(frozen=True)
+class System(Generic[S, L]):
+    """Shared memory, processes with their names, and the steps of their programs.
+
+    ``alike``: this process and all after it run one program under one set of values, so that
+    states which differ only in who is who are one state. ``rest`` says whether a standstill is as
+    it should be. ``forget`` maps shared memory to one that no step tells apart from it, so that
+    there are finitely many. ``footprint``, where given, lets :func:`explore` leave out orders of
+    independent steps.
+    """
+
+    name: str
+    shared: S
+    processes: tuple[L, ...]
+    names: str
+    steps: Mapping[Hashable, Step]
+    rest: Callable[[tuple[L, ...]], bool]
+    alike: int
+    forget: Callable[[S], S] = lambda shared: shared
+    footprint: Footprint[S, L] | None = None
+
+
+class Failure(NamedTuple):
+    """A claim that broke, and the schedule of the steps before (the last one about to break it)."""
+
+    claim: str
+    schedule: str
+
+
+class Explored(NamedTuple):
+    """What an exploration saw. Complete unless there is a failure."""
+
+    states: int
+    transitions: int
+    failure: Failure | None
+
+
+class Move(NamedTuple):
+    """One choice of the scheduler: which process, and what happens (STEP, WHIM or STOP)."""
+
+    process: int
+    kind: str
+
+
+State = tuple[int, ...]
+
+
+class _Numbered(Generic[S, L]):
+    """The system's states as tuples of small numbers: shared memory's, then each process's.
+
+    A step is worked out once for each pair of shared memory and process; after that every state
+    that has the pair in it finds the outcome in a table.
+    """
+
+    def __init__(self, system: System[S, L]) -> None:
+        self.system = system
+        self.number: dict[Any, int] = {}
+        self.value: list[Any] = []
+        self._moves: dict[tuple[int, int], list[tuple[str, int, int]]] = {}
+        self._broken: dict[tuple[int, int], str | None] = {}
+
+    def intern(self, value: Any) -> int:
+        """The number of a shared memory or process."""
+        if value not in self.number:
+            self.number[value] = len(self.value)
+            self.value.append(value)
+        return self.number[value]
+
+    def start(self) -> State:
+        """The state that the system starts in."""
+        return (self.intern(self.system.shared), *map(self.intern, self.system.processes))
+
+    def moves(self, shared: int, process: int) -> list[tuple[str, int, int]]:
+        """(kind, shared after, process after) for all that may happen to a process."""
+        pair = (shared, process)
+        if pair not in self._moves:
+            outcomes = outcomes_of(self.system.steps, self.value[shared], self.value[process])
+            self._moves[pair] = [
+                (kind, self.intern(self.system.forget(after)), self.intern(me))
+                for kind, after, me in outcomes
+            ]
+        return self._moves[pair]
+
+    def broken(self, shared: int, process: int) -> str | None:
+        """The claim that this process, about to take its step, breaks."""
+        pair = (shared, process)
+        if pair not in self._broken:
+            self._broken[pair] = broken_claim(
+                self.system.steps, self.value[shared], self.value[process]
+            )
+        return self._broken[pair]
+
+    def meaning(self, state: State) -> tuple[S, tuple[L, ...]]:
+        """Shared memory and the processes that a state stands for."""
+        return self.value[state[0]], tuple(self.value[number] for number in state[1:])
+
+    def all_moves(self, state: State) -> Iterator[tuple[Move, State]]:
+        """Every move from a state, and the state after it."""
+        for position in range(1, len(state)):
+            for kind, shared, me in self.moves(state[0], state[position]):
+                after = (shared, *state[1:position], me, *state[position + 1 :])
+                yield Move(position - 1, kind), after
+
+
+def outcomes_of(
+    steps: Mapping[Hashable, Step], shared: Any, me: Any
+) -> Iterator[tuple[str, Any, Any]]:
+    """(kind, shared memory after, process after) for all that may happen to a process next."""
+    step = steps.get(me.pc)
+    if step is None:
+        return
+    if step.ready is None or step.ready(shared, me):
+        yield (STEP, *step.act(shared, me))
+    if step.whim is not None:
+        yield (WHIM, *step.whim(shared, me))
+    if step.stops:
+        yield (STOP, shared, type(me)(STOPPED))
+
+
+def broken_claim(steps: Mapping[Hashable, Step], shared: Any, me: Any) -> str | None:
+    """The first claim of a process's next step that does not hold."""
+    step = steps.get(me.pc)
+    claims = step.claims if step is not None else ()
+    return next((claim.name for claim in claims if not claim.holds(shared, me)), None)
+
+
+def explore(
+    system: System[S, L],
+    *,
+    reduced: bool = True,
+    limit: int = 0,
+    visited: Callable[[S, tuple[L, ...]], None] | None = None,
+) -> Explored:
+    """Visit every state any schedule reaches; stop at the first that fails.
+
+    Plain (``reduced=False``) it visits each state there is, and the failing schedule is a shortest
+    one. Reduced, processes that are alike are interchangeable, which keeps the schedule shortest;
+    and where the system has a footprint, only a *persistent set* of them moves (Godefroid 1996):
+    every standstill and every broken claim is still found, though perhaps by a longer schedule.
+    ``limit``, if not 0, is the number of states after which to give up with MemoryError;
+    ``visited`` is called with each state.
+    """
+    search = _Search(system, reduced)
+    frontier = list(search.came_from)
+    while frontier:
+        found: list[State] = []
+        for state in frontier:
+            if visited:
+                visited(*search.table.meaning(state))
+            claim = search.broken_claim(state) or search.expand(state, found)
+            if claim:
+                failure = Failure(claim, search.schedule(state))
+                return Explored(len(search.came_from), search.transitions, failure)
+        if limit and len(search.came_from) > limit:
+            raise MemoryError(f"{system.name}: more than {limit} states")
+        frontier = found
+    return Explored(len(search.came_from), search.transitions, None)
+
+
+class _Search(Generic[S, L]):
+    """Breadth first: the states met so far, each with the one it was met from."""
+
+    def __init__(self, system: System[S, L], reduced: bool) -> None:
+        self.system = system
+        self.table = _Numbered(system)
+        self.transitions = 0
+        self._canonical = _sorting(system.alike) if reduced else _as_it_is
+        self._persistent = _Persistent(self.table) if reduced and system.footprint else None
+        start = self._canonical(self.table.start())
+        self.came_from: dict[State, State | None] = {start: None}
+        self._everyone = tuple(range(1, len(start)))
+        self._closed: set[State] = set()
+
+    def broken_claim(self, state: State) -> str | None:
+        """The claim that a process, about to take its step, breaks."""
+        for position in self._everyone:
+            if claim := self.table.broken(state[0], state[position]):
+                return claim
+        return None
+
+    def expand(self, state: State, found: list[State]) -> str | None:
+        """Add the new states one move away to ``found``; STANDSTILL if nobody moves who should."""
+        if self._persistent is None:
+            moved, _ = self._move(state, self._everyone, found)
+        else:
+            moved, goes_on = self._move(state, self._persistent(state), found)
+            self._closed.add(state)
+            if not goes_on:  # a cycle may close here, and put off the other processes for ever
+                moved, _ = self._move(state, self._everyone, found)
+        if moved or self.system.rest(self.table.meaning(state)[1]):
+            return None
+        return STANDSTILL
+
+    def _move(
+        self, state: State, processes: tuple[int, ...], found: list[State]
+    ) -> tuple[bool, bool]:
+        """Move each of ``processes``: could one take a step, and does one lead to an open state?"""
+        stepped, goes_on = False, False
+        for position in processes:
+            for kind, shared, me in self.table.moves(state[0], state[position]):
+                self.transitions += 1
+                stepped = stepped or kind == STEP
+                after = self._canonical((shared, *state[1:position], me, *state[position + 1 :]))
+                goes_on = goes_on or after not in self._closed
+                if after not in self.came_from:
+                    self.came_from[after] = state
+                    found.append(after)
+        return stepped, goes_on
+
+    def schedule(self, last: State) -> str:
+        """The schedule that leads to ``last``: the path found, the processes told apart again."""
+        path = [last]
+        while (before := self.came_from[path[-1]]) is not None:
+            path.append(before)
+        state = self.table.start()
+        moves: list[Move] = []
+        for goal in reversed(path[:-1]):
+            move, state = next(
+                (move, after)
+                for move, after in self.table.all_moves(state)
+                if self._canonical(after) == goal
+            )
+            moves.append(move)
+        return written(moves, self.system.names)
+
+
+def _as_it_is(state: State) -> State:
+    return state
+
+
+def _sorting(alike: int) -> Callable[[State], State]:
+    first = alike + 1
+
+    def canonical(state: State) -> State:
+        return (*state[:first], *sorted(state[first:]))
+
+    return canonical
+
+
+class _Persistent(Generic[S, L]):
+    """Chooses, in a state, a set of processes whose moves alone need to be explored.
+
+    The set holds the first process. Whatever those outside do before the set moves, they touch
+    nothing that the next step of a process inside touches (Godefroid 1996, persistent sets).
+    """
+
+    def __init__(self, table: _Numbered[S, L]) -> None:
+        assert table.system.footprint is not None
+        self._table = table
+        self._footprint = table.system.footprint
+        self._touches: dict[tuple[int, int], tuple[frozenset[Hashable], frozenset[Hashable]]] = {}
+
+    def __call__(self, state: State) -> tuple[int, ...]:
+        touches = [self._touched(state[0], member) for member in state[1:]]
+        members, waiting = {0}, [0]
+        while waiting:
+            now, _ = touches[waiting.pop()]
+            for other, (_, meanwhile) in enumerate(touches):
+                if other not in members and now & meanwhile:
+                    members.add(other)
+                    waiting.append(other)
+        chosen = tuple(member + 1 for member in sorted(members))
+        return chosen if self._can_move(state, chosen) else tuple(range(1, len(state)))
+
+    def _touched(self, shared: int, member: int) -> tuple[frozenset[Hashable], frozenset[Hashable]]:
+        pair = (shared, member)
+        if pair not in self._touches:
+            at, me = self._table.value[shared], self._table.value[member]
+            self._touches[pair] = self._footprint.now(me), self._footprint.meanwhile(at, me)
+        return self._touches[pair]
+
+    def _can_move(self, state: State, chosen: tuple[int, ...]) -> bool:
+        return any(
+            kind == STEP
+            for position in chosen
+            for kind, *_ in self._table.moves(state[0], state[position])
+        )
+
+
+# Schedules as strings, and their replay.
+
+
+def written(moves: list[Move], names: str) -> str:
+    """A schedule as a string, e.g. ``c*9 1*3 2 1~``."""
+    runs: list[tuple[Move, int]] = []
+    for move in moves:
+        count = runs.pop()[1] if runs and runs[-1][0] == move else 0
+        runs.append((move, count + 1))
+    return " ".join(
+        names[move.process] + move.kind + (f"*{count}" if count > 1 else "") for move, count in runs
+    )
+
+
+def parsed(schedule: str, names: str) -> list[Move]:
+    """The moves of a schedule written as a string; ScheduleError if it is not one."""
+    moves: list[Move] = []
+    for word in schedule.split():
+        who, _, count = word.partition("*")
+        name, kind = who[:1], who[1:]
+        if name not in names or kind not in (STEP, WHIM, STOP) or not (count or "1").isdigit():
+            raise ScheduleError(f"schedule: cannot read {word!r}; processes are {', '.join(names)}")
+        moves += [Move(names.index(name), kind)] * int(count or 1)
+    return moves
+
+
+class Taken(NamedTuple):
+    """One move of a replay: who, what the step does, and the state after it."""
+
+    name: str
+    kind: str
+    text: str
+    shared: Any
+    processes: tuple[Any, ...]
+
+
+def replay(system: System[S, L], schedule: str) -> Iterator[Taken]:
+    """Run a schedule move by move. ScheduleError at a move that is not possible."""
+    shared, processes = system.shared, system.processes
+    for number, move in enumerate(parsed(schedule, system.names), start=1):
+        me: Any = processes[move.process]
+        name = system.names[move.process]
+        outcomes = outcomes_of(system.steps, shared, me)
+        outcome = next((o for o in outcomes if o[0] == move.kind), None)
+        if outcome is None:
+            raise ScheduleError(f"{system.name}: move {number}, {name}{move.kind}, is not possible")
+        text = system.steps[me.pc].text
+        _, shared, me = outcome
+        processes = (*processes[: move.process], me, *processes[move.process + 1 :])
+        yield Taken(name, move.kind, text, shared, processes)
+
+
+def verdict(system: System[S, L], shared: S, processes: tuple[L, ...]) -> str | None:
+    """The claim that fails in this state, ``STANDSTILL`` if nobody moves, else None."""
+    for me in processes:
+        if claim := broken_claim(system.steps, shared, me):
+            return claim
+    stuck = not any(
+        kind == STEP for me in processes for kind, *_ in outcomes_of(system.steps, shared, me)
+    )
+    return STANDSTILL if stuck and not system.rest(processes) else None
