@@ -1,0 +1,37 @@
+"""Hypothesis profiles, and pools that tests share.
+
+``pytest`` runs the default profile; ``pytest --hypothesis-profile=long`` the long campaigns, which also
+run when COLO_LONG is set.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from impl import FlushPool
+
+COMMON = {
+    "deadline": None,  # machines are shared; nothing here is judged by its time
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("short", max_examples=60, **COMMON)
+settings.register_profile("long", max_examples=2500, **COMMON)
+settings.load_profile("long" if os.environ.get("COLO_LONG") else "short")
+
+
+@pytest.fixture(scope="session")
+def long_run(request: pytest.FixtureRequest) -> bool:
+    """Whether the long campaigns are to run."""
+    profile = request.config.getoption("--hypothesis-profile", default=None)
+    return profile == "long" or bool(os.environ.get("COLO_LONG"))
+
+
+@pytest.fixture(scope="session")
+def pools() -> Iterator[dict[int, FlushPool]]:
+    """Pools of 1 to 9 threads."""
+    made = {threads: FlushPool(threads) for threads in range(1, 10)}
+    yield made
+    for pool in made.values():
+        pool.close()

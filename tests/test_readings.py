@@ -1,0 +1,70 @@
+"""One definition, three readings: Python, z3 and numba compute the same."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import z3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from impl.compile import compiled
+from model import shares, words
+from proofs.obligation import Proof
+from proofs.symbolic import Natural, Word
+
+word = st.one_of(
+    st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 - 1]), st.integers(0, 200)
+)
+count = st.integers(0, 64)
+number = st.one_of(st.integers(0, 2**52 - 1), st.integers(0, 300))
+threads = st.integers(1, 2**12 - 1)
+
+#: Function: how its arguments are drawn, what they are in z3.
+FUNCTIONS: dict[Callable[..., object], tuple[st.SearchStrategy[tuple[int, ...]], type]] = {
+    words.pages_below: (st.tuples(count), Word),
+    words.pages_between: (st.tuples(count, count).map(lambda p: tuple(sorted(p))), Word),
+    words.window_mask: (
+        st.tuples(st.integers(0, 5), st.integers(0, 400), st.integers(0, 400)),
+        Word,
+    ),
+    words.either: (st.tuples(word, word), Word),
+    words.both: (st.tuples(word, word), Word),
+    words.cleared: (st.tuples(word, word), Word),
+    words.without_next: (st.tuples(word.filter(bool)), Word),
+    words.next_page: (st.tuples(word.filter(bool)), Word),
+    words.word_of: (st.tuples(word), Word),
+    words.bit_of: (st.tuples(word), Word),
+    shares.cut_at_word: (st.tuples(number), Natural),
+    shares.chunk: (st.tuples(number, threads), Natural),
+    shares.share: (
+        st.tuples(number, threads, st.integers(0, 2**12)).map(lambda t: (t[0], t[1], t[2] % t[1])),
+        Natural,
+    ),
+    shares.owner: (st.tuples(number, threads, number), Natural),
+    shares.in_reach: (st.tuples(number, number, number, number), Natural),
+    shares.claim: (st.tuples(number, st.integers(1, 4096), number), Natural),
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f"{f.__module__}.{f.__name__}")
+@given(data=st.data())
+def test_three_readings_agree(function: Callable[..., object], data: st.DataObject) -> None:
+    draw, kind = FUNCTIONS[function]
+    arguments = data.draw(draw)
+    in_python = function(*arguments)
+    in_numba = compiled(function)(*(np.uint64(a) for a in arguments))
+    into = z3.IntVal if kind is Natural else lambda a: z3.BitVecVal(a, 64)
+    in_z3 = Proof().read(function)(*(kind(into(a)) for a in arguments))
+    assert _plain(in_numba) == _plain(in_python)
+    assert _plain(in_z3) == _plain(in_python)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, Natural | Word):
+        return z3.simplify(value.z).as_long()
+    if hasattr(value, "z"):
+        return z3.is_true(z3.simplify(value.z))
+    return value if isinstance(value, bool) else int(value)  # type: ignore[call-overload]
