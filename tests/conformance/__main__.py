@@ -1,0 +1,143 @@
+"""python -m tests.conformance (--library PORT.so | --implementation impl): is this flush right?
+
+Exit code 0: every check passed; 1: a rule is broken, shown with the smallest input found; 2: there
+is nothing to check (no such file, no such check).
+"""
+
+import argparse
+import fnmatch
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tests.conformance.call import call_to_json, outcome_to_json
+from tests.conformance.expected import expect
+from tests.conformance.finding import Finding
+from tests.conformance.process import Subject
+from tests.conformance.rules import RULES
+from tests.conformance.show import c_program, picture
+from tests.conformance.suite import Check, Effort, all_checks
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--library", metavar="PORT.so", help="a port behind the C ABI")
+    subject.add_argument("--implementation", choices=["impl"], help="our own flush")
+    parser.add_argument("--strategy", default="dynamic", help="of our own flush")
+    parser.add_argument("--only", metavar="GLOB", default="*", help="checks to run, by name")
+    parser.add_argument("--list", action="store_true", help="name the checks and end")
+    parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
+    parser.add_argument("--effort", type=float, default=1.0, help="factor on search and stress")
+    parser.add_argument("--seed", type=int, default=0, help="of the searches and of stress")
+    parser.add_argument("--json", metavar="FILE", help="write the results, for programs")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the checks; the exit code."""
+    options = arguments(given)
+    checks = [check for check in all_checks() if fnmatch.fnmatch(check.name, options.only)]
+    console = Console(highlight=False, soft_wrap=True)
+    if options.list:
+        console.print("\n".join(check.name for check in checks), markup=False)
+        return 0
+    if options.library and not Path(options.library).is_file():
+        console.print(f"no file {options.library}: build the port first", markup=False)
+        return 2
+    if not checks:
+        console.print(f"no check matches {options.only!r}: see --list", markup=False)
+        return 2
+    library = str(Path(options.library).resolve()) if options.library else None
+    subject = Subject(library, options.strategy)
+    results = _run(subject, checks, options, console)
+    if options.json:
+        report = {"subject": str(subject), "checks": results}
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+    failed = [result["name"] for result in results if not result["passed"]]
+    console.print(_verdict(subject, results, failed), markup=False)
+    return 1 if failed else 0
+
+
+def _run(
+    subject: Subject, checks: Sequence[Check], options: argparse.Namespace, console: Console
+) -> list[dict[str, Any]]:
+    effort = Effort(options.effort, options.seed)
+    results = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stdout.isatty()
+    ) as bar:
+        task = bar.add_task("", total=len(checks))
+        for number, check in enumerate(checks, 1):
+            bar.update(task, description=f"{number}/{len(checks)} {check.name}")
+            start = time.monotonic()
+            found = check.run(subject, effort)
+            seconds = time.monotonic() - start
+            results.append(_result(check, found, seconds))
+            if isinstance(found, Finding):
+                console.print(
+                    f"FAIL {check.name} ({seconds:.1f} s)\n{explain(found)}", markup=False
+                )
+                if not options.keep_going:
+                    break
+    return results
+
+
+def _result(check: Check, found: int | Finding, seconds: float) -> dict[str, Any]:
+    result: dict[str, Any] = {"name": check.name, "seconds": round(seconds, 3)}
+    if isinstance(found, int):
+        return {**result, "passed": True, "cases": found}
+    return {
+        **result,
+        "passed": False,
+        "rules": sorted({violation.rule for violation in found.violations}),
+        "details": [violation.detail for violation in found.violations],
+        "calls": [call_to_json(call) for call in found.calls],
+        "expected": [outcome_to_json(expect(call)) for call in found.calls],
+        "got": outcome_to_json(found.outcome) if found.outcome else None,
+        "note": found.note,
+    }
+
+
+MOST_DETAILS = 6
+
+
+def explain(finding: Finding) -> str:
+    """A failure in full: the rules, the picture, the program."""
+    lines = []
+    for violation in finding.violations[:MOST_DETAILS]:
+        lines.append(f"  {violation.rule}: {violation.detail}")
+    if len(finding.violations) > MOST_DETAILS:
+        lines.append(f"  ... and {len(finding.violations) - MOST_DETAILS} more")
+    lines += ["", f"The rule: {RULES[finding.rule]}.", finding.note]
+    if finding.calls:
+        last = finding.calls[-1]
+        if len(finding.calls) > 1:
+            lines.append(f"The last of these {len(finding.calls)} calls:")
+        lines += [picture(last, expect(last), finding.outcome), "", "To repeat it:", ""]
+        lines.append(c_program(finding.calls, [expect(call) for call in finding.calls]))
+    return "\n".join(lines)
+
+
+def _verdict(subject: Subject, results: list[dict[str, Any]], failed: list[str]) -> str:
+    seconds = sum(result["seconds"] for result in results)
+    if failed:
+        return f"{subject}: {len(failed)} of {len(results)} checks run failed ({seconds:.1f} s)"
+    lines = []
+    for stage in dict.fromkeys(result["name"].split("/")[0] for result in results):
+        mine = [r for r in results if r["name"].split("/")[0] == stage]
+        cases, spent = (sum(r[what] for r in mine) for what in ("cases", "seconds"))
+        lines.append(f"{stage:<12}{len(mine):>5} checks {cases:>8} cases {spent:>7.1f} s")
+    return "\n".join((*lines, f"{subject}: every check passed ({seconds:.1f} s)"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

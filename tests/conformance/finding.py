@@ -1,0 +1,68 @@
+"""From a suspicion to a finding: judge a sequence of calls, confirm it alone, make it small."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tests.conformance.call import Call, Outcome
+from tests.conformance.expected import expect
+from tests.conformance.process import PortDiedError, PortProcess, Subject
+from tests.conformance.rules import Violation, violations
+from tests.conformance.shrink import shrink
+
+SHRINK_SECONDS = 12.0
+SHRINK_PATIENCE = 1.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Calls of which the last breaks rules; ``outcome`` is None if it never returned."""
+
+    violations: tuple[Violation, ...]
+    calls: tuple[Call, ...] = ()
+    outcome: Outcome | None = None
+    note: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The first rule broken."""
+        return self.violations[0].rule
+
+
+def judge(process: PortProcess, calls: Sequence[Call]) -> Finding | None:
+    """Make the calls; the first of them that breaks a rule, with those before it."""
+    try:
+        outcomes = process.run(calls)
+    except PortDiedError as death:
+        return Finding((death.violation,), tuple(calls[: death.during + 1]))
+    for i, (call, outcome) in enumerate(zip(calls, outcomes, strict=True)):
+        if broken := violations(call, expect(call), outcome):
+            return Finding(tuple(broken), tuple(calls[: i + 1]), outcome)
+    return None
+
+
+def judge_alone(subject: Subject, calls: Sequence[Call], patience: float) -> Finding | None:
+    """The same in a process of its own."""
+    try:
+        with PortProcess(subject, patience) as process:
+            return judge(process, calls)
+    except PortDiedError as death:
+        return Finding((death.violation,))
+
+
+def settle(subject: Subject, finding: Finding, before: Sequence[Call]) -> Finding:
+    """The finding made small. ``before`` are the calls that went well earlier in its process."""
+    for calls in (finding.calls, (*before, *finding.calls)):
+        alone = judge_alone(subject, calls, SHRINK_PATIENCE)
+        if alone and alone.rule == finding.rule:
+            return _smallest(subject, alone)
+    note = "Seen once, but not when repeated in a fresh process: a race, or memory left over."
+    return replace(finding, note=note)
+
+
+def _smallest(subject: Subject, finding: Finding) -> Finding:
+    def fails(calls: tuple[Call, ...]) -> bool:
+        again = judge_alone(subject, calls, SHRINK_PATIENCE)
+        return again is not None and again.rule == finding.rule
+
+    calls = shrink(finding.calls, fails, SHRINK_SECONDS)
+    return judge_alone(subject, calls, SHRINK_PATIENCE) or finding

@@ -1,0 +1,307 @@
+"""Runs calls against a port: lays out guarded memory, calls, and tells what can be seen after.
+
+Lives in the child process. A :class:`Target` is what is called: a shared library through ctypes, or
+our own implementation (``implementation.py``) behind the same arguments.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.conformance.call import STATS_BEFORE, Call, Outcome, grain, letters, memory_of
+from tests.conformance.guarded import Buffer, Bytes
+
+Words = NDArray[np.uint64]
+
+# Two streams of random bytes, no page of one like any page of the other. The period is a prime
+# number of words, so that pages of one block differ whatever their size.
+PERIOD = 1_048_573
+_random = np.random.default_rng(2016)
+HOST_CONTENT: Words = _random.integers(1, 2**63, PERIOD, np.uint64)
+CACHE_CONTENT: Words = _random.integers(1, 2**63, PERIOD, np.uint64)
+STEP_OF_BLOCK, STEP_OF_CALL = 131, 7
+
+
+class BlockStruct(ctypes.Structure):
+    """``colo_block``."""
+
+    _fields_ = [
+        ("offset", ctypes.c_uint64),
+        ("used_length", ctypes.c_uint64),
+        ("max_length", ctypes.c_uint64),
+        ("first_bit", ctypes.c_uint64),
+        ("host", ctypes.c_void_p),
+        ("cache", ctypes.c_void_p),
+    ]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What colo_flush is called with: addresses, None for NULL."""
+
+    blocks: int | None
+    n_blocks: int
+    page_size: int
+    cache_bitmap: int | None
+    host_bitmap: int | None
+    n_words: int
+    dirty_pages: int | None
+    threads: int
+    stats: int | None
+
+
+class Target(Protocol):
+    """Something that flushes."""
+
+    only_reads_inputs: bool
+
+    def flush(self, arguments: Arguments) -> int:
+        """``colo_flush``."""
+
+    def plan(self, pages: int, threads: int, thread: int) -> tuple[int, int, int] | None:
+        """``colo_plan``: (status, lower, upper); None if there is none."""
+
+
+class Library:
+    """A port in a shared library."""
+
+    only_reads_inputs = True
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError or AttributeError if it cannot be loaded, ValueError for another ABI."""
+        library = ctypes.CDLL(path)
+        library.colo_abi_version.restype = ctypes.c_uint32
+        version = library.colo_abi_version()
+        if version != 1:
+            raise ValueError(f"colo_abi_version() is {version}; this suite speaks version 1")
+        self._flush = library.colo_flush
+        self._flush.restype = ctypes.c_int
+        self._flush.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_uint64,
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+            ctypes.c_void_p,
+        ]
+        self._plan = getattr(library, "colo_plan", None)
+        if self._plan:
+            address = ctypes.POINTER(ctypes.c_uint64)
+            self._plan.argtypes = [ctypes.c_uint64, *[ctypes.c_uint32] * 2, address, address]
+
+    def flush(self, arguments: Arguments) -> int:
+        a = arguments
+        status: int = self._flush(
+            a.blocks,
+            a.n_blocks,
+            a.page_size,
+            a.cache_bitmap,
+            a.host_bitmap,
+            a.n_words,
+            a.dirty_pages,
+            a.threads,
+            a.stats,
+        )
+        return status
+
+    def plan(self, pages: int, threads: int, thread: int) -> tuple[int, int, int] | None:
+        if not self._plan:
+            return None
+        lower, upper = ctypes.c_uint64(), ctypes.c_uint64()
+        status = self._plan(pages, threads, thread, ctypes.byref(lower), ctypes.byref(upper))
+        return status, lower.value, upper.value
+
+
+class Bench:
+    """The memory that calls run on, at the same addresses from call to call."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.buffers: dict[str, Buffer] = {}
+        self._calls = 0
+
+    def run(self, call: Call) -> Outcome:
+        """Perform one call and report everything that can be seen after it."""
+        placed = Placed(self, call, self._calls)
+        self._calls += 1
+        status = self.target.flush(placed.arguments)
+        return placed.outcome(status)
+
+    def open(self, name: str, size: int, call: Call) -> Bytes:
+        place = call.place
+        if place == "odd" and not name.startswith(("host memory", "cache memory")):
+            place = "low"
+        if name not in self.buffers:
+            self.buffers[name] = Buffer(name)
+        return self.buffers[name].open(size, place)
+
+    def describe(self, address: int) -> str:
+        """Where a faulting address lies."""
+        for buffer in self.buffers.values():
+            if sentence := buffer.describe(address):
+                return sentence
+        return f"address {address:#x}, far from everything passed in"
+
+
+class Placed:
+    """One call's arguments laid out in guarded memory."""
+
+    def __init__(self, bench: Bench, call: Call, number: int) -> None:
+        self._bench, self._call = bench, call
+        self._before: list[tuple[Bytes, Bytes]] = []
+        self._memory: list[tuple[Bytes, Bytes]] = []
+        self.cache = self._bitmap("cache bitmap", call.cache)
+        self.host = self._bitmap("host bitmap", call.host)
+        self.dirty_pages = self._bitmap("dirty_pages", (call.dirty_pages,))
+        self.stats = self._bitmap("stats", STATS_BEFORE)
+        for i, block in enumerate(call.blocks):
+            self._fill(i, memory_of(block), i * STEP_OF_BLOCK + number % 997 * STEP_OF_CALL)
+        self._write_blocks()
+        if bench.target.only_reads_inputs:
+            for buffer in self._inputs():
+                buffer.forbid_writes()
+        self.arguments = self._arguments()
+
+    def refill(self, call: Call) -> None:
+        """Lay out another call on the same blocks, in the same memory."""
+        self._call = call
+        self.cache[:], self.host[:] = call.cache, call.host
+        self.dirty_pages[0] = call.dirty_pages
+        self.stats[:] = STATS_BEFORE
+        for (host, _), (old, _) in zip(self._memory, self._before, strict=True):
+            host[:] = old
+        self.arguments = self._arguments()
+
+    def looks_right(self, status: int) -> bool:
+        """For a call with nothing wrong in it: is all as it should be? Quick, and says no more."""
+        cache, host = np.array(self._call.cache, np.uint64), np.array(self._call.host, np.uint64)
+        counts = [int(np.bitwise_count(w).sum()) for w in (cache | host, host, cache, cache & host)]
+        if status or self.cache.any() or self.host.any() or self.dirty_pages[0]:
+            return False
+        return self.stats.tolist() == counts and self._copied_just(cache | host)
+
+    def _copied_just(self, dirty: Words) -> bool:
+        is_dirty = np.unpackbits(dirty.view(np.uint8), bitorder="little").astype(bool)
+        step = self._call.page_size
+        for i, block in enumerate(self._call.blocks):
+            (host, _), (old, new) = self._memory[i], self._before[i]
+            pages = block.used_length // step
+            flushed = is_dirty[block.first_bit : block.first_bit + pages]
+            now = host.reshape(pages, step)
+            if not (now[flushed] == new.reshape(pages, step)[flushed]).all():
+                return False
+            if not (now[~flushed] == old.reshape(pages, step)[~flushed]).all():
+                return False
+        return True
+
+    def outcome(self, status: int) -> Outcome:
+        """What is seen in the memory now."""
+        for buffer in self._inputs():
+            buffer.allow_writes()
+        return Outcome(
+            status=status,
+            cache=tuple(self.cache.tolist()),
+            host=tuple(self.host.tolist()),
+            dirty_pages=int(self.dirty_pages[0]),
+            stats=tuple(self.stats.tolist()),
+            pages=tuple(self._letters(i) for i in range(len(self._call.blocks))),
+            damage=tuple(self._damage()),
+        )
+
+    def _bitmap(self, name: str, values: Sequence[int]) -> Words:
+        words = self._bench.open(name, 8 * len(values), self._call).view(np.uint64)
+        words[:] = values
+        return words
+
+    def _fill(self, i: int, size: int, start: int) -> None:
+        host = self._bench.open(f"host memory of block {i}", size, self._call)
+        cache = self._bench.open(f"cache memory of block {i}", size, self._call)
+        before = content(HOST_CONTENT, start, size), content(CACHE_CONTENT, start, size)
+        host[:], cache[:] = before
+        self._memory.append((host, cache))
+        self._before.append(before)
+
+    def _write_blocks(self) -> None:
+        structs = (BlockStruct * len(self._call.blocks))()
+        for i, block in enumerate(self._call.blocks):
+            structs[i] = BlockStruct(
+                block.offset,
+                block.used_length,
+                block.max_length,
+                block.first_bit,
+                self._address(f"host memory of block {i}", f"host[{i}]"),
+                self._address(f"cache memory of block {i}", f"cache[{i}]"),
+            )
+        self._block_list = bytes(structs)
+        self._blocks = self._bench.open("the block list", len(self._block_list), self._call)
+        self._blocks[:] = np.frombuffer(self._block_list, np.uint8)
+
+    def _arguments(self) -> Arguments:
+        call = self._call
+        return Arguments(
+            blocks=self._address("the block list", "blocks"),
+            n_blocks=len(call.blocks),
+            page_size=call.page_size,
+            cache_bitmap=self._address("cache bitmap", "cache_bitmap"),
+            host_bitmap=self._address("host bitmap", "host_bitmap"),
+            n_words=len(call.cache),
+            dirty_pages=self._address("dirty_pages", "dirty_pages"),
+            threads=call.threads,
+            stats=self._address("stats", "stats"),
+        )
+
+    def _address(self, buffer: str, argument: str) -> int | None:
+        return None if argument in self._call.null else self._bench.buffers[buffer].address
+
+    def _inputs(self) -> list[Buffer]:
+        blocks = range(len(self._call.blocks))
+        names = ["the block list", *(f"cache memory of block {i}" for i in blocks)]
+        return [self._bench.buffers[name] for name in names]
+
+    def _letters(self, i: int) -> str:
+        (host, _), (old, new) = self._memory[i], self._before[i]
+        if (host == old).all():
+            return "h" * letters(self._call, self._call.blocks[i])
+        step = grain(self._call)
+        whole = len(host) // step * step
+        is_old = (host[:whole] == old[:whole]).reshape(-1, step).all(axis=1)
+        is_new = (host[:whole] == new[:whole]).reshape(-1, step).all(axis=1)
+        seen = np.where(is_new, "c", np.where(is_old, "h", "x")).tolist()
+        if whole < len(host):
+            seen.append("h" if (host[whole:] == old[whole:]).all() else "x")
+        return "".join(seen)
+
+    def _damage(self) -> list[str]:
+        used = ["cache bitmap", "host bitmap", "dirty_pages", "stats", "the block list"]
+        used += [f"{kind} memory of block {i}" for i in range(len(self._memory)) for kind in _KINDS]
+        found = [
+            f"bytes just outside {name} were written"
+            for name in used
+            if not self._bench.buffers[name].slack_is_intact()
+        ]
+        found += [
+            f"the cache memory of block {i}, which is read-only, was written"
+            for i, ((_, cache), (_, new)) in enumerate(zip(self._memory, self._before, strict=True))
+            if not (cache == new).all()
+        ]
+        if self._blocks.tobytes() != self._block_list:
+            found.append("the block list, which is read-only, was written")
+        return found
+
+
+_KINDS = ("host", "cache")
+
+
+def content(stream: Words, start: int, size: int) -> Bytes:
+    """``size`` bytes of a stream, from word ``start`` on, around and around."""
+    words = -(-size // 8)
+    if start + words <= PERIOD:
+        return stream[start : start + words].view(np.uint8)[:size]
+    return np.resize(np.roll(stream, -start), words).view(np.uint8)[:size]

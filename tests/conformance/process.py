@@ -1,0 +1,149 @@
+"""The process that a port runs in. Whatever the port does there, the suite lives to tell.
+
+A clean server process forks one child for each port (or for each attempt, when a failure is being
+shrunk: that takes a few milliseconds). A crash, a hang, a library that will not load is a verdict.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tests.conformance.call import Call, Outcome
+from tests.conformance.guarded import on_fault
+from tests.conformance.port import Bench, Library, Target
+from tests.conformance.rules import Violation
+
+# A flush of the little memory here takes microseconds. Machines stall; ports that hang do not stop.
+PATIENCE = 20.0
+START_PATIENCE = 120.0
+
+_context = get_context("forkserver")
+_context.set_forkserver_preload(["tests.conformance.process", "tests.conformance.stress"])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is being tested: a shared library, or our implementation with one of its strategies."""
+
+    library: str | None = None
+    strategy: str = "dynamic"
+
+    def __str__(self) -> str:
+        return self.library or f"impl, strategy {self.strategy!r}"
+
+    def load(self) -> Target:
+        if self.library:
+            return Library(self.library)
+        from tests.conformance.implementation import Implementation
+
+        return Implementation(self.strategy)
+
+
+class PortDiedError(Exception):
+    """The port crashed, hung or would not load, during call number ``during`` of a sequence."""
+
+    def __init__(self, violation: Violation, during: int = 0) -> None:
+        super().__init__(f"{violation.rule}: {violation.detail}")
+        self.violation = violation
+        self.during = during
+
+
+class PortProcess:
+    """A child process with the port in it; a context manager. It dies with the port."""
+
+    def __init__(self, subject: Subject, patience: float = PATIENCE) -> None:
+        """Raises PortDiedError if the port cannot be loaded."""
+        self._patience = patience
+        self._here, there = _context.Pipe()
+        self._process = _context.Process(target=_serve, args=(there, subject), daemon=True)
+        self._process.start()
+        there.close()
+        self._ask(None, START_PATIENCE)
+
+    def __enter__(self) -> "PortProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
+        self._here.close()
+
+    def run(self, calls: Sequence[Call]) -> list[Outcome]:
+        """The outcome of each call in turn. Raises PortDiedError."""
+        outcomes: list[Outcome] = self._ask(("run", tuple(calls)), self._patience)
+        return outcomes
+
+    def ask(self, function: Callable[..., Any], *arguments: object, patience: float) -> Any:
+        """``function(bench, *arguments)``, evaluated in the child. Raises PortDiedError."""
+        return self._ask((function, arguments), patience)
+
+    def _ask(self, request: object, patience: float) -> Any:
+        try:
+            if request is not None:
+                self._here.send(request)
+            if not self._here.poll(patience):
+                detail = f"the port had not returned after {patience:g} s"
+                raise PortDiedError(Violation("no-hang", detail))
+            kind, answer = self._here.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise PortDiedError(Violation("no-crash", self._epitaph())) from None
+        if kind == "died":
+            raise PortDiedError(*answer)
+        return answer
+
+    def _epitaph(self) -> str:
+        code = self._process.exitcode or 0
+        if code < 0:
+            return f"the process was killed by {signal.Signals(-code).name}"
+        return f"the process ended with exit status {code} in the middle of a call"
+
+
+def _serve(pipe: Connection, subject: Subject) -> None:
+    """The child: load the port, then answer requests until killed."""
+    _silence_output()
+    try:
+        bench = Bench(subject.load())
+    except Exception as error:
+        pipe.send(("died", (Violation("abi", f"{type(error).__name__}: {error}"),)))
+        return
+    running = [0]
+
+    def fault(name: str, address: int | None, access: str) -> None:
+        if address is None:
+            violation = Violation("no-crash", f"{name} inside the port")
+        else:
+            where = bench.describe(address)
+            stray = "far from" not in where
+            rule = "no-crash" if not stray else "read-only" if "read-only" in where else "bounds"
+            violation = Violation(rule, f"{name}: {access} {where}")
+        pipe.send(("died", (violation, running[0])))
+
+    on_fault(fault)
+    pipe.send(("ready", None))
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+        if request[0] == "run":
+            outcomes = []
+            for running[0], call in enumerate(request[1]):
+                outcomes.append(bench.run(call))
+            pipe.send(("ran", outcomes))
+        else:
+            function, arguments = request
+            pipe.send(("answer", function(bench, *arguments)))
+
+
+def _silence_output() -> None:
+    """A port that prints must not spoil the report; what our own code has to say goes to stderr."""
+    sys.stdout.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.excepthook = lambda *error: traceback.print_exception(*error)

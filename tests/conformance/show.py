@@ -1,0 +1,205 @@
+"""A failure for people: the layout and bitmaps drawn as words, and a C program that repeats it."""
+
+from collections.abc import Iterator, Sequence
+
+from tests.conformance.call import WORD, Block, Call, Outcome, letters
+
+MOST_WORDS = 12
+BLOCK_NAMES = "abcdefghijklmnopqrstuvwxyz"
+
+
+def picture(call: Call, expected: Outcome, got: Outcome | None) -> str:
+    """One line a word and row: whose page each bit is, what is dirty, what was wanted and seen.
+
+    Bit 0 is on the left. Words in which nothing is dirty, wanted or wrong are left out.
+    """
+    lines = list(_header(call))
+    shown = [w for w in range(len(call.cache)) if _worth_showing(call, expected, got, w)]
+    for word in shown[:MOST_WORDS]:
+        lines += ["", *_word(call, expected, got, word)]
+    if len(shown) > MOST_WORDS:
+        lines.append(f"... and {len(shown) - MOST_WORDS} words more")
+    if shown:
+        lines += ["", "dirty: C in the cache bitmap, H in the host bitmap, B in both; - no page"]
+        lines.append("pages: c has the cache's content, h still the host's own, x neither")
+    return "\n".join(lines)
+
+
+def _header(call: Call) -> Iterator[str]:
+    nulls = f", NULL: {', '.join(sorted(call.null))}" if call.null else ""
+    yield (
+        f"page_size {call.page_size}, threads {call.threads}, {len(call.cache)} words, "
+        f"dirty_pages {_number(call.dirty_pages)}, memory placed {call.place}{nulls}"
+    )
+    for i, block in enumerate(call.blocks):
+        yield (
+            f"block {i} '{_name(i)}': bits from {_number(block.first_bit)}, "
+            f"used {_length(block.used_length, call)}, max {_length(block.max_length, call)}, "
+            f"offset {block.offset:#x}"
+        )
+
+
+def _word(call: Call, expected: Outcome, got: Outcome | None, word: int) -> Iterator[str]:
+    bits = range(word * WORD, (word + 1) * WORD)
+    rows = {
+        "blocks": "".join(_owner(call, bit) for bit in bits),
+        "dirty": "".join(_dirt(call.cache, call.host, bit) for bit in bits),
+        "expect": "".join(_page(call, expected, bit) for bit in bits),
+    }
+    if got:
+        rows["got"] = "".join(_page(call, got, bit) for bit in bits)
+        rows["left"] = "".join(_dirt(got.cache, got.host, bit) for bit in bits)
+        wrong = [
+            _page(call, expected, bit) != _page(call, got, bit)
+            or _dirt(expected.cache, expected.host, bit) != _dirt(got.cache, got.host, bit)
+            for bit in bits
+        ]
+        rows["wrong"] = "".join("^" if bad else " " for bad in wrong)
+    for i, (title, row) in enumerate(rows.items()):
+        lead = f"word {word}" if i == 0 else ""
+        if row.strip():
+            yield f"{lead:<10}{title:<8}{row}".rstrip()
+
+
+def _worth_showing(call: Call, expected: Outcome, got: Outcome | None, word: int) -> bool:
+    if call.cache[word] | call.host[word]:
+        return True
+    bits = range(word * WORD, (word + 1) * WORD)
+    return got is not None and any(
+        _page(call, expected, bit) != _page(call, got, bit)
+        or (got.cache[word] | got.host[word]) != 0
+        for bit in bits
+    )
+
+
+def _owner(call: Call, bit: int) -> str:
+    owners = [i for i, block in enumerate(call.blocks) if bit in _bits(block, call)]
+    return "-" if not owners else _name(owners[0]) if len(owners) == 1 else "#"
+
+
+def _page(call: Call, outcome: Outcome, bit: int) -> str:
+    for i, block in enumerate(call.blocks):
+        if bit in _bits(block, call) and bit - block.first_bit < letters(call, block):
+            return outcome.pages[i][bit - block.first_bit]
+    return "-"
+
+
+def _bits(block: Block, call: Call) -> range:
+    return range(block.first_bit, block.first_bit + block.used_length // max(call.page_size, 1))
+
+
+def _dirt(cache: Sequence[int], host: Sequence[int], bit: int) -> str:
+    in_cache, in_host = (words[bit // WORD] >> bit % WORD & 1 for words in (cache, host))
+    return ".CHB"[in_cache + 2 * in_host]
+
+
+def _name(block: int) -> str:
+    return BLOCK_NAMES[block % len(BLOCK_NAMES)]
+
+
+def _number(value: int) -> str:
+    return str(value) if value < 1 << 32 else f"{value:#x}"
+
+
+def _length(length: int, call: Call) -> str:
+    size = call.page_size
+    whole = size > 0 and length % size == 0 and length < 1 << 40
+    return f"{length // size} pages" if whole else f"{length:#x} bytes"
+
+
+def c_program(calls: Sequence[Call], expected: Sequence[Outcome]) -> str:
+    """A C program that makes the calls and prints what each should give: link it with the port."""
+    body = "\n\n".join(
+        _c_call(call, outcome) for call, outcome in zip(calls, expected, strict=True)
+    )
+    return f"{_C_HEAD}\n{body}\n\n    return 0;\n}}\n"
+
+
+_C_HEAD = """\
+/* cc -I impl/ports repeat.c PORT.so -Wl,-rpath,. -o repeat && ./repeat */
+#include "colo_flush.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint8_t *pages(size_t size, int content)
+{
+    return memset(malloc(size ? size : 1), content, size);
+}
+
+static void show(const char *what, const uint64_t *words, size_t n)
+{
+    printf("  %s", what);
+    for (size_t i = 0; i < n; i++)
+        printf(" %016llx", (unsigned long long)words[i]);
+    printf("\\n");
+}
+
+int main(void)
+{
+    int status;
+"""
+
+
+def _c_call(call: Call, expected: Outcome) -> str:
+    null = call.null
+    blocks = ",\n".join(_c_block(call, i) for i in range(len(call.blocks)))
+    words = len(call.cache)
+    arguments = ", ".join(
+        [
+            "NULL" if "blocks" in null or not call.blocks else "blocks",
+            str(len(call.blocks)),
+            str(call.page_size),
+            "NULL" if "cache_bitmap" in null else "cache",
+            "NULL" if "host_bitmap" in null else "host",
+            str(words),
+            "NULL" if "dirty_pages" in null else "&dirty",
+            f"{call.threads}u",
+            "NULL" if "stats" in null else "&stats",
+        ]
+    )
+    lines = [
+        f"colo_block blocks[] = {{\n{blocks}\n        }};" if call.blocks else "",
+        f"uint64_t cache[] = {{{_c_words(call.cache)}}};",
+        f"uint64_t host[] = {{{_c_words(call.host)}}};",
+        f"uint64_t dirty = {call.dirty_pages:#x}ull;",
+        "colo_stats stats = {0};",
+        "",
+        f"status = colo_flush({arguments});",
+        f'printf("status %d, expected {expected.status}; dirty_pages %llu, expected '
+        f'{expected.dirty_pages}\\n", status, (unsigned long long)dirty);',
+        f'show("cache bitmap", cache, {words});',
+        f'show("host bitmap ", host, {words});',
+        *(_c_pages(call, expected, i) for i in range(len(call.blocks))),
+    ]
+    inner = "\n".join(f"        {line}" if line else "" for line in lines if line is not None)
+    return f"    {{\n{inner}\n    }}"
+
+
+def _c_block(call: Call, i: int) -> str:
+    block = call.blocks[i]
+    size = block.used_length if block.used_length < 1 << 32 else 4096
+    host = "NULL" if f"host[{i}]" in call.null else f"pages({size}, 'h')"
+    cache = "NULL" if f"cache[{i}]" in call.null else f"pages({size}, 'c')"
+    return (
+        f"            {{{block.offset:#x}ull, {block.used_length:#x}ull, {block.max_length:#x}ull, "
+        f"{block.first_bit:#x}ull, {host}, {cache}}}"
+    )
+
+
+def _c_pages(call: Call, expected: Outcome, i: int) -> str:
+    want = expected.pages[i]
+    if not want or f"host[{i}]" in call.null:
+        return f'printf("  block {i}: no memory\\n");'
+    step = call.blocks[i].used_length // len(want) or 1
+    return (
+        f'printf("  block {i}: expected {want}\\n                got ");\n'
+        f"        for (size_t at = 0; at < {len(want)} * {step}ull; at += {step})\n"
+        f"            putchar(blocks[{i}].host[at]);\n"
+        '        printf("\\n");'
+    )
+
+
+def _c_words(words: Sequence[int]) -> str:
+    return ", ".join(f"{word:#x}ull" for word in words) or "0"

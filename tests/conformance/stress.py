@@ -1,0 +1,134 @@
+"""Thousands of rounds of flushes made to collide, each checked whole. For races.
+
+What makes threads collide: several of them, little work between the start of a flush and a border
+word, bits on both sides of every border, more threads than processors, signals that break their
+waits. Runs in the child, a round in a fraction of a millisecond; the parent judges the round that
+looks wrong against the model.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from types import FrameType
+
+import numpy as np
+
+from tests.conformance.call import ALL_ONES, WORD, Block, Call, Outcome
+from tests.conformance.port import Bench, Placed, Words
+
+ROUNDS_PER_LAYOUT = 100
+SIGNAL_PERIOD = 0.0007
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way to make threads collide: pages of this size, this many words, so dirty."""
+
+    name: str
+    page_size: int
+    words: tuple[int, int]
+    dirty: str
+    signals: bool = False
+
+
+SCENARIOS = (
+    Scenario("dense", 1024, (2, 12), "all"),
+    Scenario("borders", 1024, (4, 16), "borders"),
+    Scenario("random", 1024, (2, 16), "random"),
+    Scenario("one-heavy-share", 16384, (2, 6), "one word"),
+    Scenario("signals", 4096, (2, 8), "random", signals=True),
+)
+
+
+@dataclass(frozen=True)
+class Collision:
+    """A round that looks wrong: the call, what was seen, and how often all was well before."""
+
+    call: Call
+    outcome: Outcome
+    rounds_before: int
+
+
+def stress(bench: Bench, scenario: Scenario, seed: int, seconds: float) -> Collision | int:
+    """Rounds until the time is up: how many; or the first that looks wrong."""
+    random = np.random.default_rng(seed)
+    end = time.monotonic() + seconds
+    rounds = 0
+    with _signals(scenario.signals):
+        while time.monotonic() < end:
+            for call, outcome in _rounds_on_one_layout(bench, scenario, random):
+                if outcome:
+                    return Collision(call, outcome, rounds)
+                rounds += 1
+    return rounds
+
+
+def _rounds_on_one_layout(
+    bench: Bench, scenario: Scenario, random: np.random.Generator
+) -> Iterator[tuple[Call, Outcome | None]]:
+    """Flush again and again over one layout; the outcome is given only if something is wrong."""
+    words = int(random.integers(*scenario.words, endpoint=True))
+    blocks = _blocks(random, words, scenario.page_size)
+    zeros = (0,) * words
+    placed = Placed(bench, Call(scenario.page_size, blocks, zeros, zeros, 0, 1), 0)
+    for _ in range(ROUNDS_PER_LAYOUT):
+        cache, host = (_dirty(random, words, scenario.dirty) for _ in range(2))
+        threads = int(random.choice((2, 2, 3, 4, 4, 5, 8, 16)))
+        count = int(np.bitwise_count(cache).sum())
+        call = Call(
+            scenario.page_size,
+            blocks,
+            tuple(cache.tolist()),
+            tuple(host.tolist()),
+            count,
+            threads,
+        )
+        placed.refill(call)
+        status = bench.target.flush(placed.arguments)
+        yield call, None if placed.looks_right(status) else placed.outcome(status)
+
+
+def _blocks(random: np.random.Generator, words: int, page_size: int) -> tuple[Block, ...]:
+    """The whole bitmap, cut into one to five blocks anywhere, so that most borders share a word."""
+    pages = words * WORD
+    cuts = sorted({0, pages, *random.integers(1, pages, int(random.integers(0, 5))).tolist()})
+    return tuple(
+        Block(low, (high - low) * page_size, (high - low) * page_size, low * page_size)
+        for low, high in pairwise(cuts)
+    )
+
+
+def _dirty(random: np.random.Generator, words: int, kind: str) -> Words:
+    bits = random.integers(0, ALL_ONES, words, np.uint64, endpoint=True)
+    if kind == "all":
+        return np.full(words, ALL_ONES, np.uint64)
+    if kind == "borders":
+        bits[random.random(words) < 0.6] = 0
+        bits[random.random(words) < 0.3] = ALL_ONES
+    elif kind == "one word":
+        keep = random.integers(words)
+        bits[np.arange(words) != keep] = 0
+    return bits
+
+
+class _signals:  # noqa: N801 - reads as what it does
+    """While inside, the process gets a signal every now and then, which ends its futex waits."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+
+    def __enter__(self) -> None:
+        if self._wanted:
+            signal.signal(signal.SIGALRM, _ignore)
+            signal.siginterrupt(signal.SIGALRM, True)
+            signal.setitimer(signal.ITIMER_REAL, SIGNAL_PERIOD, SIGNAL_PERIOD)
+
+    def __exit__(self, *_: object) -> None:
+        if self._wanted:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """A handler that does nothing: the interruption is all."""
