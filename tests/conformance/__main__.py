@@ -22,7 +22,7 @@ from tests.conformance.finding import Finding
 from tests.conformance.process import Subject
 from tests.conformance.rules import RULES
 from tests.conformance.show import c_program, picture
-from tests.conformance.suite import Check, Effort, all_checks
+from tests.conformance.suite import Check, Effort, Session, all_checks
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -69,17 +69,16 @@ def main(given: Sequence[str] | None = None) -> int:
 def _run(
     subject: Subject, checks: Sequence[Check], options: argparse.Namespace, console: Console
 ) -> list[dict[str, Any]]:
-    effort = Effort(options.effort, options.seed)
     results = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not sys.stdout.isatty()
-    ) as bar:
+    quiet = not sys.stdout.isatty()
+    session = Session(subject, Effort(options.effort, options.seed))
+    with session, Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task("", total=len(checks))
         for number, check in enumerate(checks, 1):
             bar.update(task, description=f"{number}/{len(checks)} {check.name}")
             start = time.monotonic()
-            found = check.run(subject, effort)
+            found = check.run(session)
             seconds = time.monotonic() - start
             results.append(_result(check, found, seconds))
             if isinstance(found, Finding):

@@ -31,9 +31,9 @@ class Call:
     """The arguments of one call.
 
     ``cache`` and ``host`` are the bitmaps, 64-bit words, of one length (``n_words``). ``null``
-    names the arguments passed as NULL: "blocks", "cache_bitmap", "host_bitmap", "dirty_pages", "stats",
-    "host[i]", "cache[i]". ``place``: every buffer ends at a guard page ("high") or starts at one
-    ("low"); "odd": low, with host and cache memory one byte off every alignment.
+    names the arguments passed as NULL: "blocks", "cache_bitmap", "host_bitmap", "dirty_pages",
+    "stats", "host[i]", "cache[i]". ``place``: every buffer ends at a guard page ("high") or starts
+    at one ("low"); "odd": low, with host and cache memory one byte off every alignment.
     """
 
     page_size: int

@@ -50,7 +50,7 @@ class Buffer:
         self._open: tuple[int, int, Place] | None = None
         self.size = 0
         self.address = self._start
-        self._range = np.frombuffer((ctypes.c_uint8 * RESERVED).from_address(self._start), np.uint8)
+        self._range = bytes_at(self._start, RESERVED)
 
     def open(self, size: int, place: Place) -> Bytes:
         """The buffer's ``size`` bytes, writable: at the end of the range, its start, or odd."""
@@ -112,6 +112,11 @@ class Buffer:
             self._protect(base, pages, _NO_ACCESS)
             if pages > _KEEP:
                 _libc.madvise(base, pages, _MADV_DONTNEED)
+
+
+def bytes_at(address: int, size: int) -> Bytes:
+    """The memory at an address as an array, not a copy; nothing is touched."""
+    return np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8)
 
 
 class _SigAction(ctypes.Structure):

@@ -133,7 +133,7 @@ def _break_stray(draw: st.DrawFn, call: Call) -> Call:
     field = draw(st.sampled_from(("cache", "host")))
     words = list(getattr(call, field))
     words[bit // WORD] |= 1 << bit % WORD
-    return replace(call, **{field: tuple(words)})
+    return replace(call, **{field: tuple(words)})  # type: ignore[arg-type]
 
 
 def _break_alignment(draw: st.DrawFn, call: Call) -> Call:

@@ -1,9 +1,10 @@
 """The checks, in the order in which they find most for least: what the runner runs."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -36,12 +37,59 @@ class Effort:
         return max(int(number * self.factor), 1)
 
 
+class Session:
+    """A port under test: one process that the checks share, started anew when the port dies."""
+
+    def __init__(self, subject: Subject, effort: Effort) -> None:
+        self.subject, self.effort = subject, effort
+        self._process: PortProcess | None = None
+        self._before: deque[tuple[Call, ...]] = deque(maxlen=HISTORY)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.__exit__()
+        self._process = None
+
+    def look(self, calls: tuple[Call, ...]) -> Finding | None:
+        """Make the calls; what they show, if it breaks a rule."""
+        try:
+            finding = judge(self._running(), calls)
+        except PortDiedError as death:
+            finding = Finding((death.violation,))
+        if finding is None:
+            self._before.append(calls)
+        return finding
+
+    def settle(self, finding: Finding) -> Finding:
+        """The finding made small; the next check gets a new process."""
+        self.__exit__()
+        before = [call for calls in self._before for call in calls]
+        self._before.clear()
+        return settle(self.subject, finding, before) if finding.calls else finding
+
+    def ask(self, function: Callable[..., Any], *arguments: object, patience: float) -> Any:
+        """``function(bench, *arguments)`` in the process. Raises PortDiedError."""
+        try:
+            return self._running().ask(function, *arguments, patience=patience)
+        except PortDiedError:
+            self.__exit__()
+            raise
+
+    def _running(self) -> PortProcess:
+        if self._process is None:
+            self._process = PortProcess(self.subject)
+        return self._process
+
+
 @dataclass(frozen=True)
 class Check:
     """One named check. ``run`` says how many cases went well, or what was found."""
 
     name: str
-    run: Callable[[Subject, Effort], int | Finding]
+    run: Callable[[Session], int | Finding]
 
 
 def all_checks() -> list[Check]:
@@ -53,9 +101,9 @@ def all_checks() -> list[Check]:
     ]
     return [
         *vectors,
-        Check("plan/fixed", _fixed_plans),
-        Check("plan/refused", _refused_plans),
-        Check("plan/search", _searched_plans),
+        Check("plan/fixed", _in_child(_fixed_plans)),
+        Check("plan/refused", _in_child(_refused_plans)),
+        Check("plan/search", _in_child(_searched_plans)),
         Check("search/sequences", _search(search.valid_sequences(), SEQUENCES)),
         Check("search/refusals", _search(search.refusal_sequences(), REFUSALS)),
         Check("accumulated", _accumulated),
@@ -63,41 +111,50 @@ def all_checks() -> list[Check]:
     ]
 
 
-def _sequences(
-    sequences: Sequence[tuple[Call, ...]],
-) -> Callable[[Subject, Effort], int | Finding]:
-    """Make each sequence of calls, one after the other, in one process."""
+def _sequences(sequences: Iterable[tuple[Call, ...]]) -> Callable[[Session], int | Finding]:
+    """Make each sequence of calls, one after the other."""
 
-    def run(subject: Subject, effort: Effort) -> int | Finding:
-        watch = _Watch(subject)
-        with watch:
-            for calls in sequences:
-                watch.look(calls)
-        return watch.result()
+    def run(session: Session) -> int | Finding:
+        went_well = 0
+        for calls in sequences:
+            if finding := session.look(calls):
+                return session.settle(finding)
+            went_well += 1
+        return went_well
 
     return run
 
 
-def _accumulated(subject: Subject, effort: Effort) -> int | Finding:
-    calls = [(call,) for call in islice(cases(), effort.cases(ACCUMULATED))]
-    return _sequences(calls)(subject, effort)
+def _accumulated(session: Session) -> int | Finding:
+    first = islice(cases(), session.effort.cases(ACCUMULATED))
+    return _sequences((call,) for call in first)(session)
+
+
+class _FoundError(BaseException):
+    """Ends a search at once; not an Exception, so that hypothesis does not try it again."""
+
+    def __init__(self, finding: Finding) -> None:
+        self.finding = finding
 
 
 def _search(
     strategy: st.SearchStrategy[tuple[Call, ...]], number: int
-) -> Callable[[Subject, Effort], int | Finding]:
-    def run(subject: Subject, effort: Effort) -> int | Finding:
-        watch = _Watch(subject)
+) -> Callable[[Session], int | Finding]:
+    def run(session: Session) -> int | Finding:
+        examples = session.effort.cases(number)
 
-        @seed(effort.seed)
-        @_searching(effort.cases(number))
+        @seed(session.effort.seed)
+        @_searching(examples)
         @given(strategy)
         def look(calls: tuple[Call, ...]) -> None:
-            watch.look(calls)
+            if finding := session.look(calls):
+                raise _FoundError(finding)
 
-        with watch:
+        try:
             look()
-        return watch.result()
+        except _FoundError as found:
+            return session.settle(found.finding)
+        return examples
 
     return run
 
@@ -113,109 +170,60 @@ def _searching(examples: int) -> settings:
     )
 
 
-class _Found(BaseException):
-    """Ends a search at once; not an Exception, so that hypothesis does not try it again."""
+def _in_child(look: Callable[[Session], int | Finding]) -> Callable[[Session], int | Finding]:
+    """A look through ``session.ask``, at which the death of the port is the finding."""
 
-
-class _Watch:
-    """A process that calls are tried in, until one of them breaks a rule."""
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._process: PortProcess | None = None
-        self._before: deque[tuple[Call, ...]] = deque(maxlen=HISTORY)
-        self._finding: Finding | None = None
-        self._well = 0
-
-    def __enter__(self) -> None:
+    def run(session: Session) -> int | Finding:
         try:
-            self._process = PortProcess(self._subject)
+            return look(session)
         except PortDiedError as death:
-            self._finding = Finding((death.violation,))
+            return Finding((death.violation,))
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        if self._process:
-            self._process.__exit__()
-        return kind is _Found
-
-    def look(self, calls: tuple[Call, ...]) -> None:
-        """Make the calls; ends the ``with`` if one of them breaks a rule."""
-        self._finding = self._finding or (judge(self._process, calls) if self._process else None)
-        if self._finding:
-            raise _Found
-        self._before.append(calls)
-        self._well += 1
-
-    def result(self) -> int | Finding:
-        """How many sequences went well, or the finding, made small."""
-        if self._finding and self._finding.calls:
-            before = [call for calls in self._before for call in calls]
-            return settle(self._subject, self._finding, before)
-        return self._finding or self._well
+    return run
 
 
-def _in_child(subject: Subject, look: Callable[[PortProcess], int | Finding]) -> int | Finding:
-    try:
-        with PortProcess(subject) as process:
-            return look(process)
-    except PortDiedError as death:
-        return Finding((death.violation,))
-
-
-def _look_at_plans(process: PortProcess, plans: Sequence[tuple[int, int]]) -> int | Finding:
+def _look_at_plans(session: Session, plans: Iterable[tuple[int, int]]) -> int | Finding:
+    went_well = 0
     for pages, threads in plans:
-        ranges = process.ask(plan.ask_plan, pages, threads, patience=GRACE)
+        ranges = session.ask(plan.ask_plan, pages, threads, patience=GRACE)
         if ranges is None:
             return 0
         if broken := plan.plan_violations(pages, threads, ranges):
             return Finding(tuple(broken))
-    return len(plans)
+        went_well += 1
+    return went_well
 
 
-def _fixed_plans(subject: Subject, effort: Effort) -> int | Finding:
-    return _in_child(subject, lambda process: _look_at_plans(process, plan.FIXED))
+def _fixed_plans(session: Session) -> int | Finding:
+    return _look_at_plans(session, plan.FIXED)
 
 
-def _refused_plans(subject: Subject, effort: Effort) -> int | Finding:
-    def look(process: PortProcess) -> int | Finding:
-        answers = process.ask(plan.ask_refused, patience=GRACE)
-        broken = plan.refused_violations(answers)
-        return Finding(tuple(broken)) if broken else sum(answer is not None for answer in answers)
-
-    return _in_child(subject, look)
-
-
-def _searched_plans(subject: Subject, effort: Effort) -> int | Finding:
-    return _in_child(
-        subject,
-        lambda process: _look_at_plans(process, list(_drawn_plans(effort))),
-    )
-
-
-def _drawn_plans(effort: Effort) -> Iterator[tuple[int, int]]:
+def _searched_plans(session: Session) -> int | Finding:
     drawn: list[tuple[int, int]] = []
 
-    @seed(effort.seed)
-    @_searching(effort.cases(PLANS))
+    @seed(session.effort.seed)
+    @_searching(session.effort.cases(PLANS))
     @given(search.plans())
     def draw(one: tuple[int, int]) -> None:
         drawn.append(one)
 
     draw()
-    return iter(drawn)
+    return _look_at_plans(session, drawn)
 
 
-def _stress(scenario: Scenario) -> Callable[[Subject, Effort], int | Finding]:
-    def run(subject: Subject, effort: Effort) -> int | Finding:
-        seconds = STRESS_SECONDS * effort.factor
+def _refused_plans(session: Session) -> int | Finding:
+    answers = session.ask(plan.ask_refused, patience=GRACE)
+    broken = plan.refused_violations(answers)
+    return Finding(tuple(broken)) if broken else sum(answer is not None for answer in answers)
 
-        def look(process: PortProcess) -> int | Finding:
-            answer = process.ask(stress, scenario, effort.seed, seconds, patience=seconds + GRACE)
-            return _collision(answer) if isinstance(answer, Collision) else int(answer)
 
-        return _in_child(subject, look)
+def _stress(scenario: Scenario) -> Callable[[Session], int | Finding]:
+    def look(session: Session) -> int | Finding:
+        seconds = STRESS_SECONDS * session.effort.factor
+        seen = session.ask(stress, scenario, session.effort.seed, seconds, patience=seconds + GRACE)
+        return _collision(seen) if isinstance(seen, Collision) else int(seen)
 
-    return run
+    return _in_child(look)
 
 
 def _collision(seen: Collision) -> Finding:
