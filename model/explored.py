@@ -139,6 +139,18 @@ def fork_anywhere(
     return len(blocks), None
 
 
+def shortest_failure() -> str:
+    """The shortest failing schedule of the join protocol as it stands: ``model.faults.broken``.
+
+    With one helper and two rounds of one claim; "" if it does not fail.
+    """
+    try:
+        failure = explore(join_protocol(1, 2, 1), reduced=False, limit=100_000).failure
+    except MemoryError:
+        return ""
+    return failure.schedule if failure else ""
+
+
 def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
     """Replay a schedule: each move and what it changed in shared memory, then what fails."""
     made = SYSTEMS[system](**options)

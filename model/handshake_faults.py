@@ -1,19 +1,32 @@
 """The join protocol with one thing broken: the faults of ``model.faults`` that are steps.
 
-A fault replaces a step or two of :mod:`model.handshake`, or adds one; the rest stands.
+A fault replaces a step or two of :mod:`model.handshake`, or adds one; the rest stands. Broken steps
+are read in other domains as the whole ones are, so they call the model's functions by plain names.
 """
 
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from model import handshake as h
-from model.handshake import ONE, After, Control, Process
+from model.handshake import (
+    ONE,
+    After,
+    Control,
+    Process,
+    caller_woken,
+    check_in,
+    check_out,
+    claim,
+    read_state,
+    set_quit,
+)
 from model.interleave import STANDSTILL, Step, said
 from model.reading import select
 
 # Steps that only the broken protocols have.
 STORE_OUT = 41
 READ_JOB_TOO_EARLY = 42
+STORE_CURSOR = 43
 
 
 class BrokenSteps(NamedTuple):
@@ -31,7 +44,7 @@ def _plain_countdown() -> Mapping[Hashable, Step]:
 
     def store_out(at: Control, me: Process) -> After:
         """Check out: store STATE with one less inside."""
-        return h.check_out(at._replace(state=me.saw), me._replace(saw=h.ZERO))
+        return check_out(at._replace(state=me.saw), me._replace(saw=h.ZERO))
 
     return {h.CHECK_OUT: said(load_out), STORE_OUT: said(store_out)}
 
@@ -39,31 +52,43 @@ def _plain_countdown() -> Mapping[Hashable, Step]:
 def _blind_check_in() -> Mapping[Hashable, Step]:
     def add_one(at: Control, me: Process) -> After:
         """Check in: fetch-add on STATE, whatever it is by now."""
-        return h.check_in(at, me._replace(saw=at.state))
+        return check_in(at, me._replace(saw=at.state))
 
     return {h.CHECK_IN: said(add_one)}
 
 
 def _early_parameters() -> Mapping[Hashable, Step]:
-    def read_state(at: Control, me: Process) -> After:
+    def load_state(at: Control, me: Process) -> After:
         """Load STATE: end, go on to the job, or sleep?"""
-        at, me = h.read_state(at, me)
+        at, me = read_state(at, me)
         return at, me._replace(pc=select(me.pc == h.CHECK_IN, READ_JOB_TOO_EARLY, me.pc))
 
-    def read_job(at: Control, me: Process) -> After:
+    def load_job(at: Control, me: Process) -> After:
         """Load the job's parameters, before checking in."""
         return at, me._replace(pc=h.CHECK_IN, job=at.job)
 
-    def check_in(at: Control, me: Process) -> After:
+    def enter(at: Control, me: Process) -> After:
         """Compare-and-swap STATE; then work by the parameters read before."""
-        at, me = h.check_in(at, me)
+        at, me = check_in(at, me)
         return at, me._replace(pc=select(me.pc == h.READ_JOB, h.CLAIM, me.pc))
 
     return {
-        h.READ_STATE: said(read_state),
-        READ_JOB_TOO_EARLY: said(read_job),
-        h.CHECK_IN: said(check_in),
+        h.READ_STATE: said(load_state),
+        READ_JOB_TOO_EARLY: said(load_job),
+        h.CHECK_IN: said(enter),
     }
+
+
+def _plain_claims() -> Mapping[Hashable, Step]:
+    def load_cursor(at: Control, me: Process) -> After:
+        """Claim: load CURSOR."""
+        return at, me._replace(pc=STORE_CURSOR, claim=at.cursor)
+
+    def store_cursor(at: Control, me: Process) -> After:
+        """Claim: store CURSOR, one further; leave when all is claimed."""
+        return claim(at._replace(cursor=me.claim), me)
+
+    return {h.CLAIM: said(load_cursor), STORE_CURSOR: said(store_cursor)}
 
 
 def _waits_for_the_woken() -> Mapping[Hashable, Step]:
@@ -91,41 +116,41 @@ def _looks_once() -> Mapping[Hashable, Step]:
         """futex_wait returns, with cause or without, and nobody looks at STATE again."""
         return at._replace(caller_asleep=h.ZERO), me._replace(pc=h.RETURN)
 
-    return {h.CALLER_SLEEPS: said(wakes, ready=h.caller_woken, whim=wakes)}
+    return {h.CALLER_SLEEPS: said(wakes, ready=caller_woken, whim=wakes)}
 
 
 def _last_wakes_nobody() -> Mapping[Hashable, Step]:
-    def check_out(at: Control, me: Process) -> After:
+    def leave(at: Control, me: Process) -> After:
         """Fetch-sub on STATE, and to bed, even as the last one."""
-        at, me = h.check_out(at, me)
+        at, me = check_out(at, me)
         return at, me._replace(pc=h.GO_TO_BED)
 
-    return {h.CHECK_OUT: said(check_out)}
+    return {h.CHECK_OUT: said(leave)}
 
 
 def _state_before_ring() -> Mapping[Hashable, Step]:
-    def read_state(at: Control, me: Process) -> After:
+    def load_state(at: Control, me: Process) -> After:
         """Load STATE, before RING."""
-        return at, me._replace(pc=h.READ_STATE, saw=at.state)
+        return at, me._replace(pc=h.READ_STATE, saw=at.state, seen=h.ZERO)
 
-    def read_ring(at: Control, me: Process) -> After:
+    def load_ring(at: Control, me: Process) -> After:
         """Load RING; then end, check in, or sleep, by the STATE loaded before."""
-        _, decided = h.read_state(at._replace(state=me.saw), me)
+        _, decided = read_state(at._replace(state=me.saw), me)
         return at, decided._replace(seen=at.ring)
 
     return {
-        h.READ_RING: said(read_state, stops=True),
-        h.READ_STATE: said(read_ring, stops=True),
+        h.READ_RING: said(load_state, stops=True),
+        h.READ_STATE: said(load_ring, stops=True),
     }
 
 
 def _quit_without_ring() -> Mapping[Hashable, Step]:
-    def set_quit(at: Control, me: Process) -> After:
+    def just_quit(at: Control, me: Process) -> After:
         """close(): STATE |= QUIT, and nobody is told."""
-        at, me = h.set_quit(at, me)
+        at, me = set_quit(at, me)
         return at, me._replace(pc=h.JOIN)
 
-    return {h.SET_QUIT: said(set_quit)}
+    return {h.SET_QUIT: said(just_quit)}
 
 
 def _opens_by_or() -> Mapping[Hashable, Step]:
@@ -152,6 +177,11 @@ BROKEN: Mapping[str, BrokenSteps] = {
         "a helper reads the job's parameters before it checks in: the OPEN it saw may come again",
         _early_parameters(),
         h.LENT.name,
+    ),
+    "plain claims": BrokenSteps(
+        "helpers claim by a plain load and a plain store of CURSOR",
+        _plain_claims(),
+        h.AT_MOST_ONCE.name,
     ),
     "waits for the woken": BrokenSteps(
         "the caller waits for every helper it has woken, come or not",
