@@ -102,6 +102,8 @@ def as_bytes(buffer: Any, what: str) -> Bytes:
         raise LayoutError(f"{what} is not a usable buffer: {error}") from error
     if view.readonly:
         raise LayoutError(f"{what} is read-only: a flush writes the host, receive the cache")
+    if "O" in view.format:
+        raise LayoutError(f"{what} holds Python objects: attach plain memory, uint8 say")
     if not view.c_contiguous:
         raise LayoutError(f"{what} is not contiguous: attach one piece of memory")
     return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.zeros(0, dtype=np.uint8)
@@ -113,6 +115,16 @@ def as_words(buffer: Any, what: str) -> Words:
     if len(memory) and memory.ctypes.data % 8:
         raise LayoutError(f"{what} does not start at a multiple of 8 bytes: align it")
     return memory[: len(memory) // 8 * 8].view(np.uint64)
+
+
+def zeroed_words(count: int, what: str) -> Words:
+    """So many words of our own, all clear. Raises LayoutError if there is no memory for them."""
+    try:
+        return np.zeros(count, np.uint64)
+    except (MemoryError, ValueError) as error:
+        raise LayoutError(
+            f"{what}: cannot allocate {count} words: place the blocks at lower offsets"
+        ) from error
 
 
 class Extent(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 
 from impl import control as c
 from impl import strategies as s
+from impl.block import whole_number
 from impl.compile import compile_kernels
 from impl.errors import PoolClosed
 from impl.exclusive import Exclusive
@@ -46,7 +47,9 @@ class FlushPool:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        count = len(os.sched_getaffinity(0)) if threads is None else threads
+        count = len(os.sched_getaffinity(0))
+        if threads is not None:
+            count = whole_number(threads, "threads")
         if not 1 <= count <= MAX_THREADS:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
         compile_kernels()

@@ -25,6 +25,7 @@ from impl.block import (
     check_apart,
     extent,
     whole_number,
+    zeroed_words,
 )
 from impl.compile import compile_kernels
 from impl.control import address
@@ -383,6 +384,7 @@ def _job(layout: model.Layout, blocks: Sequence[Block], cache: Words, host: Word
         len(layout.regions),
         len(gaps),
         _count(cache),
+        0,
     ]
     assert len(head) == JOB_FIELDS
     rows = [
@@ -412,7 +414,7 @@ def _enough(attached: Words | None, before: Words, n_words: int, what: str) -> W
     if attached is None:
         if len(before) == n_words:
             return before
-        bitmap = np.zeros(n_words, np.uint64)
+        bitmap = zeroed_words(n_words, what)
         bitmap[: len(before)] = before
         return bitmap
     if len(attached) < n_words:

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from impl.dirtylog import set_bits
 from impl.errors import TraceError
 from model.flush import stray_error
 from model.ram import PAGES_PER_WORD, Block, ColoError, Layout
@@ -137,20 +138,27 @@ def _checked(members: dict[str, npt.NDArray[Any]]) -> Trace:
         raise TraceError(
             f"bitmaps are {cache.shape} and {host.shape}: the blocks need (epochs, {layout.words})"
         )
+    if not len(cache):
+        raise TraceError("there are no epochs in it: record at least one flush")
     seconds = members["flush_seconds"].astype(np.float64)
     if len(seconds) != len(cache):
         raise TraceError(f"flush_seconds has {len(seconds)} entries for {len(cache)} epochs")
     if np.isinf(seconds).any() or (seconds < 0).any():
         raise TraceError("flush_seconds has an infinite or negative time: use NaN for unknown")
     _check_no_stray(layout, cache, host)
-    return Trace(layout, cache, host, seconds, str(members["source"]))
+    source = str(members["source"])
+    if not all(text.isprintable() for text in (source, *(block.name for block in blocks))):
+        raise TraceError("the source or a block's name is not printable: write plain text")
+    return Trace(layout, cache, host, seconds, source)
 
 
 def _check_no_stray(layout: Layout, cache: Words, host: Words) -> None:
-    used = np.zeros(layout.words * PAGES_PER_WORD, dtype=bool)
-    for region in layout.regions:
-        used[region.bits.start : region.bits.stop] = True
-    outside = ~np.packbits(used, bitorder="little").view(np.uint64)
+    used = np.zeros(layout.words, np.uint64)
+    inside = [region.bits for region in layout.regions if region.used_pages]
+    first = np.array([bits.start for bits in inside], np.uint64)
+    last = np.array([bits.stop - 1 for bits in inside], np.uint64)
+    set_bits(used, first, last)
+    outside = ~used
     for epoch in range(len(cache)):
         stray = (cache[epoch] | host[epoch]) & outside
         if words := np.flatnonzero(stray).tolist():
