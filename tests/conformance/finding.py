@@ -49,12 +49,19 @@ def judge_alone(subject: Subject, calls: Sequence[Call], patience: float) -> Fin
         return Finding((death.violation,))
 
 
-def settle(subject: Subject, finding: Finding, before: Sequence[Call]) -> Finding:
-    """The finding made small. ``before`` are the calls that went well earlier in its process."""
-    for calls in (finding.calls, (*before, *finding.calls)):
-        alone = judge_alone(subject, calls, SHRINK_PATIENCE)
-        if alone and alone.rule == finding.rule:
-            return _smallest(subject, alone)
+def settle(
+    subject: Subject, finding: Finding, before: Sequence[Call], *, small: bool = False
+) -> Finding:
+    """The finding confirmed in a fresh process and made small, unless its calls are ``small``.
+
+    ``before`` are the calls that went well earlier in its process: they may have left something.
+    """
+    alone = judge_alone(subject, finding.calls, SHRINK_PATIENCE)
+    if alone and alone.rule == finding.rule:
+        return alone if small else _smallest(subject, alone)
+    alone = judge_alone(subject, (*before, *finding.calls), SHRINK_PATIENCE)
+    if alone and alone.rule == finding.rule:
+        return _smallest(subject, alone)
     note = "Seen once, but not when repeated in a fresh process: a race, or memory left over."
     return replace(finding, note=note)
 

@@ -14,24 +14,29 @@ from tests.conformance.accumulated import cases
 from tests.conformance.call import Call
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding, judge, settle
+from tests.conformance.large import LARGE, Large, large
 from tests.conformance.process import PortDiedError, PortProcess, Subject
 from tests.conformance.rules import Violation, violations
 from tests.conformance.stress import SCENARIOS, Collision, Scenario, stress
-from tests.conformance.vectors import all_vectors
+from tests.conformance.vectors import Vector, all_vectors
 
-SEQUENCES, REFUSALS, PLANS = 2_000, 1_500, 300
+SEQUENCES, REFUSALS, PLANS = 1_500, 1_000, 300
 ACCUMULATED = 2_000
-STRESS_SECONDS = 5.0
+STRESS_SECONDS = 4.0
 HISTORY = 60
 GRACE = 30.0
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: a factor on the number of cases and on the seconds of stress; a seed."""
+    """How hard to look: a factor on the number of cases and on the seconds of stress; a seed.
+
+    ``shrink``: is a failure made small before it is shown?
+    """
 
     factor: float = 1.0
     seed: int = 0
+    shrink: bool = True
 
     def cases(self, number: int) -> int:
         return max(int(number * self.factor), 1)
@@ -63,12 +68,14 @@ class Session:
             self._before.append(calls)
         return finding
 
-    def settle(self, finding: Finding) -> Finding:
-        """The finding made small; the next check gets a new process."""
+    def settle(self, finding: Finding, *, small: bool = False) -> Finding:
+        """The finding confirmed and made small; the next check gets a new process."""
         self.__exit__()
         before = [call for calls in self._before for call in calls]
         self._before.clear()
-        return settle(self.subject, finding, before) if finding.calls else finding
+        if not finding.calls or not self.effort.shrink:
+            return finding
+        return settle(self.subject, finding, before, small=small)
 
     def ask(self, function: Callable[..., Any], *arguments: object, patience: float) -> Any:
         """``function(bench, *arguments)`` in the process. Raises PortDiedError."""
@@ -93,9 +100,9 @@ class Check:
 
 
 def all_checks() -> list[Check]:
-    """Every check: vectors first (fast, one bug each), races last (slow)."""
+    """Every check: vectors first (fast, one bug each), the long searches last."""
     vectors = [
-        Check(f"vector/{vector.id}", _sequences([vector.calls]))
+        Check(f"vector/{vector.id}", _vector(vector))
         for group in all_vectors().values()
         for vector in group
     ]
@@ -104,11 +111,20 @@ def all_checks() -> list[Check]:
         Check("plan/fixed", _in_child(_fixed_plans)),
         Check("plan/refused", _in_child(_refused_plans)),
         Check("plan/search", _in_child(_searched_plans)),
-        Check("search/sequences", _search(search.valid_sequences(), SEQUENCES)),
-        Check("search/refusals", _search(search.refusal_sequences(), REFUSALS)),
+        *(Check(f"large/{case.name}", _large(case)) for case in LARGE),
         Check("accumulated", _accumulated),
         *(Check(f"stress/{scenario.name}", _stress(scenario)) for scenario in SCENARIOS),
+        Check("search/refusals", _search(search.refusal_sequences(), REFUSALS)),
+        Check("search/sequences", _search(search.valid_sequences(), SEQUENCES)),
     ]
+
+
+def _vector(vector: Vector) -> Callable[[Session], int | Finding]:
+    def run(session: Session) -> int | Finding:
+        finding = session.look(vector.calls)
+        return session.settle(finding, small=True) if finding else 1
+
+    return run
 
 
 def _sequences(sequences: Iterable[tuple[Call, ...]]) -> Callable[[Session], int | Finding]:
@@ -215,6 +231,14 @@ def _refused_plans(session: Session) -> int | Finding:
     answers = session.ask(plan.ask_refused, patience=GRACE)
     broken = plan.refused_violations(answers)
     return Finding(tuple(broken)) if broken else sum(answer is not None for answer in answers)
+
+
+def _large(case: Large) -> Callable[[Session], int | Finding]:
+    def look(session: Session) -> int | Finding:
+        broken = session.ask(large, case, patience=GRACE)
+        return Finding(tuple(broken)) if broken else 1
+
+    return _in_child(look)
 
 
 def _stress(scenario: Scenario) -> Callable[[Session], int | Finding]:

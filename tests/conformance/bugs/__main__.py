@@ -1,0 +1,56 @@
+"""python -m tests.conformance.bugs [NAME ...]: build each bug, run the suite, write CAUGHT.md.
+
+A race is run ten times, with ten seeds, and must be caught in nine. Exit code 1 if a bug gets by,
+or if the same port without a bug fails (the control).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.conformance.bugs.catch import BUGS, Bug, Catch, catch_in_runs, passes_without_bug
+
+TABLE = Path(__file__).parent / "CAUGHT.md"
+RUNS_OF_A_RACE, NEEDED = 10, 9
+
+HEAD = """\
+# What the suite catches
+
+Each bug of [port.c](port.c), built on its own, and the first check that failed for it. Written by
+`python -m tests.conformance.bugs`; the same port without a bug passes every check.
+
+| bug | what is wrong | caught by | rule broken | seconds |
+|---|---|---|---|---|
+"""
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the bugs named, or all of them and write the table."""
+    bugs = [bug for bug in BUGS if not names or bug.name in names]
+    missed = 0
+    rows = []
+    for bug in bugs:
+        catches = list(catch_in_runs(bug, RUNS_OF_A_RACE if bug.race else 1))
+        caught = [catch for catch in catches if catch]
+        enough = len(caught) >= (NEEDED if bug.race else 1)
+        missed += not enough
+        rows.append(_row(bug, caught, len(catches)))
+        print(rows[-1] if enough else f"{rows[-1]}  <-- NOT CAUGHT", flush=True)
+    sound = passes_without_bug()
+    control = "every check passed" if sound else "FAILS"
+    print(f"{len(bugs) - missed} of {len(bugs)} bugs caught; without a bug: {control}")
+    if not names:
+        TABLE.write_text(HEAD + "\n".join(rows) + "\n")
+    return 0 if sound and not missed else 1
+
+
+def _row(bug: Bug, caught: Sequence[Catch], runs: int) -> str:
+    checks = ", ".join(sorted({f"`{catch.check}`" for catch in caught}))
+    rules = ", ".join(sorted({catch.rule for catch in caught}))
+    slowest = max((catch.seconds for catch in caught), default=0.0)
+    often = f" ({len(caught)} of {runs} runs)" if bug.race else ""
+    return f"| {bug.name} | {bug.what} | {checks}{often} | {rules} | {slowest:.1f} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""Pages and bits so far out that 32 bits do not reach them. Memory is reserved, not used.
+
+An ``int`` for a page's bit (the patch: ``int nr``, wrong from 8 TiB) or for a byte offset in a
+block is right in every small test. Here are gigabytes of address space, of which a few pages are
+touched. Runs in the child.
+"""
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.conformance.call import STATS_BEFORE, WORD
+from tests.conformance.guarded import Bytes
+from tests.conformance.port import Arguments, Bench, BlockStruct, Words
+from tests.conformance.rules import Violation
+
+_MAP_NORESERVE = 0x4000
+THREADS = 3
+
+
+@dataclass(frozen=True)
+class Large:
+    """One block of ``pages`` pages from bit ``first_bit`` on; these pages of it are dirty."""
+
+    name: str
+    page_size: int
+    first_bit: int
+    pages: int
+    dirty: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"one block, {self.pages} pages of {self.page_size} bytes from bit {self.first_bit}, "
+            f"dirty in both bitmaps: pages {', '.join(map(str, self.dirty))}"
+        )
+
+
+LARGE = (
+    Large("byte-2GiB", 4096, 0, (1 << 19) + 2, (0, (1 << 19) - 1, 1 << 19, (1 << 19) + 1)),
+    Large("byte-4GiB", 4096, 0, (1 << 20) + 2, (1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1)),
+    Large("bit-2^31", 1024, (1 << 31) - 3, 6, (0, 2, 3, 4)),
+    Large("bit-2^32", 1024, (1 << 32) - 3, 6, (0, 2, 3, 5)),
+)
+
+
+def large(bench: Bench, case: Large) -> list[Violation]:
+    """Make the call; every rule it breaks."""
+    size = case.pages * case.page_size
+    host, cache = _reserve(size), _reserve(size)
+    for page in case.dirty:
+        cache[page * case.page_size : (page + 1) * case.page_size] = page % 251 + 1
+    n_words = -(-(case.first_bit + case.pages) // WORD)
+    bitmaps = [_reserve(8 * n_words).view(np.uint64) for _ in range(2)]
+    for bitmap in bitmaps:
+        for page in case.dirty:
+            bit = case.first_bit + page
+            bitmap[bit // WORD] |= np.uint64(1 << bit % WORD)
+    count = np.array([len(case.dirty)], np.uint64)
+    stats = np.array(STATS_BEFORE, np.uint64)
+    struct = BlockStruct(
+        case.first_bit * case.page_size,
+        size,
+        size,
+        case.first_bit,
+        host.ctypes.data,
+        cache.ctypes.data,
+    )
+    arguments = Arguments(
+        blocks=ctypes.addressof(struct),
+        n_blocks=1,
+        page_size=case.page_size,
+        cache_bitmap=bitmaps[0].ctypes.data,
+        host_bitmap=bitmaps[1].ctypes.data,
+        n_words=n_words,
+        dirty_pages=count.ctypes.data,
+        threads=THREADS,
+        stats=stats.ctypes.data,
+    )
+    status = bench.target.flush(arguments)
+    found = [("accepts", f"returned {status}, not 0")] if status else []
+    found += _wrong_pages(case, host, cache)
+    found += _wrong_bits(case, bitmaps)
+    if count[0]:
+        found.append(("count", f"dirty_pages is {count[0]}, not 0"))
+    if stats.tolist() != [len(case.dirty)] * 4:
+        found.append(("stats", f"stats are {stats.tolist()}, not all {len(case.dirty)}"))
+    return [Violation(rule, f"{detail} ({case})") for rule, detail in found]
+
+
+def _reserve(size: int) -> Bytes:
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    return np.frombuffer(mmap.mmap(-1, size, flags=flags), np.uint8)
+
+
+def _wrong_pages(case: Large, host: Bytes, cache: Bytes) -> Iterator[tuple[str, str]]:
+    """Of the dirty pages, and of those that a number cut to 20 bits or less would hit instead."""
+    near = {
+        (page + by) & mask for page in case.dirty for by in (0, 1) for mask in (~0, (1 << 19) - 1)
+    }
+    for page in sorted(page for page in near if page < case.pages):
+        there = slice(page * case.page_size, (page + 1) * case.page_size)
+        if page in case.dirty and not (host[there] == cache[there]).all():
+            yield "copies-dirty", f"page {page} is dirty and was not copied, whole"
+        if page not in case.dirty and host[there].any():
+            yield "spares-clean", f"page {page} is clean and was written"
+
+
+def _wrong_bits(case: Large, bitmaps: list[Words]) -> Iterator[tuple[str, str]]:
+    for name, bitmap in zip(("cache", "host"), bitmaps, strict=True):
+        for page in case.dirty:
+            bit = case.first_bit + page
+            if int(bitmap[bit // WORD]) >> bit % WORD & 1:
+                yield "clears", f"{name} bitmap: bit {bit} is left set"
