@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from impl import replay
+from impl import plot, record, replay
 from model.ram import ColoError
 
 #: One module a command; each registers itself with add_command.
-COMMANDS = (replay,)
+COMMANDS = (replay, record, plot)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,62 @@
+"""Which pages differ between two copies of memory: what there is where there is no dirty log.
+
+QEMU writes its guest's RAM from another process, so our kernel's dirty log (impl.dirtylog) does not
+see it. A page that was written with what it held before looks clean: a content difference is a
+lower bound of a dirty log, and enough for a flush, which leaves equal pages equal.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impl.compile import kernel
+from impl.control import address
+from impl.intrinsics import load, store
+from model.ram import PAGES_PER_WORD, Region
+
+# All CPUs share the work, in pieces of this size: it goes as fast as memory can be read.
+_PIECE_BYTES = 8 << 20
+
+_0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
+
+
+def changed_pages(
+    before: NDArray[np.uint8], now: NDArray[np.uint8], page_size: int
+) -> NDArray[np.bool_]:
+    """For each page, whether ``before`` and ``now`` differ there: bool (pages,).
+
+    Both are contiguous and hold the same whole number of pages.
+    """
+    differs = np.empty(len(now) // page_size, np.uint64)
+    piece = max(1, _PIECE_BYTES // page_size)
+
+    def compare(first: int) -> None:
+        part = differs[first : first + piece]
+        old, new = (address(memory[first * page_size :]) for memory in (before, now))
+        _compare(old, new, np.uint64(page_size), address(part), np.uint64(len(part)))
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        list(threads.map(compare, range(0, len(differs), piece)))
+    changed: NDArray[np.bool_] = differs != _0
+    return changed
+
+
+@kernel
+def _compare(before: Any, now: Any, page_bytes: Any, differs: Any, pages: Any) -> None:
+    for page in range(pages):
+        base = page * page_bytes
+        difference = _0
+        for word in range(page_bytes // _8):
+            at = base + word * _8
+            difference |= load(before + at) ^ load(now + at)
+        store(differs + page * _8, difference)
+
+
+def to_bitmap(changed: NDArray[np.bool_], region: Region, words: int) -> NDArray[np.uint64]:
+    """A block's changed pages as a bitmap over the whole address space: uint64 (words,)."""
+    bits = np.zeros(words * PAGES_PER_WORD, np.bool_)
+    bits[region.first_bit : region.first_bit + len(changed)] = changed
+    return np.packbits(bits, bitorder="little").view(np.uint64)

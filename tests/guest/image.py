@@ -1,0 +1,168 @@
+"""The guest's image: Debian's kernel, and an initramfs of busybox and our workload.
+
+Nothing binary is kept in the project: the kernel comes out of Debian's package, which is downloaded
+and unpacked but not installed; the workload is compiled here; the initramfs is written by ``cpio``
+below. All of it lands in ``$COLO_GUEST_DIR`` (default ``~/.cache/colo-flush/guest``).
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.ram import ColoError
+
+HERE = Path(__file__).parent
+QEMU = "qemu-system-x86_64"
+TOOLS = {QEMU: "qemu-system-x86", "busybox": "busybox-static", "gcc": "gcc"}  # tool: Debian package
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+
+INIT = """\
+#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /tmp
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t tmpfs tmpfs /tmp
+/bin/busybox sh /files &
+exec /workload "$1"
+"""
+
+# Beside the workload, what any guest does: processes come and go, files are written and read.
+FILES = """\
+b=/bin/busybox; n=0
+while :; do
+    n=$((n + 1))
+    $b dd if=/dev/urandom of=/tmp/a bs=64k count=4 2>/dev/null
+    $b sha256sum </tmp/a >/tmp/sum
+    $b gzip -c /tmp/a >/tmp/b
+    if $b gzip -dc /tmp/b | $b sha256sum | $b cmp -s - /tmp/sum
+    then echo "colo-guest files $n ok"; else echo "colo-guest files $n corrupt"; fi
+    $b usleep 100000
+done
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What QEMU boots."""
+
+    kernel: Path
+    initramfs: Path
+
+
+def folder() -> Path:
+    """Where the image is kept."""
+    default = Path.home() / ".cache" / "colo-flush" / "guest"
+    return Path(os.environ.get("COLO_GUEST_DIR", default))
+
+
+class NoImage(ColoError):
+    """The guest's image cannot be made here."""
+
+
+def missing_tools() -> str:
+    """What has to be installed before the image can be made and run, as one line; or nothing."""
+    packages = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+    return f"a real guest needs more: apt install {' '.join(packages)}" if packages else ""
+
+
+def missing() -> str:
+    """What has to be done before the guest can run without downloading anything; or nothing."""
+    if lack := missing_tools():
+        return lack
+    if not _kernel().exists():
+        return "no guest kernel yet: run `python -m tests.guest image` (downloads Debian's, 26 MB)"
+    return ""
+
+
+def build() -> Image:
+    """The image, made anew if its sources are newer. Needs every tool; ``missing`` says which."""
+    folder().mkdir(parents=True, exist_ok=True)
+    if not _kernel().exists():
+        _fetch_kernel(_kernel())
+    initramfs = folder() / "initramfs"
+    if not _is_newer(initramfs, *HERE.glob("*.c"), Path(__file__)):
+        _write_initramfs(initramfs)
+    return Image(_kernel(), initramfs)
+
+
+def _kernel() -> Path:
+    return folder() / "vmlinuz"
+
+
+def _is_newer(target: Path, *sources: Path) -> bool:
+    return target.exists() and all(
+        target.stat().st_mtime > source.stat().st_mtime for source in sources
+    )
+
+
+def _fetch_kernel(target: Path) -> None:
+    """Download the package that Debian's kernel meta package depends on, and take its vmlinuz."""
+    try:
+        depends = _output("apt-cache", "depends", "--important", KERNEL_PACKAGE)
+        package = depends.split("Depends:")[1].split()[0]
+        with tempfile.TemporaryDirectory(dir=folder()) as scratch:
+            as_is = "APT::Sandbox::User=root"  # the folder need not be readable for others
+            subprocess.run(
+                ["apt-get", "-qq", "-o", as_is, "download", package], cwd=scratch, check=True
+            )
+            (deb,) = Path(scratch).glob("*.deb")
+            subprocess.run(["dpkg", "-x", deb, scratch], check=True)
+            (vmlinuz,) = Path(scratch).glob("boot/vmlinuz-*")
+            vmlinuz.replace(target)
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise NoImage(
+            f"cannot fetch Debian's {KERNEL_PACKAGE} ({error}): run `apt-get update`, or put an "
+            f"x86-64 Linux kernel with a serial console built in at {target}"
+        ) from error
+
+
+def _write_initramfs(target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder()) as scratch:
+        workload = Path(scratch) / "workload"
+        source = HERE / "workload.c"
+        subprocess.run(["gcc", "-O2", "-static", "-o", workload, source], check=True)
+        busybox = Path(_output("which", "busybox").strip())
+        archive = Path(scratch) / "initramfs"
+        archive.write_bytes(
+            b"".join(
+                cpio(
+                    [
+                        ("dev", 0o040755, b"", (0, 0)),
+                        ("dev/console", 0o020600, b"", (5, 1)),
+                        ("dev/urandom", 0o020644, b"", (1, 9)),
+                        ("dev/null", 0o020666, b"", (1, 3)),
+                        ("bin", 0o040755, b"", (0, 0)),
+                        ("bin/busybox", 0o100755, busybox.read_bytes(), (0, 0)),
+                        ("workload", 0o100755, workload.read_bytes(), (0, 0)),
+                        ("files", 0o100644, FILES.encode(), (0, 0)),
+                        ("init", 0o100755, INIT.encode(), (0, 0)),
+                    ]
+                )
+            )
+        )
+        archive.replace(target)
+
+
+Entry = tuple[str, int, bytes, tuple[int, int]]  # path, mode, content, (major, minor) of a device
+
+
+def cpio(entries: list[Entry]) -> Iterator[bytes]:
+    """An archive in the format of an initramfs, "newc" (kernel: initramfs-buffer-format.rst)."""
+    for inode, entry in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))]):
+        path, mode, content, device = entry
+        name = path.encode() + b"\0"
+        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(name), 0)
+        header = b"070701" + b"".join(b"%08X" % field for field in fields)
+        yield _padded(header + name)
+        yield _padded(content)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
