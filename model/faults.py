@@ -6,14 +6,16 @@ replay of counterexamples and the tests all take them from this table.
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from model import handshake, shares, walk
+from model import handshake
 from model.handshake_faults import BROKEN, BROKEN_IN_A_CHILD, BrokenSteps
 from model.reading import select
+from model.walk import ONE, ZERO, find
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,28 @@ def _uncut(pages: Any) -> Any:
 
 
 def _never_last(threads: Any, thread: Any) -> Any:
-    return thread + shares.ONE == shares.ZERO
+    return thread + ONE == ZERO
 
 
 def _bulk_stage(bitmap: Any, start: Any, limit: Any) -> Any:
-    unread = select(start < limit, start + walk.ONE, limit)
-    return select(start > walk.ZERO, unread, walk.find(bitmap, start, limit))
+    unread = select(start < limit, start + ONE, limit)
+    return select(start > ZERO, unread, find(bitmap, start, limit))
+
+
+def _as_at_start(at_start: Any, now: Any) -> Any:
+    return at_start
+
+
+def _as_used_at_first(used: Any, most: Any) -> Any:
+    return used
+
+
+def _always_marked(page: Any, used: Any) -> Any:
+    return page < page + ONE
+
+
+def _stays(dirty_pages: Any, hit: Any) -> Any:
+    return dirty_pages
 
 
 FAULTS: dict[str, Fault] = {
@@ -64,6 +82,34 @@ FAULTS: dict[str, Fault] = {
             "next_to_search",
             _bulk_stage,
         ),
+        Fault(
+            "lost decrement",
+            "the dirty count is not lowered when a cache bit is cleared",
+            "model.walk",
+            "count_down",
+            _stays,
+        ),
+        Fault(
+            "bounds computed once",
+            "the shares are cut from the pages there were when the threads started",
+            "model.growth",
+            "pages_shared_out",
+            _as_at_start,
+        ),
+        Fault(
+            "cache sized by used length",
+            "the cache is allocated as large as the block is then, not as it may become",
+            "model.growth",
+            "cache_pages",
+            _as_used_at_first,
+        ),
+        Fault(
+            "bits beyond a shrunk block stay",
+            "shrinking a block leaves the dirty bits of the pages that go",
+            "model.growth",
+            "stays_marked",
+            _always_marked,
+        ),
     )
 }
 
@@ -87,10 +133,16 @@ def broken(name: str | None) -> Iterator[None]:
         yield
         return
     fault = FAULTS[name]
-    module = importlib.import_module(fault.module)
-    whole = getattr(module, fault.function)
-    setattr(module, fault.function, fault.replacement)
+    whole = getattr(importlib.import_module(fault.module), fault.function)
+    holders = [
+        vars(module)
+        for module_name, module in list(sys.modules.items())
+        if module_name.startswith("model.") and vars(module).get(fault.function) is whole
+    ]
+    for holder in holders:
+        holder[fault.function] = fault.replacement
     try:
         yield
     finally:
-        setattr(module, fault.function, whole)
+        for holder in holders:
+            holder[fault.function] = whole

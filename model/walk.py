@@ -83,8 +83,13 @@ def search_cache(walk: Walk, used: Natural, limit: Natural) -> Walk:
     return walk._replace(
         cache_next=select(due, found, walk.cache_next),
         cache_dirty=select(hit, clear(walk.cache_dirty, found), walk.cache_dirty),
-        dirty_pages=walk.dirty_pages - select(hit, ONE, ZERO),
+        dirty_pages=count_down(walk.dirty_pages, hit),
     )
+
+
+def count_down(dirty_pages: Natural, hit: Any) -> Natural:
+    """The dirty count after a search that has, or has not, cleared a bit."""
+    return dirty_pages - select(hit, ONE, ZERO)
 
 
 def next_to_search(bitmap: Bitmap, start: Natural, limit: Natural) -> Natural:

@@ -1,0 +1,88 @@
+"""Run a counterexample on the model and print each step: ``python -m model.replay FILE``.
+
+A counterexample is what refutes a claim, or a control of one: concrete values, small ones. It is never
+believed because a solver said so; it is run here, on the definitions that the solver was shown, and must
+fail. Exit 0: it fails as recorded. 1: it does not. 2: not a counterexample.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from model.faults import FAULTS, broken
+from model.ram import ColoError
+from model.scenarios import FAILS, SCENARIOS
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """Values that refute a claim, by itself or under a control; the steps and failure seen."""
+
+    claim: str
+    control: str | None
+    fault: str | None
+    scenario: str
+    values: dict[str, Any]
+    steps: list[str] = field(default_factory=list)
+    failure: str = ""
+
+    def to_json(self) -> str:
+        """The file format."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+class NotACounterexample(ColoError, ValueError):
+    """A file that this program can't run."""
+
+
+def load(path: str) -> Counterexample:
+    """Read a counterexample; NotACounterexample if it isn't one."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = Counterexample(**data)
+    except (OSError, ValueError, TypeError) as error:
+        raise NotACounterexample(f"{path}: not a counterexample: {error}") from error
+    if found.scenario not in SCENARIOS:
+        raise NotACounterexample(
+            f"{path}: scenario {found.scenario!r} is unknown: have {', '.join(SCENARIOS)}"
+        )
+    if found.fault is not None and found.fault not in FAULTS:
+        raise NotACounterexample(f"{path}: fault {found.fault!r} is unknown: see model/faults.py")
+    return found
+
+
+def replay(counterexample: Counterexample) -> Counterexample:
+    """Run it, under its fault. The result has its steps, and its failure ("" if it does not fail)."""
+    with broken(counterexample.fault):
+        lines = list(SCENARIOS[counterexample.scenario].run(**counterexample.values))
+    failure = lines[-1].removeprefix(FAILS) if lines and lines[-1].startswith(FAILS) else ""
+    steps = lines[:-1] if failure else lines
+    return replace(counterexample, steps=steps, failure=failure)
+
+
+def main(arguments: list[str]) -> int:
+    """Replay one file."""
+    if len(arguments) != 1:
+        print("usage: python -m model.replay FILE", file=sys.stderr)
+        return 2
+    try:
+        recorded = load(arguments[0])
+    except NotACounterexample as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"claim: {recorded.claim}")
+    if recorded.control:
+        print(f"control: {recorded.control}")
+    if recorded.fault:
+        print(f"broken: {FAULTS[recorded.fault].what}")
+    seen = replay(recorded)
+    for number, step in enumerate(seen.steps, 1):
+        print(f"{number:4}  {step}")
+    print(FAILS + seen.failure if seen.failure else "does not fail")
+    return 0 if seen.failure else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

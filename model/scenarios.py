@@ -1,0 +1,238 @@
+"""What can go wrong in a flush, as small runs of the model that say each step and whether it fails.
+
+A scenario takes plain values (a counterexample's) and yields lines; the last begins with FAILS if the
+property it is about does not hold. ``cases`` lists all small values that a right model survives,
+smallest first: where a proof fails, the first of them that fails on the model is shown.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations, groupby, product
+from typing import Any
+
+from model import explored, shares, walk, words
+
+FAILS = "FAILS: "
+Lines = Iterator[str]
+Cases = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run of the model on values, and the small values it should survive."""
+
+    run: Callable[..., Lines]
+    cases: Callable[[], Cases]
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(cases: Callable[[], Cases]) -> Callable[[Callable[..., Lines]], Callable[..., Lines]]:
+    """Register a scenario under the name of its function, spaces for underscores."""
+
+    def register(run: Callable[..., Lines]) -> Callable[..., Lines]:
+        SCENARIOS[run.__name__.replace("_", " ")] = Scenario(run, cases)
+        return run
+
+    return register
+
+
+SMALL_RAMS = (0, 1, 2, 63, 64, 65, 127, 128, 129, 191, 192, 193, 200, 256, 320, 1000)
+FEW_THREADS = range(1, 6)
+
+
+def _splits() -> Iterator[tuple[int, int]]:
+    return ((pages, threads) for pages in SMALL_RAMS for threads in FEW_THREADS)
+
+
+def _pairs_of_pages() -> Cases:
+    for pages, threads in _splits():
+        for one, other in combinations(range(threads), 2):
+            mine = range(*shares.share(pages, threads, one))
+            others = range(*shares.share(pages, threads, other))
+            for page, other_page in product(mine[-1:], others[:1]):
+                yield {
+                    "pages": pages,
+                    "threads": threads,
+                    "one": one,
+                    "other": other,
+                    "page": page,
+                    "other_page": other_page,
+                }
+
+
+@scenario(_pairs_of_pages)
+def two_shares(pages: int, threads: int, one: int, other: int, page: int, other_page: int) -> Lines:
+    """Two threads, a page of each: do their bits lie in one word?"""
+    yield f"{pages} pages, {threads} threads"
+    for thread, mine in ((one, page), (other, other_page)):
+        lower, upper = shares.share(pages, threads, thread)
+        word = words.word_of(mine)
+        if not lower <= mine < upper:
+            yield f"thread {thread} has pages {lower} to {upper - 1}: page {mine} is not among them"
+            return
+        yield f"thread {thread} has pages {lower} to {upper - 1}; page {mine} is in word {word}"
+    if words.word_of(page) == words.word_of(other_page):
+        yield f"{FAILS}threads {one} and {other} both write word {words.word_of(page)}"
+
+
+def _pages() -> Cases:
+    for pages, threads in _splits():
+        for page in range(pages):
+            yield {"pages": pages, "threads": threads, "page": page}
+
+
+@scenario(_pages)
+def owners(pages: int, threads: int, page: int) -> Lines:
+    """Which threads' shares hold a page? Exactly one must, and ``owner`` must name it."""
+    yield f"{pages} pages, {threads} threads"
+    holding = []
+    for thread in range(threads):
+        lower, upper = shares.share(pages, threads, thread)
+        if lower <= page < upper:
+            holding.append(thread)
+            yield f"thread {thread} has pages {lower} to {upper - 1}: page {page} is among them"
+    named = shares.owner(pages, threads, page)
+    if holding != [named]:
+        yield f"{FAILS}page {page} is in the shares of threads {holding}; its owner is said to be {named}"
+
+
+def _pages_of_blocks() -> Cases:
+    for pages, threads in _splits():
+        for first in range(0, pages, 21):
+            for used in {1, pages - first}:
+                for page in {0, used // 2, used - 1}:
+                    yield {
+                        "pages": pages,
+                        "threads": threads,
+                        "first": first,
+                        "used": used,
+                        "page": page,
+                    }
+
+
+@scenario(_pages_of_blocks)
+def visitors(pages: int, threads: int, first: int, used: int, page: int) -> Lines:
+    """Which threads' windows hold page ``page`` of a block at bit ``first``? Exactly one must."""
+    yield f"{pages} pages, {threads} threads; a block of {used} pages from bit {first}"
+    holding = []
+    for thread in range(threads):
+        lower, upper = shares.share(pages, threads, thread)
+        if not shares.in_reach(first, used, lower, upper):
+            continue
+        start, limit = shares.clip(first, used, lower, upper)
+        if start <= page < limit:
+            holding.append(thread)
+            yield f"thread {thread} visits pages {start} to {limit - 1} of the block"
+    if len(holding) != 1:
+        yield f"{FAILS}page {page} of the block is visited by threads {holding}, not by exactly one"
+
+
+def _subsets(pages: range) -> list[list[int]]:
+    return [list(some) for size in range(len(pages) + 1) for some in combinations(pages, size)]
+
+
+def _small_windows() -> Cases:
+    for used in range(4):
+        bitmaps = _subsets(range(used))
+        for limit in range(used + 1):
+            for start, cache, host in product(range(limit + 1), bitmaps, bitmaps):
+                yield {
+                    "start": start,
+                    "limit": limit,
+                    "used": used,
+                    "cache_dirty": cache,
+                    "host_dirty": host,
+                }
+
+
+@scenario(_small_windows)
+def one_window(
+    start: int, limit: int, used: int, cache_dirty: list[int], host_dirty: list[int]
+) -> Lines:
+    """The walk over one window: copies the union, clears both bitmaps, counts right."""
+    cache, host = frozenset(cache_dirty), frozenset(host_dirty)
+    yield f"window [{start}, {limit}) of a block of {used} pages"
+    yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {len(cache)}"
+    most_turns = len(cache | host) + 1
+    turns = walk.flush_window(cache, host, len(cache), start, limit, used)
+    for _, state in zip(range(most_turns), turns, strict=False):
+        yield (
+            f"copied {sorted(state.copied)}; cache-dirty {sorted(state.cache_dirty)}, "
+            f"host-dirty {sorted(state.host_dirty)}, dirty count {state.dirty_pages}"
+        )
+    window = set(range(start, limit))
+    expected = {
+        "finished": (True, walk.finished(state, limit)),
+        "pages copied": ((cache | host) & window, set(state.copied)),
+        "cache-dirty pages left": (cache - window, set(state.cache_dirty)),
+        "host-dirty pages left": (host - window, set(state.host_dirty)),
+        "host_dirty": (len(host & window), state.host_count),
+        "both_dirty": (len(cache & host & window), state.both_count),
+        "dirty count": (len(cache - window), state.dirty_pages),
+    }
+    wrong = [f"{what} {got}, not {want}" for what, (want, got) in expected.items() if want != got]
+    if wrong:
+        yield FAILS + "; ".join(wrong)
+
+
+def _small_rams() -> Cases:
+    for pages, threads in product((2, 3), (1, 2)):
+        bitmaps = _subsets(range(pages))
+        for cache, host in product(bitmaps, bitmaps):
+            yield {
+                "pages": pages,
+                "threads": threads,
+                "in_use": list(range(pages)),
+                "cache_dirty": cache,
+                "host_dirty": host,
+                "dirty_pages": len(cache),
+            }
+
+
+@scenario(_small_rams)
+def whole_flush(
+    pages: int,
+    threads: int,
+    in_use: list[int],
+    cache_dirty: list[int],
+    host_dirty: list[int],
+    dirty_pages: int,
+) -> Lines:
+    """A static flush of a whole RAM; each run of pages in use is a block. Must end with dirty count 0.
+
+    It runs on whatever it is given: bits that no block owns, a count that is wrong to begin with.
+    """
+    cache, host = frozenset(cache_dirty), frozenset(host_dirty)
+    blocks = list(_runs(in_use))
+    yield f"{pages} pages, {threads} threads; blocks of (first bit, used pages): {blocks}"
+    yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {dirty_pages}"
+    for thread, (first, used) in product(range(threads), blocks):
+        lower, upper = shares.share(pages, threads, thread)
+        start, limit = shares.clip(first, used, lower, upper)
+        if not shares.in_reach(first, used, lower, upper) or start >= limit:
+            continue
+        mine = frozenset(bit - first for bit in cache if first <= bit < first + used)
+        others = frozenset(bit - first for bit in host if first <= bit < first + used)
+        *_, end = walk.flush_window(mine, others, dirty_pages, start, limit, used)
+        cache = cache - {first + page for page in mine - end.cache_dirty}
+        host = host - {first + page for page in others - end.host_dirty}
+        dirty_pages = end.dirty_pages
+        yield (
+            f"thread {thread} flushes pages {start} to {limit - 1} of the block at bit {first}: "
+            f"cache-dirty {sorted(cache)}, dirty count {dirty_pages}"
+        )
+    if dirty_pages or cache:
+        yield f"{FAILS}the dirty count is {dirty_pages}, not 0; cache-dirty pages left: {sorted(cache)}"
+
+
+def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
+    """(first, length) of each run of consecutive numbers."""
+    for _, run in groupby(enumerate(pages), key=lambda pair: pair[1] - pair[0]):
+        numbers = [page for _, page in run]
+        yield numbers[0], len(numbers)
+
+
+# A schedule of one of the systems of model.explored; the exploration finds the small ones itself.
+SCENARIOS["schedule"] = Scenario(explored.lines, lambda: iter(()))

@@ -1,0 +1,144 @@
+"""Prove every claim and refute every control: ``python -m proofs``.
+
+Exit 0: every claim is proved and every control refuted for its named reason. 1: something is refuted, or
+a control is not as it must be, or the second solver disagrees. 2: a claim is unknown. 3: a claim is
+vacuous. 64: the command line makes no sense. 130: interrupted.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+from rich.console import Console
+
+from proofs.catalogue import catalogue
+from proofs.obligation import Claim
+from proofs.parallel import outcomes, processes, second_answers
+from proofs.report import Report, as_json, complaints, exit_code, parts, summary
+from proofs.smtlib import export
+from proofs.verdict import Outcome
+
+USAGE = 64
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line."""
+    options = _options(arguments)
+    claims = catalogue(options.only)
+    if not claims:
+        print(f"error: no claim matches {' '.join(options.only)}", file=sys.stderr)
+        return USAGE
+    console = Console(highlight=False)
+    begin = time.perf_counter()
+    try:
+        with processes(options.jobs) as pool:
+            with Report(claims, console) as report:
+                for outcome in outcomes(pool, claims):
+                    report.add(outcome)
+            agreed = _export_and_ask(pool, claims, options.export, options.second, console)
+    except KeyboardInterrupt:
+        print("interrupted: nothing is concluded", file=sys.stderr)
+        return INTERRUPTED
+
+    found = [
+        report.outcomes[claim.name, part.name if part else None] for claim, part in parts(claims)
+    ]
+    if options.json:
+        options.json.write_text(json.dumps(as_json(claims, found), indent=2) + "\n", "utf-8")
+    if options.record:
+        _record(found, options.record)
+    for complaint in complaints(found):
+        console.print(f"FAILED {complaint}", style="bold red", soft_wrap=True)
+    _write_counterexamples(found, console)
+    console.print(summary(found, time.perf_counter() - begin), soft_wrap=True)
+    return exit_code(found) or (0 if agreed else 1)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m proofs", description=__doc__)
+    parser.add_argument(
+        "--only", metavar="GLOB", nargs="+", default=["*"], help="claims by name, e.g. 'walk.*'"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all outcomes")
+    parser.add_argument(
+        "--export", metavar="DIR", type=Path, help="write each obligation as an SMT-LIB file"
+    )
+    parser.add_argument("--second", choices=["cvc5"], help="ask a second solver as well")
+    parser.add_argument(
+        "--record", metavar="DIR", type=Path, help="write each control's counterexample"
+    )
+    parser.add_argument("--jobs", metavar="N", type=int, default=os.cpu_count(), help="processes")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: needs at least 1")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse exits with 2, which means "unknown" here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(USAGE)
+
+
+def _export_and_ask(
+    pool: ProcessPoolExecutor,
+    claims: Sequence[Claim],
+    folder: Path | None,
+    second: str | None,
+    console: Console,
+) -> bool:
+    """Export the obligations and ask the second solver; whether it disagrees with none."""
+    if not folder and not second:
+        return True
+    with TemporaryDirectory() as temporary:
+        paths = [path for c in claims for path in export(c, folder or Path(temporary))]
+        if folder:
+            console.print(f"{len(paths)} obligations written to {folder}")
+        if not second:
+            return True
+        answers = second_answers(pool, paths)
+    for path, answer in answers.items():
+        if answer != "unsat":
+            what = "DISAGREES" if answer == "sat" else "has no answer"
+            console.print(f"{second} {what}: {path.parent.name}/{path.name}", soft_wrap=True)
+    agreeing = sum(answer == "unsat" for answer in answers.values())
+    console.print(f"{second} agrees on {agreeing} of {len(answers)} obligations")
+    return all(answer != "sat" for answer in answers.values())
+
+
+def _record(outcomes: Sequence[Outcome], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for outcome in outcomes:
+        if outcome.control and outcome.counterexample:
+            _write(outcome, folder)
+
+
+def _write_counterexamples(outcomes: Sequence[Outcome], console: Console) -> None:
+    for outcome in outcomes:
+        if outcome.counterexample and not outcome.good:
+            path = _write(outcome, Path())
+            console.print(f"see it fail: python -m model.replay {path}", soft_wrap=True)
+
+
+def _write(outcome: Outcome, folder: Path) -> Path:
+    assert outcome.counterexample is not None
+    name = ".".join(part for part in (outcome.claim, outcome.control) if part)
+    path = folder / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower()).strip('-')}.json"
+    path.write_text(outcome.counterexample.to_json(), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

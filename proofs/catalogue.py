@@ -1,0 +1,18 @@
+"""All claims: every module of this package is loaded, and registers those it states."""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from proofs.obligation import CLAIMS, Claim
+
+
+def catalogue(only: Sequence[str] = ("*",)) -> list[Claim]:
+    """The claims whose name (``subject.claim``) matches one of the globs, file by file."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.name != "__main__":
+            importlib.import_module(f"proofs.{module.name}")
+    by_subject = sorted(CLAIMS.values(), key=lambda claim: claim.name.split(".")[0])
+    return [claim for claim in by_subject if any(fnmatchcase(claim.name, glob) for glob in only)]

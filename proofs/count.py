@@ -1,0 +1,111 @@
+"""The dirty count: how it stays equal to the number of set cache bits, and reaches zero."""
+
+import z3
+
+from model import walk
+from proofs import symbolic
+from proofs.obligation import Listed, Proof, claim, faulty, without
+from proofs.shares import a_split
+from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select
+from proofs.walk import a_walk
+
+_ONES = z3.RecFunction("ones", symbolic.BITMAP, z3.IntSort(), z3.IntSort())
+_bits, _n = z3.Const("bits", symbolic.BITMAP), z3.Int("n")
+_last = z3.If(_bits[_n - 1], z3.IntVal(1), z3.IntVal(0))
+z3.RecAddDefinition(_ONES, [_bits, _n], z3.If(_n <= 0, z3.IntVal(0), _ONES(_bits, _n - 1) + _last))
+
+
+def ones(bitmap: Bitmap, pages: Natural) -> Natural:
+    """How many of the first ``pages`` bits are set, by recursion: what a recount would find."""
+    return Natural(_ONES(bitmap.z, pages.z))
+
+
+def one_fewer(pages: Natural, bitmap: Bitmap, page: Natural) -> Truth:
+    """Clearing a bit below ``pages`` lowers the number of set bits by one if it was set."""
+    was_set = (page >= 0) & (page < pages) & bitmap[page]
+    after = ones(symbolic.clear(bitmap, page), pages)
+    return after == ones(bitmap, pages) - select(was_set, natural(1), natural(0))
+
+
+def none_set(pages: Natural, bitmap: Bitmap) -> Truth:
+    """If no bit below ``pages`` is set their number is zero."""
+    clear = forall(lambda k: implies((k >= 0) & (k < pages), ~bitmap[k]))
+    return implies(clear, ones(bitmap, pages) == 0)
+
+
+@claim(
+    faulty("lost decrement", refutes="a turn clears the bit it counts"),
+    without("the count is right at the start", refutes="the dirty count is zero"),
+    without("no stray bit", refutes="no page is dirty at the end"),
+)
+def the_dirty_count_reaches_zero(p: Proof) -> None:
+    """After a flush the dirty count is zero, whatever the blocks, the pages and the threads.
+
+    Every turn of every walk keeps the difference between the count and the number of set cache bits;
+    every page in use has been walked (``blocks.every_page_of_a_block_has_one_window``) and is clear
+    (``walk.a_window_is_flushed``); so in the end none is set.
+    """
+    pages, threads = a_split(p)
+    (dirty_pages,) = p.naturals("dirty_pages")
+    at_start, in_use, at_end = p.bitmaps("at_start in_use at_end")
+    (left,) = p.naturals("left")
+    p.example(pages == 2, threads == 1)
+    p.show(
+        "whole flush",
+        pages=pages,
+        threads=threads,
+        in_use=Listed(in_use, pages),
+        cache_dirty=Listed(at_start, pages),
+        host_dirty=[],
+        dirty_pages=dirty_pages,
+    )
+    each_turn_keeps_the_count(p, pages)
+
+    p.assume("the count is right at the start", dirty_pages == ones(at_start, pages))
+    p.assume("no stray bit", forall(lambda k: implies(at_start[k], in_use[k])))
+    p.assume("pages in use are walked", forall(lambda k: at_end[k] == (at_start[k] & ~in_use[k])))
+    p.assume("turns", left - ones(at_end, pages) == dirty_pages - ones(at_start, pages))
+    p.prove(
+        "no page is dirty at the end",
+        forall(lambda k: implies((k >= 0) & (k < pages), ~at_end[k])),
+    )
+    zero = p.by_induction("no bit set, none counted", none_set, at_end)
+    zero(pages, at_end)
+    p.prove("the dirty count is zero", left == 0)
+
+
+def each_turn_keeps_the_count(p: Proof, pages: Natural) -> None:
+    """A turn of a walk over any block lowers the count by as many cache bits as it clears."""
+    first, used, limit = p.naturals("first used limit")
+    before, after = p.bitmaps("before after")
+    fewer = p.by_induction("clearing a set bit lowers the number by one", one_fewer, before, first)
+    turn = a_walk(p)
+
+    def inside(k: Natural) -> Truth:
+        return (first <= k) & (k < first + used)
+
+    with p.case():
+        p.assume("a block of the RAM", first + used <= pages, limit <= used)
+        p.assume(
+            "its part",
+            forall(lambda k: implies(k < used, turn.cache_dirty[k] == before[first + k])),
+        )
+        done = p.read(walk.step)(turn, used, limit)
+        p.assume(
+            "its part after the turn",
+            forall(lambda k: after[k] == select(inside(k), done.cache_dirty[k - first], before[k])),
+        )
+        found = first + done.cache_next
+        same = (after == before) & (done.dirty_pages == turn.dirty_pages)
+        lowered = every(
+            found < pages,
+            before[found],
+            after == symbolic.clear(before, found),
+            done.dirty_pages == turn.dirty_pages - 1,
+        )
+        p.prove("a turn clears the bit it counts", same | lowered)
+        fewer(pages, before, found)
+        p.prove(
+            "each turn keeps the count",
+            done.dirty_pages - ones(after, pages) == turn.dirty_pages - ones(before, pages),
+        )

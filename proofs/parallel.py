@@ -1,0 +1,51 @@
+"""Claims and controls checked, and obligations put to cvc5, in as many processes as wanted."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+from proofs.catalogue import catalogue
+from proofs.obligation import Claim
+from proofs.report import parts
+from proofs.smtlib import ask_cvc5
+from proofs.verdict import Outcome, check
+
+
+@contextmanager
+def processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes, gone at the end even if interrupted."""
+    pool = ProcessPoolExecutor(number, get_context("spawn"), _leave_interrupts_to_the_parent)
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def outcomes(pool: ProcessPoolExecutor, claims: Sequence[Claim]) -> Iterator[Outcome]:
+    """The outcome of every claim and control, as they come."""
+    waiting = [
+        pool.submit(_check, claim.name, claim.controls.index(part) if part else None)
+        for claim, part in parts(claims)
+    ]
+    return (done.result() for done in as_completed(waiting))
+
+
+def second_answers(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> dict[Path, str]:
+    """cvc5's answer to each exported obligation."""
+    return dict(zip(paths, pool.map(ask_cvc5, paths), strict=True))
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _check(name: str, control: int | None) -> Outcome:
+    (claim,) = catalogue([name])
+    return check(claim, None if control is None else claim.controls[control])

@@ -1,0 +1,51 @@
+"""Each obligation as an SMT-LIB file, exactly what z3 is asked, and a second solver's answer to it."""
+
+import re
+from pathlib import Path
+
+import z3
+
+from proofs.obligation import Claim, Obligation, stated
+
+SECOND_TIMEOUT_MS = 20_000
+
+
+def script(obligation: Obligation) -> str:
+    """The question in SMT-LIB 2.6. ``unsat`` means proved.
+
+    z3 prints a recursive function's uses as ``(_ f 0)``, a dialect of its own; here they are plain.
+    """
+    solver = z3.Solver()
+    solver.add(*obligation.question)
+    text = solver.to_smt2().replace("; benchmark generated from python API\n", "")
+    text = text.replace("(set-info :status unknown)\n", "")
+    recursive = re.findall(r"\(define-funs-rec \( \( (\S+) ", text)
+    for name in recursive:
+        text = text.replace(f"(_ {name} 0)", name)
+    return f"; {obligation.name}\n(set-logic ALL)\n{text}"
+
+
+def export(claim: Claim, folder: Path) -> list[Path]:
+    """Write a claim's obligations to ``folder``, numbered in order."""
+    into = folder / claim.name
+    into.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, obligation in enumerate(stated(claim).obligations, start=1):
+        name = re.sub(r"[^a-z0-9]+", "-", obligation.name.lower()).strip("-")
+        paths.append(into / f"{number:02}-{name}.smt2")
+        paths[-1].write_text(script(obligation), encoding="utf-8")
+    return paths
+
+
+def ask_cvc5(path: Path) -> str:
+    """cvc5's answer to an exported file: ``unsat``, ``sat`` or ``unknown``."""
+    import cvc5  # type: ignore[import-untyped]  # only for a second opinion
+
+    solver = cvc5.Solver(cvc5.TermManager())
+    solver.setOption("tlimit-per", str(SECOND_TIMEOUT_MS))
+    parser = cvc5.InputParser(solver)
+    parser.setFileInput(cvc5.InputLanguage.SMT_LIB_2_6, str(path))
+    answer = ""
+    while not (command := parser.nextCommand()).isNull():
+        answer += command.invoke(solver, parser.getSymbolManager())
+    return answer.strip()

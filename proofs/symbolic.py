@@ -1,0 +1,265 @@
+"""The z3 domain: model functions read as terms, with the meaning that Python's operators have.
+
+z3's own operators differ from Python's where it hurts (``>>`` and ``<`` on bit-vectors are signed,
+integers have no ``//`` and no ``&``), so terms are wrapped and every operator is defined here.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, Union
+
+import z3
+
+MaybeTruth: TypeAlias = Union["Truth", bool]
+
+
+class Truth:
+    """A proposition."""
+
+    def __init__(self, z: z3.BoolRef) -> None:
+        self.z = z
+
+    def __and__(self, other: MaybeTruth) -> "Truth":
+        return Truth(z3.And(self.z, truth(other).z))
+
+    def __or__(self, other: MaybeTruth) -> "Truth":
+        return Truth(z3.Or(self.z, truth(other).z))
+
+    def __invert__(self) -> "Truth":
+        return Truth(z3.Not(self.z))
+
+    def __eq__(self, other: MaybeTruth) -> "Truth":  # type: ignore[override]
+        return Truth(self.z == truth(other).z)
+
+    __hash__ = None  # type: ignore[assignment]
+    __rand__ = __and__
+    __ror__ = __or__
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a proposition has no truth value of its own: use select() in model functions"
+        )
+
+
+def truth(value: MaybeTruth) -> Truth:
+    """A Truth from a Truth or a Python bool."""
+    return value if isinstance(value, Truth) else Truth(z3.BoolVal(value))
+
+
+def some(*truths: MaybeTruth) -> Truth:
+    """At least one of them."""
+    return Truth(z3.Or(*(truth(t).z for t in truths)))
+
+
+def implies(premise: MaybeTruth, conclusion: MaybeTruth) -> Truth:
+    """If ``premise`` then ``conclusion``."""
+    return Truth(z3.Implies(truth(premise).z, truth(conclusion).z))
+
+
+def every(*truths: MaybeTruth) -> Truth:
+    """All of them."""
+    return Truth(z3.And(*(truth(t).z for t in truths)))
+
+
+BITMAP = z3.ArraySort(z3.IntSort(), z3.BoolSort())
+
+
+class Natural:
+    """An integer of any size, as Python's. Divisors are positive, so ``//`` and ``%`` agree."""
+
+    def __init__(self, z: z3.ArithRef) -> None:
+        self.z = z
+
+    def __add__(self, other: Any) -> "Natural":
+        return Natural(self.z + natural(other).z)
+
+    def __sub__(self, other: Any) -> "Natural":
+        return Natural(self.z - natural(other).z)
+
+    def __rsub__(self, other: Any) -> "Natural":
+        return Natural(natural(other).z - self.z)
+
+    def __mul__(self, other: Any) -> "Natural":
+        return Natural(self.z * natural(other).z)
+
+    def __floordiv__(self, other: Any) -> "Natural":
+        return Natural(self.z / natural(other).z)
+
+    def __mod__(self, other: Any) -> "Natural":
+        return Natural(self.z % natural(other).z)
+
+    def __and__(self, mask: int) -> "Natural":
+        """As Python's: each run of ones in the mask is a division and a remainder."""
+        if mask < 0:
+            return self - (self & ~mask)
+        if mask == 0:
+            return natural(0)
+        place = mask & -mask
+        length = (mask // place + 1) & -(mask // place + 1)
+        rest = mask - (length - 1) * place
+        return self // place % length * place + (self & rest)
+
+    def __lt__(self, other: Any) -> Truth:
+        return Truth(self.z < natural(other).z)
+
+    def __le__(self, other: Any) -> Truth:
+        return Truth(self.z <= natural(other).z)
+
+    def __gt__(self, other: Any) -> Truth:
+        return Truth(self.z > natural(other).z)
+
+    def __ge__(self, other: Any) -> Truth:
+        return Truth(self.z >= natural(other).z)
+
+    def __eq__(self, other: Any) -> Truth:  # type: ignore[override]
+        return Truth(self.z == natural(other).z)
+
+    def __ne__(self, other: Any) -> Truth:  # type: ignore[override]
+        return Truth(self.z != natural(other).z)
+
+    __hash__ = None  # type: ignore[assignment]
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+def natural(value: Any) -> Natural:
+    """A Natural from a Natural or a Python int."""
+    return value if isinstance(value, Natural) else Natural(z3.IntVal(value))
+
+
+class Word:
+    """A 64-bit word; unsigned, arithmetic modulo 2^64, as numba's uint64."""
+
+    def __init__(self, z: z3.BitVecRef) -> None:
+        self.z = z
+
+    def __add__(self, other: Any) -> "Word":
+        return Word(self.z + word(other).z)
+
+    def __sub__(self, other: Any) -> "Word":
+        return Word(self.z - word(other).z)
+
+    def __rsub__(self, other: Any) -> "Word":
+        return Word(word(other).z - self.z)
+
+    def __mul__(self, other: Any) -> "Word":
+        return Word(self.z * word(other).z)
+
+    def __floordiv__(self, other: Any) -> "Word":
+        return Word(z3.UDiv(self.z, word(other).z))
+
+    def __and__(self, other: Any) -> "Word":
+        return Word(self.z & word(other).z)
+
+    def __or__(self, other: Any) -> "Word":
+        return Word(self.z | word(other).z)
+
+    def __xor__(self, other: Any) -> "Word":
+        return Word(self.z ^ word(other).z)
+
+    def __invert__(self) -> "Word":
+        return Word(~self.z)
+
+    def __neg__(self) -> "Word":
+        return Word(-self.z)
+
+    def __lshift__(self, other: Any) -> "Word":
+        return Word(self.z << word(other).z)
+
+    def __rlshift__(self, other: Any) -> "Word":
+        return Word(word(other).z << self.z)
+
+    def __rshift__(self, other: Any) -> "Word":
+        return Word(z3.LShR(self.z, word(other).z))
+
+    def __rrshift__(self, other: Any) -> "Word":
+        return Word(z3.LShR(word(other).z, self.z))
+
+    def __lt__(self, other: Any) -> Truth:
+        return Truth(z3.ULT(self.z, word(other).z))
+
+    def __le__(self, other: Any) -> Truth:
+        return Truth(z3.ULE(self.z, word(other).z))
+
+    def __gt__(self, other: Any) -> Truth:
+        return Truth(z3.UGT(self.z, word(other).z))
+
+    def __ge__(self, other: Any) -> Truth:
+        return Truth(z3.UGE(self.z, word(other).z))
+
+    def __eq__(self, other: Any) -> Truth:  # type: ignore[override]
+        return Truth(self.z == word(other).z)
+
+    def __ne__(self, other: Any) -> Truth:  # type: ignore[override]
+        return Truth(self.z != word(other).z)
+
+    __hash__ = None  # type: ignore[assignment]
+    __radd__ = __add__
+    __rmul__ = __mul__
+    __rand__ = __and__
+    __ror__ = __or__
+
+
+def word(value: Any) -> Word:
+    """A Word from a Word or a Python int, modulo 2^64."""
+    return value if isinstance(value, Word) else Word(z3.BitVecVal(value, 64))
+
+
+class Bitmap:
+    """A set of pages of any size: an array from integers to Booleans."""
+
+    def __init__(self, z: z3.ArrayRef) -> None:
+        self.z = z
+
+    def __getitem__(self, page: Any) -> Truth:
+        return Truth(z3.Select(self.z, natural(page).z))
+
+    @staticmethod
+    def empty() -> "Bitmap":
+        """No page is set."""
+        return Bitmap(z3.K(z3.IntSort(), z3.BoolVal(False)))
+
+    def __eq__(self, other: "Bitmap") -> Truth:  # type: ignore[override]
+        return Truth(self.z == other.z)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+Term: TypeAlias = Truth | Natural | Word | Bitmap
+
+
+def select(condition: MaybeTruth, then: Any, otherwise: Any) -> Any:
+    """``model.reading.select`` on terms; numbers are taken into the domain of the other side."""
+    kinds = {Natural: natural, Word: word, Truth: truth, Bitmap: lambda bitmap: bitmap}
+    kind = next((type(side) for side in (then, otherwise) if type(side) in kinds), Natural)
+    into = kinds[kind]
+    return kind(z3.If(truth(condition).z, into(then).z, into(otherwise).z))
+
+
+def clear(bitmap: Bitmap, page: Any) -> Bitmap:
+    """``model.walk.clear`` on arrays."""
+    return Bitmap(z3.Store(bitmap.z, natural(page).z, z3.BoolVal(False)))
+
+
+def mark(bitmap: Bitmap, page: Any) -> Bitmap:
+    """``model.walk.mark`` on arrays."""
+    return Bitmap(z3.Store(bitmap.z, natural(page).z, z3.BoolVal(True)))
+
+
+def trailing_zeros(value: Word) -> Word:
+    """``model.words.trailing_zeros`` on bit-vectors; 64 for 0."""
+    result = z3.BitVecVal(64, 64)
+    for bit in reversed(range(64)):
+        result = z3.If(z3.Extract(bit, bit, value.z) == 1, z3.BitVecVal(bit, 64), result)
+    return Word(result)
+
+
+def population(value: Word) -> Word:
+    """``model.words.population`` on bit-vectors."""
+    bits = [z3.ZeroExt(63, z3.Extract(bit, bit, value.z)) for bit in range(64)]
+    return Word(z3.Sum(bits))
+
+
+def forall(statement: Callable[[Natural], Truth], name: str = "k") -> Truth:
+    """``statement`` for every integer."""
+    bound = z3.FreshInt(name)
+    return Truth(z3.ForAll([bound], statement(Natural(bound)).z))

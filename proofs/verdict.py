@@ -1,0 +1,217 @@
+"""What becomes of an obligation, and of a claim: z3's answers, and counterexamples that were run.
+
+No answer of z3 is taken for more than it is. A timeout is UNKNOWN, assumptions that nothing meets are
+VACUOUS, and a counterexample counts only if it fails when it is run on the model.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
+from typing import Any
+
+import z3
+
+from model.faults import broken
+from model.replay import Counterexample, replay
+from model.scenarios import SCENARIOS
+from proofs.obligation import Claim, Control, Listed, Obligation, Proof, stated
+from proofs.symbolic import Natural, Truth, Word
+
+TIMEOUT_MS = 10_000
+# Most proofs take less; where z3 needs longer, a refutation is looked for near the claim's example.
+QUICK_MS = 1_000
+# A counterexample is made smaller as long as z3 answers within this time.
+MINIMISE_MS = 200
+# Pages below this are listed when a bitmap is part of a counterexample.
+LISTED_PAGES = 4096
+
+
+class Verdict(StrEnum):
+    """What became of an obligation; only PROVED is good."""
+
+    PROVED = "proved"
+    REFUTED = "refuted"
+    UNKNOWN = "unknown"
+    VACUOUS = "vacuous"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One obligation: the verdict, and how long it took."""
+
+    obligation: str
+    verdict: Verdict
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a claim, or of a control of it.
+
+    ``decided`` ends with the obligation at which it stopped; ``complaint`` says what is wrong.
+    """
+
+    claim: str
+    control: str | None
+    obligations: int
+    decided: tuple[Decided, ...]
+    seconds: float
+    counterexample: Counterexample | None
+    complaint: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """PROVED if every obligation is, else that of the obligation which is not."""
+        return self.decided[-1].verdict
+
+    @property
+    def at(self) -> str:
+        """The obligation decided last."""
+        return self.decided[-1].obligation
+
+    @property
+    def good(self) -> bool:
+        """A claim proved; a control refuted for its named reason, and its values fail on the model."""
+        return not self.complaint
+
+
+def check(claim: Claim, control: Control | None = None) -> Outcome:
+    """Prove every obligation of a claim, or refute its control; stops at the first not proved."""
+    begin = time.perf_counter()
+    proof = stated(claim, control)
+    decided: list[Decided] = []
+    found = None
+    for obligation in proof.obligations:
+        started = time.perf_counter()
+        verdict = decide(obligation)
+        decided.append(Decided(obligation.name, verdict, time.perf_counter() - started))
+        if verdict is not Verdict.PROVED:
+            found = _counterexample(claim, control, proof, obligation, verdict)
+            break
+    return Outcome(
+        claim=claim.name,
+        control=control.name if control else None,
+        obligations=len(proof.obligations),
+        decided=tuple(decided),
+        seconds=time.perf_counter() - begin,
+        counterexample=found,
+        complaint=_complaint(control, decided[-1], found),
+    )
+
+
+def decide(obligation: Obligation) -> Verdict:
+    """Check that the assumptions can be met, then the obligation itself."""
+    example = tuple(t.z for t in obligation.example)
+    met = _first_answer(z3.sat, tuple(t.z for t in obligation.assumed), example)
+    if met != z3.sat:
+        return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
+    question = obligation.question
+    answer = _solver(question, QUICK_MS).check()
+    if answer == z3.unknown and _solver((*question, *example), QUICK_MS).check() == z3.sat:
+        answer = z3.sat
+    if answer == z3.unknown:
+        answer = _solver(question).check()
+    if answer == z3.unknown:
+        return Verdict.UNKNOWN
+    return Verdict.PROVED if answer == z3.unsat else Verdict.REFUTED
+
+
+def _first_answer(
+    wanted: z3.CheckSatResult, asked: tuple[z3.BoolRef, ...], more: tuple[z3.BoolRef, ...]
+) -> z3.CheckSatResult:
+    """The answer to ``asked`` with ``more``, and, unless that is as wanted, without."""
+    answer = _solver((*asked, *more)).check()
+    return answer if answer == wanted or not more else _solver(asked).check()
+
+
+def _solver(asked: Iterable[z3.BoolRef], timeout_ms: int = TIMEOUT_MS) -> z3.Solver:
+    solver = z3.Solver()
+    solver.set("timeout", timeout_ms)
+    solver.add(*asked)
+    return solver
+
+
+def _complaint(control: Control | None, last: Decided, found: Counterexample | None) -> str:
+    if control is None:
+        return "" if last.verdict is Verdict.PROVED else f"{last.verdict} at {last.obligation!r}"
+    if last.verdict is not Verdict.REFUTED:
+        return f"must be refuted at {control.refutes!r} but is {last.verdict}"
+    if last.obligation != control.refutes:
+        return f"must be refuted at {control.refutes!r} but is at {last.obligation!r}"
+    if found is None or not found.failure:
+        return "refuted, but the counterexample does not fail on the model"
+    return ""
+
+
+def _counterexample(
+    claim: Claim, control: Control | None, proof: Proof, obligation: Obligation, verdict: Verdict
+) -> Counterexample | None:
+    """Values that fail on the model: z3's if they do, else the first of the scenario's small cases.
+
+    None if there are none: the obligation of a loop may be refuted in a state that the loop does not
+    reach. A control that leaves out an assumption has z3's values only.
+    """
+    if not proof.scenario:
+        return None
+    models = _models(obligation, proof.shown) if verdict is Verdict.REFUTED else iter(())
+    values = ({name: _plain(m, shown) for name, shown in proof.shown.items()} for m in models)
+    cases = iter(()) if control and control.without else SCENARIOS[proof.scenario].cases()
+    fault = control.fault if control else None
+    name = control.name if control else None
+    with broken(fault):
+        for candidate in chain(values, cases):
+            seen = replay(Counterexample(claim.name, name, fault, proof.scenario, candidate))
+            if seen.failure:
+                return seen
+    return None
+
+
+def _models(obligation: Obligation, shown: dict[str, Any]) -> Iterator[z3.ModelRef]:
+    """Small solutions: as the claim steers them, then any."""
+    for more in (*filter(None, (obligation.steer, obligation.example)), ()):
+        solver = _solver((*obligation.question, *(t.z for t in more)), MINIMISE_MS)
+        if solver.check() == z3.sat:
+            yield _smallest(solver, shown)
+
+
+def _smallest(solver: z3.Solver, shown: dict[str, Any]) -> z3.ModelRef:
+    """A solution whose shown numbers are as small as possible, one after the other."""
+    model = solver.model()
+    for term in _numbers(list(shown.values())):
+        low, high = 0, model.eval(term, model_completion=True).as_long()
+        while low < high:
+            middle = (low + high) // 2
+            if solver.check(term <= middle) == z3.sat:
+                model = solver.model()
+                high = model.eval(term, model_completion=True).as_long()
+            else:
+                low = middle + 1
+        solver.add(term == high)
+        if solver.check() != z3.sat:
+            break
+        model = solver.model()
+    return model
+
+
+def _numbers(values: list[Any]) -> Iterator[z3.ArithRef]:
+    for value in values:
+        if isinstance(value, Natural):
+            yield value.z
+        elif isinstance(value, list):
+            yield from _numbers(value)
+
+
+def _plain(model: z3.ModelRef, value: Any) -> Any:
+    """A shown value in plain Python: numbers, lists, and bitmaps as lists of pages."""
+    if isinstance(value, Natural | Word):
+        return model.eval(value.z, model_completion=True).as_long()
+    if isinstance(value, Truth):
+        return z3.is_true(model.eval(value.z, model_completion=True))
+    if isinstance(value, Listed):
+        size = min(_plain(model, value.pages), LISTED_PAGES)
+        return [page for page in range(size) if _plain(model, value.bitmap[page])]
+    if isinstance(value, list):
+        return [_plain(model, item) for item in value]
+    return value

@@ -1,0 +1,113 @@
+"""The patch's dual-bitmap walk, over a window of any size: one inductive invariant."""
+
+from typing import NamedTuple
+
+from model import walk
+from model.walk import Walk
+from proofs.obligation import Listed, Proof, claim, faulty
+from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, truth
+
+
+class Window(NamedTuple):
+    """Pages ``[start, limit)`` of a block of ``used`` pages, and its bitmaps as they were."""
+
+    start: Natural
+    limit: Natural
+    used: Natural
+    cache: Bitmap
+    host: Bitmap
+
+    def holds(self, page: Natural) -> Truth:
+        """Is the page in the window?"""
+        return (self.start <= page) & (page < self.limit)
+
+
+def a_window(p: Proof) -> Window:
+    """Any window of a block of any size, any bitmaps."""
+    start, limit, used = p.naturals("start limit used")
+    window = Window(start, limit, used, *p.bitmaps("cache host"))
+    p.assume("a window of the block", window.start <= window.limit, window.limit <= window.used)
+    p.example(window.start == 1, window.limit == 2, window.used == 2)
+    p.show(
+        "one window",
+        start=window.start,
+        limit=window.limit,
+        used=window.used,
+        cache_dirty=Listed(window.cache, window.used),
+        host_dirty=Listed(window.host, window.used),
+    )
+    return window
+
+
+def a_walk(p: Proof) -> Walk:
+    """Any state a walk could be in."""
+    offset, cache_next, host_next = p.naturals("offset cache_next host_next")
+    cache_now, host_now, copied = p.bitmaps("cache_now host_now copied")
+    counts = p.naturals("dirty_pages host_count both_count")
+    return Walk(offset, cache_next, host_next, cache_now, host_now, copied, *counts)
+
+
+def begun(p: Proof, window: Window) -> Walk:
+    """The walk about to enter the window."""
+    begin = p.read(walk.begin)
+    start: Walk = begin(window.start, window.cache, window.host, Bitmap.empty(), 0)
+    return start
+
+
+def walked(state: Walk, fresh: Truth, window: Window) -> Truth:
+    """The invariant of the loop in ``colo_flush_thread``, between two turns.
+
+    ``fresh``: nothing has been searched yet. A cursor has passed, and cleared, the dirty pages up to
+    and including the one it stands on; every dirty page up to ``offset`` has been copied.
+    """
+    at = state.offset
+
+    def settled(cursor: Natural, was: Bitmap, now: Bitmap) -> Truth:
+        return every(
+            cursor >= at,
+            forall(lambda k: now[k] == (was[k] & ~(~fresh & window.holds(k) & (k <= cursor)))),
+            forall(lambda k: implies((at < k) & (k < cursor) & (k < window.limit), ~was[k])),
+            implies((at < cursor) & (cursor < window.limit), was[cursor]),
+        )
+
+    def done(page: Natural) -> Truth:
+        passed = ~fresh & window.holds(page) & (page <= at)
+        return state.copied[page] == (passed & (window.cache[page] | window.host[page]))
+
+    return every(
+        window.start <= at,
+        implies(fresh, (at == window.start) & (state.cache_next == at) & (state.host_next == at)),
+        settled(state.cache_next, window.cache, state.cache_dirty),
+        settled(state.host_next, window.host, state.host_dirty),
+        forall(done),
+    )
+
+
+def flushed(state: Walk, window: Window) -> Truth:
+    """Exactly the union is copied, both bitmaps are clear in the window and unchanged outside."""
+    return every(
+        forall(lambda k: state.copied[k] == ((window.cache[k] | window.host[k]) & window.holds(k))),
+        forall(lambda k: state.cache_dirty[k] == (window.cache[k] & ~window.holds(k))),
+        forall(lambda k: state.host_dirty[k] == (window.host[k] & ~window.holds(k))),
+    )
+
+
+@claim(
+    faulty("bulk stage", refutes="each turn keeps the invariant"),
+)
+def a_window_is_flushed(p: Proof) -> None:
+    """The walk copies exactly the pages of its window dirty in either bitmap, and clears both there.
+
+    Pages and bits outside the window stay as they were.
+    """
+    window, state = a_window(p), a_walk(p)
+    (fresh,) = p.truths("fresh")
+    step, finished = p.read(walk.step), p.read(walk.finished)
+    p.prove("it holds at the start", walked(begun(p, window), truth(True), window))
+    p.assume("between two turns", walked(state, fresh, window))
+    p.assume("the walk goes on", fresh | ~finished(state, window.limit))
+    after = step(state, window.used, window.limit)
+    p.prove("each turn keeps the invariant", walked(after, truth(False), window))
+    p.prove(
+        "at the end all is done", implies(finished(after, window.limit), flushed(after, window))
+    )
