@@ -109,8 +109,8 @@ class Control(NamedTuple):
 class Process(NamedTuple):
     """The caller or a helper: the step it stands at and its locals, 0 once they no longer matter.
 
-    ``job`` is the round a process works for; ``seen`` and ``saw`` are what it last loaded from RING
-    and STATE; ``asleep_at`` the count of ``rung`` at which it fell asleep.
+    ``job`` is the round a process works for, or did last; ``seen`` and ``saw`` are what it last
+    loaded from RING and STATE; ``asleep_at`` is the count of ``rung`` at which it fell asleep.
     """
 
     pc: Word
@@ -138,7 +138,7 @@ READ_RING, READ_STATE, CHECK_IN, READ_JOB, CLAIM, COPY, CHECK_OUT, WAKE_CALLER =
     27,
     28,
 )
-GO_TO_BED, HELPER_SLEEPS, END = 29, 30, 31
+LOOK_AT_RING, GO_TO_BED, HELPER_SLEEPS, END = 29, 30, 31, 32
 
 
 def write_job(at: Control, me: Process) -> After:
@@ -248,7 +248,7 @@ def read_ring(at: Control, me: Process) -> After:
 def read_state(at: Control, me: Process) -> After:
     """Load STATE: end, check in, or sleep?"""
     comes_in = is_open(at.state)
-    pc = select(has_quit(at.state), END, select(comes_in, CHECK_IN, GO_TO_BED))
+    pc = select(has_quit(at.state), END, select(comes_in, CHECK_IN, LOOK_AT_RING))
     return at, me._replace(pc=pc, saw=select(pc == CHECK_IN, at.state, ZERO))
 
 
@@ -262,19 +262,16 @@ def check_in(at: Control, me: Process) -> After:
 
 
 def read_job(at: Control, me: Process) -> After:
-    """Load the job's parameters."""
-    return at, me._replace(pc=CLAIM, job=at.job)
+    """Load the job's parameters; a job done before needs no more of this helper."""
+    return at, me._replace(pc=select(at.job == me.job, CHECK_OUT, CLAIM), job=at.job)
 
 
 def claim(at: Control, me: Process) -> After:
     """Fetch-add on CURSOR; leave when all is claimed."""
     got_one = at.cursor < at.words
-    after = me._replace(
-        pc=select(got_one, COPY, CHECK_OUT),
-        claim=select(got_one, at.cursor, ZERO),
-        job=select(got_one, me.job, ZERO),
-    )
-    return at._replace(cursor=at.cursor + ONE), after
+    pc = select(got_one, COPY, CHECK_OUT)
+    claim = select(got_one, at.cursor, ZERO)
+    return at._replace(cursor=at.cursor + ONE), me._replace(pc=pc, claim=claim)
 
 
 def copy(at: Control, me: Process) -> After:
@@ -285,20 +282,26 @@ def copy(at: Control, me: Process) -> After:
 def check_out(at: Control, me: Process) -> After:
     """Fetch-sub on STATE, the copies fenced before it; is this the last one the caller awaits?"""
     state = left(at.state)
-    pc = select(caller_must_be_woken(state), WAKE_CALLER, GO_TO_BED)
+    pc = select(caller_must_be_woken(state), WAKE_CALLER, LOOK_AT_RING)
     return at._replace(state=state, working=at.working - ONE), me._replace(pc=pc)
 
 
 def wake_caller(at: Control, me: Process) -> After:
     """futex_wake(STATE). By now the caller may be rounds ahead: then it wakes for nothing."""
-    return at._replace(caller_asleep=ZERO), me._replace(pc=GO_TO_BED)
+    return at._replace(caller_asleep=ZERO), me._replace(pc=LOOK_AT_RING)
+
+
+def look_at_ring(at: Control, me: Process) -> After:
+    """Load RING: still the one seen?"""
+    same = at.ring == me.seen
+    return at, me._replace(pc=select(same, GO_TO_BED, READ_RING), seen=select(same, me.seen, ZERO))
 
 
 def go_to_bed(at: Control, me: Process) -> After:
     """futex_wait(RING, seen): sleep, unless RING has moved on, in one step."""
     same = at.ring == me.seen
-    pc = select(same, HELPER_SLEEPS, READ_RING)
-    return at, me._replace(pc=pc, seen=ZERO, asleep_at=select(same, at.rung, ZERO))
+    pc = select(same, HELPER_SLEEPS, LOOK_AT_RING)
+    return at, me._replace(pc=pc, asleep_at=select(same, at.rung, ZERO))
 
 
 def helper_woken(at: Control, me: Process) -> Truth:
@@ -308,12 +311,12 @@ def helper_woken(at: Control, me: Process) -> Truth:
 
 def helper_wakes(at: Control, me: Process) -> After:
     """futex_wait returns, with cause or without."""
-    return at, me._replace(pc=READ_RING, asleep_at=ZERO)
+    return at, me._replace(pc=LOOK_AT_RING, asleep_at=ZERO)
 
 
 def end(at: Control, me: Process) -> After:
     """The thread ends."""
-    return at._replace(running=at.running - ONE), me._replace(pc=ENDED, seen=ZERO)
+    return at._replace(running=at.running - ONE), me._replace(pc=ENDED, job=ZERO, seen=ZERO)
 
 
 def _flushed(at: Control, me: Process) -> Control:
@@ -377,6 +380,7 @@ HELPER: Mapping[Hashable, Step] = {
     COPY: said(copy, claims=(LENT, AT_MOST_ONCE)),
     CHECK_OUT: said(check_out),
     WAKE_CALLER: said(wake_caller),
+    LOOK_AT_RING: said(look_at_ring, stops=True),
     GO_TO_BED: said(go_to_bed, stops=True),
     HELPER_SLEEPS: said(helper_wakes, ready=helper_woken, whim=helper_wakes, stops=True),
     END: said(end),
@@ -399,10 +403,10 @@ def join_protocol(
     """
     control = Control(
         state=0,
-        ring=0,
+        ring=1,
         cursor=0,
         job=0,
-        rung=0,
+        rung=1,
         caller_asleep=0,
         running=helpers,
         rounds=rounds,
@@ -421,12 +425,22 @@ def join_protocol(
         rest=at_rest,
         alike=1,
         forget=cursor_past_the_end,
+        stale=numbers_gone_by,
     )
 
 
 def cursor_past_the_end(at: Control) -> Control:
     """A cursor past the last claim: by how much makes no difference till it is rewound."""
     return at._replace(cursor=min(at.cursor, at.words))
+
+
+def numbers_gone_by(at: Control, me: Process) -> Process:
+    """RING, its wake-ups and the rounds only grow: an old number is as good as any older one."""
+    return me._replace(
+        seen=me.seen if me.seen == at.ring else 0,
+        asleep_at=me.asleep_at if me.asleep_at == at.rung else 0,
+        job=me.job if me.job == at.job or me.pc in CALLER else 0,
+    )
 
 
 def forked_child(parent: Control) -> System[Control, Process]:

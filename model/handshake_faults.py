@@ -123,7 +123,7 @@ def _last_wakes_nobody() -> Mapping[Hashable, Step]:
     def leave(at: Control, me: Process) -> After:
         """Fetch-sub on STATE, and to bed, even as the last one."""
         at, me = check_out(at, me)
-        return at, me._replace(pc=h.GO_TO_BED)
+        return at, me._replace(pc=h.LOOK_AT_RING)
 
     return {h.CHECK_OUT: said(leave)}
 

@@ -81,9 +81,9 @@ class System(Generic[S, L]):
 
     ``alike``: this process and all after it run one program under one set of values, so that
     states which differ only in who is who are one state. ``rest`` says whether a standstill is as
-    it should be. ``forget`` maps shared memory to one that no step tells apart from it, so that
-    there are finitely many. ``footprint``, where given, lets :func:`explore` leave out orders of
-    independent steps.
+    it should be. ``forget`` maps shared memory, and ``stale`` a process in it, to ones that no step
+    tells apart from them, so that there are fewer. ``footprint``, where given, lets
+    :func:`explore` leave out orders of independent steps.
     """
 
     name: str
@@ -94,6 +94,7 @@ class System(Generic[S, L]):
     rest: Callable[[tuple[L, ...]], bool]
     alike: int
     forget: Callable[[S], S] = lambda shared: shared
+    stale: Callable[[S, L], L] | None = None
     footprint: Footprint[S, L] | None = None
 
 
@@ -135,6 +136,7 @@ class _Numbered(Generic[S, L]):
         self.value: list[Any] = []
         self._moves: dict[tuple[int, int], list[tuple[str, int, int]]] = {}
         self._broken: dict[tuple[int, int], str | None] = {}
+        self._fresh: dict[tuple[int, int], int] = {}
 
     def intern(self, value: Any) -> int:
         """The number of a shared memory or process."""
@@ -158,6 +160,23 @@ class _Numbered(Generic[S, L]):
             ]
         return self._moves[pair]
 
+    def after(self, state: State, position: int, shared: int, me: int) -> State:
+        """The state after the process at ``position`` has become ``me`` in memory ``shared``."""
+        after = (shared, *state[1:position], me, *state[position + 1 :])
+        if self.system.stale is None or shared == state[0]:
+            return after
+        return (shared, *(self.fresh(shared, process) for process in after[1:]))
+
+    def fresh(self, shared: int, process: int) -> int:
+        """The process without what no longer matters to it."""
+        pair = (shared, process)
+        if pair not in self._fresh:
+            assert self.system.stale is not None
+            self._fresh[pair] = self.intern(
+                self.system.stale(self.value[shared], self.value[process])
+            )
+        return self._fresh[pair]
+
     def broken(self, shared: int, process: int) -> str | None:
         """The claim that this process, about to take its step, breaks."""
         pair = (shared, process)
@@ -175,8 +194,7 @@ class _Numbered(Generic[S, L]):
         """Every move from a state, and the state after it."""
         for position in range(1, len(state)):
             for kind, shared, me in self.moves(state[0], state[position]):
-                after = (shared, *state[1:position], me, *state[position + 1 :])
-                yield Move(position - 1, kind), after
+                yield Move(position - 1, kind), self.after(state, position, shared, me)
 
 
 def outcomes_of(
@@ -277,7 +295,7 @@ class _Search(Generic[S, L]):
             for kind, shared, me in self.table.moves(state[0], state[position]):
                 self.transitions += 1
                 stepped = stepped or kind == STEP
-                after = self._canonical((shared, *state[1:position], me, *state[position + 1 :]))
+                after = self._canonical(self.table.after(state, position, shared, me))
                 goes_on = goes_on or after not in self._closed
                 if after not in self.came_from:
                     self.came_from[after] = state

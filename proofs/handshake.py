@@ -4,8 +4,8 @@ The steps are those of ``model.handshake``, the very ones that are explored. Sha
 caller, one arbitrary helper and another one are spelled out; the rest of the helpers are *counted*:
 how many are inside, hold the watched claim, are about to wake the caller, have not ended. A step
 changes no other process's locals. So what holds of shared memory, the caller and *any* two helpers
-always holds if it holds at first and is kept by the steps of the caller and of a helper: each helper
-is the one that moves, or the other, or counted. The watched claim stands for any claim.
+always holds if it holds at first and is kept by the steps of the caller and of a helper: each is
+the one that moves, or the other, or counted. The watched claim stands for any claim.
 
 Memory is sequentially consistent here, and numbers that only grow (RING, CURSOR) never wrap.
 """
@@ -33,7 +33,7 @@ from proofs.symbolic import (
 
 # Where a helper is inside; where it has loaded RING and will act on it.
 INSIDE = (h.READ_JOB, h.CLAIM, h.COPY, h.CHECK_OUT)
-ACTS_ON_RING = (h.CHECK_IN, *INSIDE, h.WAKE_CALLER, h.GO_TO_BED)
+ACTS_ON_RING = (h.CHECK_IN, *INSIDE, h.WAKE_CALLER, h.LOOK_AT_RING, h.GO_TO_BED, h.HELPER_SLEEPS)
 # The caller's way through a flush, and through close.
 OPENED = (h.RING_BELL, h.WAKE_HELPERS, h.CALLER_CLAIM, h.CALLER_COPY, h.CLOSE_JOB)
 WAITING = (h.LOOK_INSIDE, h.GO_TO_SLEEP, h.CALLER_SLEEPS)
@@ -228,7 +228,7 @@ def always(p: Proof, *more: Part) -> World:
 
 def at_first(w: World) -> Iterator[Truth]:
     """Everybody is about to take the first step, and nothing has happened."""
-    given = {"rounds", "words", "watched", "running"}
+    given = {"ring", "rung", "rounds", "words", "watched", "running"}
     for name, value in zip(Control._fields, w.at, strict=True):
         if name not in given:
             yield value == 0
