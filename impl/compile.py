@@ -13,9 +13,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import CacheImpl, InTreeCacheLocator, UserWideCacheLocator
 from rich.console import Console
 from rich.progress import Progress
-from numba.core.caching import CacheImpl, InTreeCacheLocator, UserWideCacheLocator
 
 import model
 from impl import intrinsics
@@ -91,18 +91,18 @@ class _StampOfAllSources:
         """A locator if the function is ours and the folder can be written, else None."""
         if Path(file).parent != IMPL:
             return None
-        return super().from_function(function, file)  # type: ignore[misc]
+        return super().from_function(function, file)
 
     def get_source_stamp(self) -> str:
         """What must be unchanged for a cached kernel to be used."""
         return _sources()
 
 
-class _InTree(_StampOfAllSources, InTreeCacheLocator):  # type: ignore[misc]
+class _InTree(_StampOfAllSources, InTreeCacheLocator):
     pass
 
 
-class _UserWide(_StampOfAllSources, UserWideCacheLocator):  # type: ignore[misc]
+class _UserWide(_StampOfAllSources, UserWideCacheLocator):
     pass
 
 

@@ -27,15 +27,17 @@ CURSOR = _line(2)
 ROUND, STRATEGY, JOB, THREADS, GRAIN = (_line(3) + np.uint64(8 * i) for i in range(5))
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = _line(4), _line(5), _line(6)
-# The round's totals, written by the caller when it is over; laid out like a worker's line.
+# The round's totals, written by the caller when it is over; laid out like a worker's line, with the
+# dirty count that is left in the place of COMPLETED.
 TOTALS = _line(7)
 SLOTS = _line(8)
 WORKERS = _line(8 + QUEUE_SLOTS // _WORDS_PER_LINE)
 
 # A worker's line.
-COMPLETED, COPIED, HOST_DIRTY, CACHE_DIRTY, BOTH_DIRTY, BEGIN, END = (
-    np.uint64(8 * i) for i in range(7)
+COMPLETED, COPIED, HOST_DIRTY, CACHE_DIRTY, BOTH_DIRTY, BEGIN, END, LOG = (
+    np.uint64(8 * i) for i in range(8)
 )
+LEFT = COMPLETED
 WORKER_BYTES = np.uint64(LINE_BYTES)
 
 OPEN = np.uint64(1 << 62)

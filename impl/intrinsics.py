@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 
 IS_X86 = platform.machine() in ("x86_64", "AMD64")
 LINE_BYTES = 64
+STRIDE_WORDS = 32
 
 # Linux: futex(2) on memory of this process only; its system call number.
 _FUTEX_WAIT_PRIVATE = 128
@@ -51,7 +52,9 @@ def _pointer(builder: Any, address: Any, to: Any = _I64) -> Any:
     return builder.inttoptr(address, to.as_pointer())
 
 
-def _external(builder: Any, name: str, result: Any, arguments: list[Any], vararg: bool = False) -> Any:
+def _external(
+    builder: Any, name: str, result: Any, arguments: list[Any], vararg: bool = False
+) -> Any:
     function = ir.FunctionType(result, arguments, var_arg=vararg)
     return builder.module.globals.get(name) or ir.Function(builder.module, function, name)
 
@@ -78,6 +81,26 @@ def population(builder: Any, word: Any) -> Any:
 def load(builder: Any, address: Any) -> Any:
     """The 64-bit word at an 8-byte aligned address."""
     return builder.load(_pointer(builder, address), align=8)
+
+
+@_instruction
+def word_at(builder: Any, array: Any, index: Any) -> Any:
+    """Word ``index`` of the array at an 8-byte aligned address, in a form that LLVM vectorises."""
+    return builder.load(builder.gep(_pointer(builder, array), [index], inbounds=True), align=8)
+
+
+@_instruction
+def any_of_stride(builder: Any, one: Any, other: Any, index: Any) -> Any:
+    """The OR of words ``index .. index + STRIDE_WORDS - 1`` of two arrays, in vector registers."""
+    vector = ir.VectorType(_I64, 8)
+    seen = vector(None)
+    for array in (one, other):
+        for step in range(0, STRIDE_WORDS, 8):
+            start = builder.gep(_pointer(builder, array), [builder.add(index, _I64(step))])
+            loaded = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
+            seen = builder.or_(seen, loaded)
+    reduce = _external(builder, "llvm.vector.reduce.or.v8i64", _I64, [vector])
+    return builder.call(reduce, [seen])
 
 
 @_instruction
@@ -147,9 +170,7 @@ def copy_bytes(builder: Any, to: Any, source: Any, length: Any) -> None:
 def prefetch(builder: Any, address: Any) -> None:
     """Ask for the cache line at an address, soon to be read; any address is harmless."""
     byte = ir.IntType(8).as_pointer()
-    function = _external(
-        builder, "llvm.prefetch.p0i8", ir.VoidType(), [byte, _I32, _I32, _I32]
-    )
+    function = _external(builder, "llvm.prefetch.p0i8", ir.VoidType(), [byte, _I32, _I32, _I32])
     builder.call(function, [builder.inttoptr(address, byte), _I32(0), _I32(3), _I32(1)])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from impl import control as c
+from impl import events as e
 from impl import strategies as s
 from impl.compile import kernel
 from impl.intrinsics import (
@@ -28,7 +29,16 @@ from impl.intrinsics import (
     pause,
     store,
 )
-from impl.kernel import DIRTY_PAGES, NO_PAGE, WORDS, clear_bitmaps, count_either, first_stray
+from impl.kernel import (
+    DIRTY_PAGES,
+    NO_PAGE,
+    PAGES,
+    WORDS,
+    choose_copy,
+    clear_bitmaps,
+    count_either,
+    first_stray,
+)
 
 _0, _1 = np.uint64(0), np.uint64(1)
 _ALL_ONES = ~_0
@@ -36,6 +46,7 @@ _NOT_OPEN = ~c.OPEN
 _INSIDE = np.uint64(2**32 - 1)
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
+_pages = np.uint64(8 * PAGES)
 _words = np.uint64(8 * WORDS)
 _dirty_pages = np.uint64(8 * DIRTY_PAGES)
 # Waking a thread costs more than copying so few pages.
@@ -60,15 +71,19 @@ def helper(control: Any, worker: Any) -> None:
         if state & c.OPEN != _0:
             if compare_and_swap(state_word, state, state + _1) != state:
                 continue
+            e.record(control, worker, e.ENTER, seen, state)
             # Checked in: from here the caller waits for us, and the round's parameters stand.
             current = load(control + c.ROUND)
+            e.record(control, worker, e.JOB, current, _0)
             if current != last:
                 last = current
                 s.work(control, worker)
                 complete(control, worker, current)
-            check_out(state_word)
+            check_out(control, worker)
         while atomic_load(ring) == seen:
+            e.record(control, worker, e.BED, seen, _0)
             futex_wait(ring, seen)
+    e.record(control, worker, e.END, _0, _0)
 
 
 @kernel
@@ -82,11 +97,13 @@ def complete(control: Any, worker: Any, current: Any) -> None:
 
 
 @kernel
-def check_out(state_word: Any) -> None:
+def check_out(control: Any, worker: Any) -> None:
     """Leave the round; the last one out of a closed round wakes the caller."""
-    before = atomic_add(state_word, _ALL_ONES)
+    before = atomic_add(control + c.STATE, _ALL_ONES)
+    e.record(control, worker, e.LEAVE, before, _0)
     if before & c.OPEN == _0 and before & _INSIDE == _1:
-        futex_wake(state_word, _1)
+        futex_wake(control + c.STATE, _1)
+        e.record(control, worker, e.WAKE_CALLER, _0, _0)
 
 
 @kernel
@@ -94,8 +111,9 @@ def run_round(control: Any, helpers: Any) -> None:
     """Open a round whose parameters are written, work in it, close it, wait for those inside."""
     state_word, ring = control + c.STATE, control + c.RING
     atomic_store(state_word, c.OPEN)
-    atomic_add(ring, _1)
-    futex_wake(ring, helpers)
+    e.record(control, _CALLER, e.OPEN, s.claimable_words(control), load(control + c.GRAIN))
+    e.record(control, _CALLER, e.RING, atomic_add(ring, _1), _0)
+    e.record(control, _CALLER, e.WAKE, futex_wake(ring, helpers), _0)
 
     current = load(control + c.ROUND)
     s.work(control, _CALLER)
@@ -103,7 +121,7 @@ def run_round(control: Any, helpers: Any) -> None:
     if load(control + c.STRATEGY) == s.STATIC:
         wait_for_all(control, helpers, current)
 
-    atomic_and(state_word, _NOT_OPEN)
+    e.record(control, _CALLER, e.CLOSE, atomic_and(state_word, _NOT_OPEN), _0)
     spins = _0
     while True:
         inside = atomic_load(state_word)
@@ -113,7 +131,9 @@ def run_round(control: Any, helpers: Any) -> None:
         if spins < _SPINS:
             pause()
         else:
+            e.record(control, _CALLER, e.DOZE, inside, _0)
             futex_wait(state_word, inside)
+    e.record(control, _CALLER, e.RETURN, _0, _0)
 
 
 @kernel
@@ -141,15 +161,12 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any, helpers: Any
     if stray != NO_PAGE:
         return stray
     dirty = count_either(job)
-    few = dirty <= _FEW_PAGES
-    if strategy != s.STATIC and (few or helpers == _0):
+    choose_copy(job, dirty)
+    if strategy != s.STATIC and (helpers == _0 or dirty <= _FEW_PAGES):
         strategy = s.SERIAL
     start_round(control, job, strategy, threads)
-    if strategy == s.SERIAL:
-        s.work(control, _CALLER)
-        complete(control, _CALLER, load(control + c.ROUND))
-    elif helpers == _0:
-        flush_every_share(control, threads)
+    if helpers == _0 or strategy == s.SERIAL:
+        flush_alone(control, job, threads, dirty)
     else:
         evenly = load(job + _words) * _PAGES_PER_CLAIM // max(dirty, _1)
         store(control + c.GRAIN, min(max(evenly, _SMALLEST_CLAIM), _LARGEST_CLAIM))
@@ -170,8 +187,10 @@ def add_up(control: Any, job: Any, threads: Any, begin: Any) -> None:
             host_dirty += load(line + c.HOST_DIRTY)
             cache_dirty += load(line + c.CACHE_DIRTY)
             both_dirty += load(line + c.BOTH_DIRTY)
-    store(job + _dirty_pages, load(job + _dirty_pages) - cache_dirty)
+    left = load(job + _dirty_pages) - cache_dirty
+    store(job + _dirty_pages, left)
     totals = control + c.TOTALS
+    store(totals + c.LEFT, left)
     store(totals + c.COPIED, copied)
     store(totals + c.HOST_DIRTY, host_dirty)
     store(totals + c.CACHE_DIRTY, cache_dirty)
@@ -191,14 +210,18 @@ def start_round(control: Any, job: Any, strategy: Any, threads: Any) -> None:
     store(control + c.HEAD, _0)
     store(control + c.TAIL, _0)
     store(control + c.CLOSED, _0)
+    e.record(control, _CALLER, e.BEGIN, load(control + c.ROUND), _0)
 
 
 @kernel
-def flush_every_share(control: Any, threads: Any) -> None:
-    """A static flush by the caller alone, as in a child after fork: share after share."""
+def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
+    """A round of the caller's own: few pages, or no helpers. Static: one share after the other."""
     s.begin_line(control, _CALLER)
-    for thread in range(threads):
-        s.flush_share(control, _CALLER, thread)
+    if load(control + c.STRATEGY) == s.STATIC:
+        for thread in range(threads):
+            s.flush_share(control, _CALLER, thread)
+    elif dirty != _0:
+        s.flush_part(control, _CALLER, _0, load(job + _pages))
     s.end_line(control, _CALLER)
     complete(control, _CALLER, load(control + c.ROUND))
 
@@ -218,6 +241,6 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any, helpers: Any)
 @kernel
 def dismiss(control: Any) -> None:
     """Tell every helper to leave (the patch: set ``quit``, then every trigger)."""
-    atomic_or(control + c.STATE, c.QUIT)
-    atomic_add(control + c.RING, _1)
-    futex_wake(control + c.RING, _EVERYONE)
+    e.record(control, _CALLER, e.QUIT, atomic_or(control + c.STATE, c.QUIT), _0)
+    e.record(control, _CALLER, e.RING, atomic_add(control + c.RING, _1), _0)
+    e.record(control, _CALLER, e.WAKE, futex_wake(control + c.RING, _EVERYONE), _0)

@@ -17,18 +17,21 @@ import numpy as np
 from impl.compile import compiled, kernel
 from impl.intrinsics import (
     LINE_BYTES,
+    STRIDE_WORDS,
+    any_of_stride,
     copy_bytes,
     load,
     population,
     prefetch,
     store,
     stream_line,
+    word_at,
 )
 from model import shares, words
 
 # A job: these fields, then the rows of the regions, then those of the gaps.
-PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES = range(8)
-JOB_FIELDS = 8
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, STREAMS = range(9)
+JOB_FIELDS = 9
 FIRST_BIT, USED_PAGES, HOST, CACHE = range(4)
 REGION_FIELDS = 4
 GAP_FIRST, GAP_LAST = range(2)
@@ -42,8 +45,9 @@ _LAST_BIT = np.uint64(63)
 _PAGES_PER_WORD = np.uint64(64)
 # Bytes fetched ahead of each page's copy: enough for the hardware prefetcher to follow on.
 _AHEAD_BYTES = np.uint64(8 * LINE_BYTES)
-# Words looked at in one vectorised step of the scan.
-_STRIDE = np.uint64(32)
+# Where streaming begins to win: measured at 4 to 8 MiB written shortly before.
+_STREAM_FROM_BYTES = np.uint64(4 << 20)
+_STRIDE = np.uint64(STRIDE_WORDS)
 
 _page_bytes = np.uint64(8 * PAGE_BYTES)
 _cache_bitmap = np.uint64(8 * CACHE_BITMAP)
@@ -52,6 +56,7 @@ _words = np.uint64(8 * WORDS)
 _regions = np.uint64(8 * REGIONS)
 _gaps = np.uint64(8 * GAPS)
 _dirty_pages = np.uint64(8 * DIRTY_PAGES)
+_streams = np.uint64(8 * STREAMS)
 _table = np.uint64(8 * JOB_FIELDS)
 _row_bytes = np.uint64(8 * REGION_FIELDS)
 _gap_bytes = np.uint64(8 * GAP_FIELDS)
@@ -83,11 +88,11 @@ def flush_range(job: Any, lower: Any, upper: Any) -> Any:
         if _in_reach(first, used, lower, upper):
             start, limit = _clip(first, used, lower, upper)
             if start < limit:
-                done = flush_window(job, row, first + start, first + limit)
-                copied += done[0]
-                host_dirty += done[1]
-                cache_dirty += done[2]
-                both_dirty += done[3]
+                dirty, host, cache, both = flush_window(job, row, first + start, first + limit)
+                copied += dirty
+                host_dirty += host
+                cache_dirty += cache
+                both_dirty += both
         row += _row_bytes
     return copied, host_dirty, cache_dirty, both_dirty
 
@@ -108,7 +113,7 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
 
         ahead = _0
         if following < end:
-            soon = _either(load(cache_bitmap + following * _8), load(host_bitmap + following * _8))
+            soon = _either(word_at(cache_bitmap, following), word_at(host_bitmap, following))
             ahead = following * _PAGES_PER_WORD + _next_page(soon)
         copy_pages(job, row, word, dirty, ahead)
         store(cache_word, _cleared(cache, mask))
@@ -126,16 +131,10 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
 def next_dirty_word(cache_bitmap: Any, host_bitmap: Any, word: Any, end: Any) -> Any:
     """The first word at or after ``word`` with a bit set in either bitmap, or ``end``."""
     while word < end:
-        if _either(load(cache_bitmap + word * _8), load(host_bitmap + word * _8)) != _0:
+        if _either(word_at(cache_bitmap, word), word_at(host_bitmap, word)) != _0:
             return word
         word += _1
-        while word + _STRIDE <= end:
-            seen = _0
-            for step in range(_STRIDE):
-                at = (word + step) * _8
-                seen |= _either(load(cache_bitmap + at), load(host_bitmap + at))
-            if seen != _0:
-                break
+        while word + _STRIDE <= end and any_of_stride(cache_bitmap, host_bitmap, word) == _0:
             word += _STRIDE
     return end
 
@@ -148,7 +147,7 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
     """
     page_bytes = load(job + _page_bytes)
     first_bit, host, cache = load(row + _first_bit), load(row + _host), load(row + _cache)
-    streams = (host & _IN_LINE) == _0
+    streams = load(job + _streams) != _0 and (host & _IN_LINE) == _0
     base = word * _PAGES_PER_WORD - first_bit
     while dirty != _0:
         at = (base + _next_page(dirty)) * page_bytes
@@ -161,6 +160,7 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
         if streams:
             stream(host + at, cache + at, page_bytes)
         else:
+            fetch_ahead(host + soon)
             copy_bytes(host + at, cache + at, page_bytes)
 
 
@@ -211,18 +211,29 @@ def count_dirty(bitmap: Any, n_words: Any) -> Any:
     """How many bits of ``bitmap`` (an address) are set."""
     total = _0
     for word in range(n_words):
-        total += population(load(bitmap + word * _8))
+        total += population(word_at(bitmap, word))
     return total
+
+
+@kernel
+def choose_copy(job: Any, dirty: Any) -> None:
+    """Stream past the processor's cache, or not, for so many dirty pages.
+
+    A few pages have just been written and lie in the cache: an ordinary copy finds them there. Many
+    do not, and a streaming store saves reading each line of the host before it is overwritten.
+    """
+    streams = dirty * load(job + _page_bytes) > _STREAM_FROM_BYTES
+    store(job + _streams, _1 if streams else _0)
 
 
 @kernel
 def count_either(job: Any) -> Any:
     """How many bits are set in either bitmap."""
     cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    n_words = load(job + _words)
     total = _0
-    for word in range(load(job + _words)):
-        at = word * _8
-        total += population(_either(load(cache_bitmap + at), load(host_bitmap + at)))
+    for word in range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words):
+        total += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
     return total
 
 
@@ -280,7 +291,7 @@ def first_dirty(job: Any, first: Any, last: Any) -> Any:
     end = _word_of(last + _LAST_BIT)
     word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
     while word < end:
-        dirty = _either(load(cache_bitmap + word * _8), load(host_bitmap + word * _8))
+        dirty = _either(word_at(cache_bitmap, word), word_at(host_bitmap, word))
         dirty &= _window_mask(word, first, last)
         if dirty != _0:
             return word * _PAGES_PER_WORD + _next_page(dirty)

@@ -4,8 +4,6 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Literal, Self
 
@@ -16,6 +14,7 @@ from impl import strategies as s
 from impl.block import whole_number
 from impl.compile import compile_kernels
 from impl.errors import PoolClosed
+from impl.events import EventLog
 from impl.exclusive import Exclusive
 from impl.join import back_up_once, dismiss, flush_once, helper
 from impl.kernel import NO_PAGE
@@ -43,10 +42,11 @@ class FlushPool:
 
     ``threads`` defaults to the CPUs this process may use. The helpers start here and sleep until
     there is work; :meth:`close` ends them; a pool is a context manager. One flush at a time. A child
-    after ``fork`` has no helpers: it flushes alone, with the same results.
+    after ``fork`` has no helpers: it flushes alone, with the same results. ``event_log`` records what
+    every worker does, from the start.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, *, event_log: EventLog | None = None) -> None:
         count = len(os.sched_getaffinity(0))
         if threads is not None:
             count = whole_number(threads, "threads")
@@ -56,17 +56,20 @@ class FlushPool:
         self.threads = count
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
-        self._become_owner()
-        self._helpers = [self._start(worker) for worker in range(1, count)]
+        self._become_owner(helpers=count - 1, event_log=event_log)
         # A pool that is dropped, or still open when the interpreter exits, lets its helpers go.
         weakref.finalize(self, _dismiss, self._control)
 
-    def _become_owner(self) -> None:
-        self._pid = os.getpid()
+    def _become_owner(self, helpers: int, event_log: EventLog | None = None) -> None:
+        self._process = os.getpid()
         self._control = c.allocate(self.threads)
         self._address = c.address(self._control)
         self._totals = self._control[c.row(c.TOTALS)]
         self._lines = self._control[c.row(c.WORKERS) :]
+        if event_log is not None:
+            event_log.attach(self._lines)
+        self._n_threads, self._n_helpers = np.uint64(self.threads), np.uint64(helpers)
+        self._helpers = [self._start(worker) for worker in range(1, helpers + 1)]
 
     def _start(self, worker: int) -> threading.Thread:
         thread = threading.Thread(
@@ -87,47 +90,45 @@ class FlushPool:
         code = STRATEGIES.get(strategy)
         if code is None:
             raise ColoError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
-        with self._exclusive(), ram.flushing():
-            log.debug("flush begin: dirty_pages=%d", ram.dirty_pages)
-            helpers = np.uint64(len(self._helpers))
-            stray = flush_once(self._address, ram.job, code, np.uint64(self.threads), helpers)
+        with self._ready().held(), ram.exclusive():
+            ram.collect_dirty_log()
+            logged = log.isEnabledFor(logging.DEBUG)
+            if logged:
+                log.debug("flush begin: dirty_pages=%d", ram.dirty_pages)
+            stray = flush_once(self._address, ram.job, code, self._n_threads, self._n_helpers)
             if stray != NO_PAGE:
                 raise ram.stray_error(int(stray))
+            ram.rearm_dirty_log()
             stats = FlushStats(self._totals, self._lines)
-            log.debug(
-                "flush end: host_dirty=%d both_dirty=%d", stats.host_dirty, stats.both_dirty
-            )
-        check_count(ram.dirty_pages)
+            if logged:
+                log.debug(
+                    "flush end: host_dirty=%d both_dirty=%d", stats.host_dirty, stats.both_dirty
+                )
+        check_count(stats.dirty_pages_left)
         return stats
 
     def back_up(self, ram: ColoRam) -> None:
         """Copy every used page host -> cache in parallel; see :meth:`ColoRam.backup`."""
         grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
-        with self._exclusive(), ram.flushing():
-            back_up_once(
-                self._address,
-                ram.job,
-                np.uint64(grain),
-                np.uint64(self.threads),
-                np.uint64(len(self._helpers)),
-            )
+        with self._ready().held(), ram.exclusive():
+            ram.collect_dirty_log()
+            back_up_once(self._address, ram.job, np.uint64(grain), self._n_threads, self._n_helpers)
+            ram.rearm_dirty_log()
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _ready(self) -> Exclusive:
+        """What a round must hold, once it is known that there can be one."""
         if self._closed:
             raise PoolClosed("this pool has been closed: make a new FlushPool")
-        if self._pid != os.getpid():
+        if self._process != os.getpid():
             # After fork: the helpers, and a flush that was running, stayed with the parent.
-            self._become_owner()
-            self._helpers = []
-        with self._busy.held():
-            yield
+            self._become_owner(helpers=0)
+        return self._busy
 
     def close(self) -> None:
         """End the helpers. Closing twice does nothing; FlushInProgress while a flush is running."""
         if self._closed:
             return
-        with self._exclusive():
+        with self._ready().held():
             dismiss(self._address)
             for thread in self._helpers:
                 thread.join()

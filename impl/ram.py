@@ -10,7 +10,6 @@ together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ from impl.compile import compile_kernels
 from impl.control import address
 from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched, set_bits
 from impl.errors import RamReleased
-from impl.exclusive import Exclusive
+from impl.exclusive import Exclusive, Hold
 from impl.kernel import (
     DIRTY_PAGES,
     GAP_FIELDS,
@@ -59,6 +58,7 @@ class _Installed:
     cache_bitmap: Words
     host_bitmap: Words
     job: Words
+    job_address: np.uint64
 
 
 class ColoRam:
@@ -110,13 +110,15 @@ class ColoRam:
             + [extent(block._host, f"host of block {block.name!r}") for block in blocks]
             + [extent(block._cache, f"cache of block {block.name!r}") for block in blocks]
         )
+        job = _job(layout, blocks, cache, host)
         return _Installed(
             layout,
             {block.name: block for block in blocks},
             {region.block.name: region for region in layout.regions},
             cache,
             host,
-            _job(layout, blocks, cache, host),
+            job,
+            address(job),
         )
 
     @property
@@ -127,7 +129,7 @@ class ColoRam:
     @property
     def job(self) -> np.uint64:
         """The address of the job table (impl.kernel): for kernels, valid until the RAM changes."""
-        return address(self._now.job)
+        return self._now.job_address
 
     def block(self, name: str) -> Block:
         """The block of that name; LayoutError if there is none."""
@@ -329,26 +331,24 @@ class ColoRam:
             nothing = np.zeros(0, np.uint64)
             self._now = self._built((), {}, nothing, nothing)
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the RAM for one change; FlushInProgress if it is held already, RamReleased."""
-        with self._exclusive.held():
-            if self._released:
-                raise RamReleased("this RAM has been released: make a new ColoRam")
-            yield
+    def exclusive(self) -> Hold:
+        """Hold the RAM for one flush or change: FlushInProgress if it is held, or RamReleased."""
+        if self._released:
+            raise RamReleased("this RAM has been released: make a new ColoRam")
+        return self._exclusive.held()
 
-    @contextmanager
-    def flushing(self) -> Iterator[None]:
-        """Hold the RAM for one flush or backup, with the dirty log collected before it.
+    def collect_dirty_log(self) -> None:
+        """Before a flush, held: mark what the dirty log has found."""
+        if self._dirty_log is not None:
+            self._dirty_log.fetch(self.host_dirty)
 
-        After an error the log is not rearmed: it reports the same pages again, and none is lost.
+    def rearm_dirty_log(self) -> None:
+        """After a flush, held: forget the flush's own writes.
+
+        Not done after an error: the log then reports the same pages again, and none is lost.
         """
-        with self.exclusive():
-            if self._dirty_log is not None:
-                self._dirty_log.fetch(self.host_dirty)
-            yield
-            if self._dirty_log is not None:
-                self._dirty_log.rearm()
+        if self._dirty_log is not None:
+            self._dirty_log.rearm()
 
 
 def _place(blocks: Iterable[Block], sizes: dict[str, int], page_size: int) -> Iterator[model.Block]:

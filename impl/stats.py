@@ -31,14 +31,16 @@ class FlushStats:
     ``both_dirty`` in both; ``seconds`` is the whole flush, the scan for strays included.
     """
 
-    __slots__ = ("__dict__", "_lines", "both_dirty", "cache_dirty", "copied", "host_dirty", "seconds")
-
     def __init__(self, totals: c.Words, lines: c.Words) -> None:
         """From a pool's totals line and its (threads, 8) worker lines, which are copied."""
-        _, self.copied, self.host_dirty, self.cache_dirty, self.both_dirty, begin, end, _ = (
-            totals.tolist()
-        )
+        left, copied, host_dirty, cache_dirty, both_dirty, begin, end, _ = totals.tolist()
+        self.copied: int = copied
+        self.host_dirty: int = host_dirty
+        self.cache_dirty: int = cache_dirty
+        self.both_dirty: int = both_dirty
         self.seconds: float = (end - begin) / 1e9
+        #: What is left of the dirty count, modulo 2^64; not 0 if it was wrong to begin with.
+        self.dirty_pages_left: int = left
         self._lines = lines.copy()
 
     @cached_property

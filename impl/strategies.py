@@ -1,6 +1,6 @@
 """What one worker does in a round, under each strategy. The pool (impl.pool) brings them together.
 
-serial   the caller alone, the whole RAM.
+serial   the caller alone, the whole RAM (impl.join.flush_alone).
 static   the patch: worker i flushes share i of the address space, a whole number of bitmap words.
 dynamic  every worker claims blocks of bitmap words off a shared cursor until none are left.
 queue    the mail's other idea: the caller searches and queues dirty words, the helpers copy them.
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from impl import control as c
+from impl import events as e
 from impl.compile import compiled, kernel
 from impl.intrinsics import (
     atomic_add,
@@ -62,8 +63,6 @@ def work(control: Any, worker: Any) -> None:
         if worker == _CALLER:
             search(control)
         copy_queued(control, worker)
-    elif strategy == SERIAL:
-        flush_part(control, worker, _0, load(load(control + c.JOB) + _pages))
     else:
         work_off_claims(control, worker, strategy)
     end_line(control, worker)
@@ -95,12 +94,12 @@ def worker_line(control: Any, worker: Any) -> Any:
 @kernel
 def flush_part(control: Any, worker: Any, lower: Any, upper: Any) -> None:
     """Flush the bits ``[lower, upper)`` and add what was done to the worker's line."""
-    done = flush_range(load(control + c.JOB), lower, upper)
+    copied, host, cache, both = flush_range(load(control + c.JOB), lower, upper)
     line = worker_line(control, worker)
-    store(line + c.COPIED, load(line + c.COPIED) + done[0])
-    store(line + c.HOST_DIRTY, load(line + c.HOST_DIRTY) + done[1])
-    store(line + c.CACHE_DIRTY, load(line + c.CACHE_DIRTY) + done[2])
-    store(line + c.BOTH_DIRTY, load(line + c.BOTH_DIRTY) + done[3])
+    store(line + c.COPIED, load(line + c.COPIED) + copied)
+    store(line + c.HOST_DIRTY, load(line + c.HOST_DIRTY) + host)
+    store(line + c.CACHE_DIRTY, load(line + c.CACHE_DIRTY) + cache)
+    store(line + c.BOTH_DIRTY, load(line + c.BOTH_DIRTY) + both)
 
 
 @kernel
@@ -117,13 +116,25 @@ def work_off_claims(control: Any, worker: Any, strategy: Any) -> None:
     job, grain = load(control + c.JOB), load(control + c.GRAIN)
     n_words = load(job + _words)
     while True:
-        first, last = _claim(atomic_add(control + c.CURSOR, grain), grain, n_words)
+        cursor = atomic_add(control + c.CURSOR, grain)
+        e.record(control, worker, e.CLAIM, cursor, _0)
+        first, last = _claim(cursor, grain, n_words)
         if first >= last:
             break
         if strategy == BACKUP:
             back_up_range(job, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
         else:
             flush_part(control, worker, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
+        e.record(control, worker, e.DONE, cursor, _0)
+
+
+@kernel
+def claimable_words(control: Any) -> Any:
+    """How many bitmap words a round hands out by claims off the cursor."""
+    strategy = load(control + c.STRATEGY)
+    if strategy == DYNAMIC or strategy == BACKUP:
+        return load(load(control + c.JOB) + _words)
+    return _0
 
 
 @kernel

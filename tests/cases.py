@@ -31,8 +31,9 @@ class Case:
         """The case as a short program."""
         lines = ["from model.ram import Block, Layout", "from tests.cases import Case, Epoch", ""]
         blocks = ",\n    ".join(map(repr, self.layout.blocks))
-        lines.append(f"layout = Layout((\n    {blocks},\n), {self.layout.page_size}, "
-                     f"{self.layout.kind!r})")
+        lines.append(
+            f"layout = Layout((\n    {blocks},\n), {self.layout.page_size}, {self.layout.kind!r})"
+        )
         for number, epoch in enumerate(self.epochs):
             lines.append(
                 f"epoch_{number} = Epoch(frozenset({sorted(epoch.cache_dirty)}), "
@@ -81,7 +82,9 @@ def dirty_pages(draw: st.DrawFn, layout: Layout) -> frozenset[int]:
             st.just(frozenset(used)),
             st.frozensets(st.sampled_from(near_edges or used)),
             st.frozensets(st.sampled_from(used), max_size=40),
-            st.integers(0, 2**32).map(lambda seed: frozenset(u for u in used if (u * seed) % 7 < 3)),
+            st.integers(0, 2**32).map(
+                lambda seed: frozenset(u for u in used if (u * seed) % 7 < 3)
+            ),
         )
     )
 

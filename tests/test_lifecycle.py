@@ -228,7 +228,7 @@ def test_everything_is_refused_while_a_flush_runs(pool: FlushPool) -> None:
         ram.release,
     ]
     for action in actions:
-        with ram.flushing(), pytest.raises(FlushInProgress, match="wait until"):
+        with ram.exclusive(), pytest.raises(FlushInProgress, match="wait until"):
             action()
     assert pool.flush(ram).copied == 0, "refused, and nothing left held"
 
@@ -362,7 +362,7 @@ def test_a_forked_child_flushes_alone(pool: FlushPool, strategy: Any) -> None:
 def test_fork_in_the_middle_of_a_flush() -> None:
     """The child's copy of the RAM is not held by a flush that went on in the parent only."""
     ram = ColoRam([Block("ram", size=64 * PAGE)])
-    with FlushPool(threads=2) as pool, ram.flushing():
+    with FlushPool(threads=2) as pool, ram.exclusive():
 
         def child() -> None:
             ram.receive("ram", 3, page(1))

@@ -1,0 +1,73 @@
+"""Calls a port through the C ABI of colo_flush.h, on the memory of a ColoRam."""
+
+import ctypes
+from pathlib import Path
+
+from impl.ram import ColoRam
+
+
+class _Block(ctypes.Structure):
+    """``colo_block``."""
+
+    _fields_ = [
+        ("offset", ctypes.c_uint64),
+        ("used_length", ctypes.c_uint64),
+        ("max_length", ctypes.c_uint64),
+        ("first_bit", ctypes.c_uint64),
+        ("host", ctypes.c_void_p),
+        ("cache", ctypes.c_void_p),
+    ]
+
+
+class Stats(ctypes.Structure):
+    """``colo_stats``."""
+
+    _fields_ = [
+        ("copied", ctypes.c_uint64),
+        ("host_dirty", ctypes.c_uint64),
+        ("cache_dirty", ctypes.c_uint64),
+        ("both_dirty", ctypes.c_uint64),
+    ]
+
+
+class BoundPort:
+    """A port's ``colo_flush`` with its arguments converted once, so that a call costs little."""
+
+    def __init__(self, library: Path, ram: ColoRam, threads: int) -> None:
+        regions = ram.layout.regions
+        self._ram = ram
+        self._blocks = (_Block * len(regions))(
+            *(
+                _Block(
+                    r.block.offset,
+                    r.block.used_length,
+                    r.block.max_length,
+                    r.first_bit,
+                    ram.block(r.block.name).host.ctypes.data,
+                    ram.block(r.block.name).cache.ctypes.data,
+                )
+                for r in regions
+            )
+        )
+        self._dirty_pages = ctypes.c_uint64()
+        self.stats = Stats()
+        self._flush = ctypes.CDLL(str(library)).colo_flush
+        self._flush.restype = ctypes.c_int
+        self._arguments = (
+            self._blocks,
+            ctypes.c_size_t(len(regions)),
+            ctypes.c_uint64(ram.layout.page_size),
+            ctypes.c_void_p(ram.cache_dirty.ctypes.data),
+            ctypes.c_void_p(ram.host_dirty.ctypes.data),
+            ctypes.c_size_t(ram.layout.words),
+            ctypes.byref(self._dirty_pages),
+            ctypes.c_uint32(threads),
+            ctypes.byref(self.stats),
+        )
+
+    def flush(self) -> None:
+        """One flush; the dirty count is taken from the RAM and put back."""
+        self._dirty_pages.value = self._ram.dirty_pages
+        status = self._flush(*self._arguments)
+        self._ram.dirty_pages = self._dirty_pages.value
+        assert status == 0, f"colo_flush returned {status}"
