@@ -393,7 +393,7 @@ def _check_watched(new: Watched, already: dict[str, Watched]) -> None:
         raise DirtyLogError(f"block {new.name!r}: memory must be one contiguous array of uint8")
     if not memory.flags.writeable:
         raise DirtyLogError(f"block {new.name!r}: read-only memory is never dirty: don't watch it")
-    if new.address % _HOST_PAGE:
+    if memory.nbytes and new.address % _HOST_PAGE:
         raise DirtyLogError(
             f"block {new.name!r}: its memory does not start on a {_HOST_PAGE}-byte host page: "
             "allocate it with mmap"
@@ -406,7 +406,7 @@ def _check_watched(new: Watched, already: dict[str, Watched]) -> None:
     for other in already.values():
         if other.name == new.name:
             raise DirtyLogError(f"block {new.name!r} is watched already: resize it instead")
-        if new.address < other.end and other.address < new.end:
+        if max(new.address, other.address) < min(new.end, other.end):
             raise DirtyLogError(
                 f"blocks {new.name!r} and {other.name!r} share host pages: separate them"
             )
