@@ -55,7 +55,7 @@ def show_rollbacks(arguments: argparse.Namespace) -> None:
     """One row for each rollback: what was dirty, how fast it went, where the guest is."""
     table = _table(
         *("#", "dirty pages", "sync ms", "flush ms", "GB/s", "differ"),
-        *("guest in round", "back in", "guest says"),
+        *("round", "back in", "says"),
     )
     with (
         scratch() as folder,

@@ -15,9 +15,16 @@ from pathlib import Path
 
 from model.ram import ColoError
 
+# Path, mode, content, and major and minor number of a device.
+Entry = tuple[str, int, bytes, tuple[int, int]]
+
 HERE = Path(__file__).parent
 QEMU = "qemu-system-x86_64"
-TOOLS = {QEMU: "qemu-system-x86", "busybox": "busybox-static", "gcc": "gcc"}  # tool: Debian package
+TOOLS = {
+    QEMU: "qemu-system-x86",
+    "busybox": "busybox-static",
+    "gcc": "gcc libc6-dev",
+}  # tool: Debian package
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 
 INIT = """\
@@ -124,29 +131,31 @@ def _write_initramfs(target: Path) -> None:
         workload = Path(scratch) / "workload"
         source = HERE / "workload.c"
         subprocess.run(["gcc", "-O2", "-static", "-o", workload, source], check=True)
-        busybox = Path(_output("which", "busybox").strip())
         archive = Path(scratch) / "initramfs"
-        archive.write_bytes(
-            b"".join(
-                cpio(
-                    [
-                        ("dev", 0o040755, b"", (0, 0)),
-                        ("dev/console", 0o020600, b"", (5, 1)),
-                        ("dev/urandom", 0o020644, b"", (1, 9)),
-                        ("dev/null", 0o020666, b"", (1, 3)),
-                        ("bin", 0o040755, b"", (0, 0)),
-                        ("bin/busybox", 0o100755, busybox.read_bytes(), (0, 0)),
-                        ("workload", 0o100755, workload.read_bytes(), (0, 0)),
-                        ("files", 0o100644, FILES.encode(), (0, 0)),
-                        ("init", 0o100755, INIT.encode(), (0, 0)),
-                    ]
-                )
-            )
-        )
+        archive.write_bytes(b"".join(cpio(_entries(workload.read_bytes()))))
         archive.replace(target)
 
 
-Entry = tuple[str, int, bytes, tuple[int, int]]  # path, mode, content, (major, minor) of a device
+def _entries(workload: bytes) -> list[Entry]:
+    return [
+        ("dev", 0o040755, b"", (0, 0)),
+        ("dev/console", 0o020600, b"", (5, 1)),
+        ("dev/null", 0o020666, b"", (1, 3)),
+        ("dev/urandom", 0o020644, b"", (1, 9)),
+        ("bin", 0o040755, b"", (0, 0)),
+        ("bin/busybox", 0o100755, _static_busybox(), (0, 0)),
+        ("workload", 0o100755, workload, (0, 0)),
+        ("files", 0o100644, FILES.encode(), (0, 0)),
+        ("init", 0o100755, INIT.encode(), (0, 0)),
+    ]
+
+
+def _static_busybox() -> bytes:
+    """Debian has two packages that bring a busybox; the other one needs shared libraries."""
+    content = Path(shutil.which("busybox") or "").read_bytes()
+    if b"/ld-linux" in content:
+        raise NoImage("this busybox is not static: apt install busybox-static")
+    return content
 
 
 def cpio(entries: list[Entry]) -> Iterator[bytes]:
