@@ -24,7 +24,9 @@ PATIENCE = 20.0
 START_PATIENCE = 120.0
 
 _context = get_context("forkserver")
-_context.set_forkserver_preload(["tests.conformance.process", "tests.conformance.stress"])
+_context.set_forkserver_preload(
+    ["tests.conformance.process", "tests.conformance.stress", "tests.conformance.large"]
+)
 
 
 @dataclass(frozen=True)

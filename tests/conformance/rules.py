@@ -22,6 +22,7 @@ RULES = {
     "read-only": "the cache and the block list are only read",
     "no-crash": "a call returns",
     "no-hang": "a call returns in good time",
+    "piles-up-nothing": "call after call, neither threads nor memory grow without end",
     "after-return": "when the call has returned nobody touches its memory",
     "plan-cover": "the ranges of all threads cover [0, pages), none twice, lower <= upper",
     "plan-words": "the ranges of different threads share no 64-page word",

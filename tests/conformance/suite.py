@@ -16,6 +16,7 @@ from tests.conformance.expected import expect
 from tests.conformance.finding import Finding, judge, settle
 from tests.conformance.large import LARGE, Large, large
 from tests.conformance.process import PortDiedError, PortProcess, Subject
+from tests.conformance.resources import piled_up
 from tests.conformance.rules import Violation, violations
 from tests.conformance.stress import SCENARIOS, Collision, Scenario, stress
 from tests.conformance.vectors import Vector, all_vectors
@@ -111,6 +112,7 @@ def all_checks() -> list[Check]:
         Check("plan/fixed", _in_child(_fixed_plans)),
         Check("plan/refused", _in_child(_refused_plans)),
         Check("plan/search", _in_child(_searched_plans)),
+        Check("resources", _in_child(_resources)),
         *(Check(f"large/{case.name}", _large(case)) for case in LARGE),
         Check("accumulated", _accumulated),
         *(Check(f"stress/{scenario.name}", _stress(scenario)) for scenario in SCENARIOS),
@@ -231,6 +233,11 @@ def _refused_plans(session: Session) -> int | Finding:
     answers = session.ask(plan.ask_refused, patience=GRACE)
     broken = plan.refused_violations(answers)
     return Finding(tuple(broken)) if broken else sum(answer is not None for answer in answers)
+
+
+def _resources(session: Session) -> int | Finding:
+    broken = session.ask(piled_up, patience=GRACE)
+    return Finding(tuple(broken)) if broken else 1
 
 
 def _large(case: Large) -> Callable[[Session], int | Finding]:

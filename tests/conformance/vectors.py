@@ -275,6 +275,12 @@ def blocks() -> Iterator[Vector]:
         "a hundred blocks",
         call(*(block(5 * i, 3) for i in range(100)), cache=range(0, 500, 5), host=[497]),
     )
+    yield one(
+        "three-hundred-blocks",
+        "BlockOrder BorderWord",
+        "more blocks than a byte counts, a page each",
+        call(*(block(i, 1) for i in range(300)), cache=[0, 255, 256, 299], host=range(200, 300)),
+    )
     empty = block(20, 0, spare=10)
     yield one(
         "empty-first", "EmptyBlock", "used_length 0", call(empty, block(20, 50), cache=[20, 69])
@@ -303,6 +309,12 @@ def blocks() -> Iterator[Vector]:
         "UsedLength AcceptEdge",
         "max_length may reach past the bitmaps",
         call(block(0, 70, spare=10_000), cache=[69]),
+    )
+    yield one(
+        "max-huge",
+        "UsedLength AcceptEdge",
+        "a max_length that 32 bits do not hold",
+        call(Block(0, 70 * SIZE, 2**40, 0), cache=[69]),
     )
     yield one(
         "max-over-next",
@@ -379,7 +391,7 @@ def shares() -> Iterator[Vector]:
         "every dirty page in one thread's share",
         call(block(0, 1024), cache=range(256, 512), host=range(300, 400), threads=4),
     )
-    for threads in (64, 255, 1000, 2**31, 2**32 - 1):
+    for threads in (64, 255, 256, 1000, 2**16, 2**31, 2**32 - 1):
         yield one(
             f"threads-{threads}",
             "ManyThreads",
@@ -452,6 +464,14 @@ def refusals() -> Iterator[Vector]:
         yield one(
             f"page-size-{size}", "PageSize", "not a power of two", replace(good, page_size=size)
         )
+    for size in (0, 3):
+        yield one(
+            f"page-size-{size}-no-blocks",
+            "PageSize",
+            "not a power of two, and no length to see it by",
+            call(n_words=1, size=size, threads=1),
+        )
+    yield one("threads-0-clean", "", "no thread, and nothing to do", call(threads=0))
     two = call(b, block(130, 20), **dirty)
     for i, name in ((0, "first"), (1, "last")):
         for field in ("offset", "used_length", "max_length"):

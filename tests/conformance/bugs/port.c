@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -118,12 +119,14 @@ enum bug {
     bug_positive_errno,         /* EINVAL is returned, not -EINVAL */
     /* what is left over from the call before */
     bug_bounds_at_start,        /* a thread works out its share when it starts (the patch) */
-    bug_threads_of_first_call,  /* as many threads as the first call wanted */
+    bug_threads_of_first_call,  /* a share a thread, and as many threads as in the first call */
     bug_page_size_of_first,     /* the page size is looked at in the first call only */
     bug_blocks_of_first,        /* the block list is copied in the first call only */
     bug_refusal_sticks,         /* after a refusal every call is refused */
     bug_worker_stats_kept,      /* a worker's stats are never set to 0 */
     /* threads */
+    bug_leaks_memory,           /* the copy of the block list is never freed */
+    bug_leaks_threads,          /* each flush starts helpers anew and leaves them asleep */
     bug_hands_out_one_less,     /* the last share is not handed out */
     bug_cursor_not_reset,       /* the cursor of the shares is not set back */
     bug_complete_not_reset,     /* the completion of the call before is taken for this one's */
@@ -479,6 +482,9 @@ static void work(worker *self)
             event_set(&self->complete);
         }
         flush_nth(&now, nth, stats);
+        if (HAS(threads_of_first_call)) {
+            return;
+        }
     }
 }
 
@@ -536,6 +542,9 @@ static colo_stats run(const job *j, uint32_t wanted)
 
     uint32_t ready = start_helpers(j, wanted);
 
+    if (HAS(leaks_threads)) {
+        running = 0;
+    }
     shared_stats = (colo_stats){0};
     if (!HAS(job_after_trigger)) {
         now = *j;
@@ -644,6 +653,22 @@ static bool blocks_are_sound(const job *j, uint64_t bits)
     return true;
 }
 
+static uint64_t last_page(const job *j)
+{
+    uint64_t pages = 0;
+
+    for (size_t i = 0; i < j->n_blocks; i++) {
+        const colo_block *b = &j->blocks[i];
+        uint64_t length = HAS(pages_from_max) ? b->max_length : b->used_length;
+        uint64_t end = b->first_bit + length / j->page_size;
+
+        if (length && (end > pages || HAS(pages_of_last_listed))) {
+            pages = end;
+        }
+    }
+    return pages;
+}
+
 /* The bits of word w that have a page. */
 static uint64_t paged(const job *j, uint64_t w)
 {
@@ -664,7 +689,7 @@ static bool any_stray(const job *j, size_t n_words)
         uint64_t dirty = j->cache[w] | (HAS(stray_cache_only) ? 0 : j->host[w]);
         uint64_t have = dirty ? paged(j, w) : 0;
 
-        if (HAS(stray_at_end_only) && w * WORD + WORD <= j->pages) {
+        if (HAS(stray_at_end_only) && w * WORD + WORD <= last_page(j)) {
             continue;
         }
         if (HAS(stray_dropped)) {
@@ -680,22 +705,6 @@ static bool any_stray(const job *j, size_t n_words)
 static bool is_power_of_two(uint64_t n)
 {
     return HAS(page_size_any) ? n != 0 : (n != 0 || HAS(page_size_0)) && !(n & (n - 1));
-}
-
-static uint64_t last_page(const job *j)
-{
-    uint64_t pages = 0;
-
-    for (size_t i = 0; i < j->n_blocks; i++) {
-        const colo_block *b = &j->blocks[i];
-        uint64_t length = HAS(pages_from_max) ? b->max_length : b->used_length;
-        uint64_t end = b->first_bit + length / j->page_size;
-
-        if (length && (end > pages || HAS(pages_of_last_listed))) {
-            pages = end;
-        }
-    }
-    return pages;
 }
 
 static int check(const job *j, size_t n_words, uint32_t threads)
@@ -814,6 +823,12 @@ int colo_flush(const colo_block *blocks, size_t n_blocks, uint64_t page_size,
     change_by_history(&j);
     if (HAS(sixty_four_blocks) && j.n_blocks > 64) {
         j.n_blocks = 64;
+    }
+    if (HAS(leaks_memory)) {
+        colo_block *copied = malloc(4096 + n_blocks * sizeof *blocks);
+
+        memset(copied, 0, 4096);
+        __asm__ volatile("" : : "r"(copied) : "memory");
     }
     if (HAS(stack_of_threads)) {
         colo_stats of_thread[threads];
