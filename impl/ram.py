@@ -167,8 +167,15 @@ class ColoRam:
         """Set the dirty count to the number of cache bits that are set."""
         self._now.job[DIRTY_PAGES] = _count(self._now.cache_bitmap)
 
-    def backup(self, pool: "FlushPool") -> None:
-        """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``)."""
+    def backup(self, pool: "FlushPool", *, populate: bool = False) -> None:
+        """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``).
+
+        ``populate`` also touches every page of host and cache ahead (MADV_POPULATE_WRITE), so that
+        the first flush does not wait for memory that has never been used.
+        """
+        if populate:
+            for block in self._now.blocks.values():
+                block.populate()
         pool.back_up(self)
 
     def receive(self, name: str, page: int, data: Any) -> None:
@@ -304,8 +311,6 @@ class ColoRam:
             now, log, before = self._now, self._dirty_log, block.size
             sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
             new = self._built(now.blocks.values(), sizes, now.cache_bitmap, now.host_bitmap)
-            if log is not None:
-                log.sync(now.host_bitmap)
             if size > before:
                 if log is not None:
                     log.resize(name, size)

@@ -123,7 +123,6 @@ def test_the_log_follows_growth(pool: FlushPool) -> None:
     ram.block("ram").host[3 * PAGE] = 1
     ram.resize("ram", 100 * PAGE)
     ram.add(Block("dimm", size=64 * PAGE))
-    assert pages_of(ram.host_dirty) == {3}
     ram.block("ram").host[99 * PAGE] = 1
     ram.block("dimm").host[63 * PAGE] = 1
     assert pool.flush(ram).host_dirty == 3

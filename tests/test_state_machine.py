@@ -39,7 +39,6 @@ strategies = st.sampled_from(sorted(STRATEGIES))
 threads = st.sampled_from([1, 2, 3, 8])
 stamps = st.integers(1, 255)
 sizes = st.sampled_from([0, 1, 2, 63, 64, 65, 130, 300, MOST_PAGES])
-some_block = precondition(lambda machine: bool(machine.geometry))
 blocks = st.integers(0, 3)
 tenths = st.integers(0, 9)
 
@@ -61,8 +60,13 @@ def bits_of(words: Any) -> set[int]:
 class Secondary(RuleBasedStateMachine):
     """A secondary beside its model, page by page and bit by bit."""
 
-    @initialize(layout=st.sampled_from(["global", "per-block"]), logged=st.booleans())
-    def begin(self, layout: Any, logged: bool) -> None:
+    @initialize(
+        layout=st.sampled_from(["global", "per-block"]),
+        logged=st.booleans(),
+        used=sizes.filter(bool),
+        spare=sizes,
+    )
+    def begin(self, layout: Any, logged: bool, used: int, spare: int) -> None:
         self.kind, self.logged = layout, logged and HAS_LOG
         self.geometry: list[model.Block] = []
         self.memory: list[tuple[Any, Any]] = []
@@ -70,6 +74,7 @@ class Secondary(RuleBasedStateMachine):
         self.cache: dict[int, object] = {}
         self.model = spec.Ram({}, self.cache, set(), set(), 0)
         self.attach()
+        self.add(used, spare, 0)
 
     def attach(self) -> None:
         """A new ColoRam over the memory there is, as the process after a crash makes it."""
@@ -102,7 +107,6 @@ class Secondary(RuleBasedStateMachine):
 
     # What comes from outside.
 
-    @some_block
     @rule(which=blocks, start=tenths, share=tenths, stamp=stamps)
     def receive(self, which: int, start: int, share: int, stamp: int) -> None:
         name, pages, first_bit = self.run(which, start, share)
@@ -111,7 +115,6 @@ class Secondary(RuleBasedStateMachine):
             self.cache[first_bit + page] = stamp
             self.model.cache_dirty.add(first_bit + page)
 
-    @some_block
     @rule(which=blocks, start=tenths, share=tenths, stamp=stamps)
     def guest_writes(self, which: int, start: int, share: int, stamp: int) -> None:
         name, pages, first_bit = self.run(which, start, share)
@@ -122,7 +125,6 @@ class Secondary(RuleBasedStateMachine):
             self.model.host[first_bit + page] = stamp
             self.model.host_dirty.add(first_bit + page)
 
-    @some_block
     @rule(which=blocks, start=tenths, share=tenths)
     def mark_host_dirty(self, which: int, start: int, share: int) -> None:
         name, pages, first_bit = self.run(which, start, share)
@@ -142,7 +144,6 @@ class Secondary(RuleBasedStateMachine):
         self.geometry.append(new)
         self.come_into_use(self.regions[-1], 0)
 
-    @some_block
     @rule(which=blocks, tenth=tenths)
     def resize(self, which: int, tenth: int) -> None:
         which %= len(self.geometry)
