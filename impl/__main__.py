@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from impl import plot, record, replay
+from impl import bench, demo, plot, record, replay
 from model.ram import ColoError
 
 #: One module a command; each registers itself with add_command.
-COMMANDS = (replay, record, plot)
+COMMANDS = (replay, demo, record, plot, bench)
 
 
 def main(arguments: list[str] | None = None) -> int:

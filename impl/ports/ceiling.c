@@ -143,3 +143,31 @@ uint64_t ceiling_copy(uint8_t *const *to, const uint8_t *const *from, size_t n, 
     free(others);
     return made == threads ? end - begin : 0;
 }
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static uint64_t or_512(const uint64_t *words, size_t n)
+{
+    __m512i seen = _mm512_setzero_si512();
+
+    for (size_t i = 0; i < n; i += 8) {
+        seen = _mm512_or_si512(seen, _mm512_loadu_si512(words + i));
+    }
+    return (uint64_t)_mm512_reduce_or_epi64(seen);
+}
+#endif
+
+/* Reads n words, a multiple of 8, and returns their OR: how fast can a bitmap be read at all? */
+uint64_t ceiling_read(const uint64_t *words, size_t n)
+{
+    uint64_t seen = 0;
+
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+        return or_512(words, n);
+    }
+#endif
+    for (size_t i = 0; i < n; i++) {
+        seen |= words[i];
+    }
+    return seen;
+}

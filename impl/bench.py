@@ -1,0 +1,263 @@
+"""``python -m impl bench``: our flush, the C ports and the copy limit, side by side in one run.
+
+Every figure is a median of ratios within a round (impl.contest). Calls are timed as Python makes
+them, ours and the ports' alike; the ceiling is timed in C, without any dispatch.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from impl import charts, measures, patterns, scaling
+from impl import trace as traces
+from impl.block import Block
+from impl.contest import Contender, Contest, Times
+from impl.measures import Measure, ours
+from impl.patterns import Epoch, Pattern
+from impl.pool import FlushPool
+from impl.ports.binding import BoundPort
+from impl.ports.build import COALESCING, PATCH, SERIAL, build
+from impl.ports.ceiling import MODES, PageList
+from impl.ram import ColoRam
+from model.ram import ColoError
+
+# From so many pages on the targets for large flushes hold.
+LARGE = 5000
+# A pipe has no width of its own.
+TABLE_WIDTH = 110
+SUFFIXES = {"M": 1 << 20, "G": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one pattern."""
+
+    times: Times
+    best_c: str
+    ceiling: str
+    default: str
+    one_thread: str
+
+    def measures(self) -> Iterator[Measure]:
+        """The row's figures against their targets."""
+        name, pages = self.times.pattern.name, self.times.pattern.pages
+        fastest_c = self.times.ratio(self.default, to=self.best_c).median
+        what = f"{name}: dynamic / fastest C port"
+        yield measures.at_least(what, fastest_c, "x", 1.3 if pages >= LARGE else 1.0)
+        if pages >= LARGE:
+            limit = self.times.ratio(self.default, to=self.ceiling).median
+            yield measures.at_least(f"{name}: dynamic / ceiling", limit, "x", 0.95)
+        if name == "one eighth":
+            patch = self.times.fastest([n for n in self.times.by_name if n.startswith("C patch")])
+            ratio = self.times.ratio(self.default, to=patch).median
+            yield measures.at_least(f"{name}: dynamic / the patch in C", ratio, "x", 1.7)
+        if name == "10 % random":
+            serial = self.times.fastest([n for n in self.times.by_name if n.startswith("C serial")])
+            ratio = self.times.ratio(self.one_thread, to=serial).median
+            yield measures.at_least(f"{name}: one thread / C serial walk", ratio, "x", 1.25)
+
+
+class Bench:
+    """The contenders on one RAM after another."""
+
+    def __init__(self, threads: int, seconds: float) -> None:
+        self.threads, self.seconds = threads, seconds
+        self.pools = {n: FlushPool(n) for n in range(1, threads + 1)}
+
+    def contenders(self, ram: ColoRam) -> list[Contender]:
+        """Ours by strategy and threads, the C ports with both kinds of memcpy."""
+        made = [ours("serial", self.pools[1], ram, "serial")]
+        for threads, pool in self.pools.items():
+            made.append(ours(f"dynamic, {threads}", pool, ram, "dynamic"))
+        made.append(ours(f"static, {self.threads}", self.pools[self.threads], ram, "static"))
+        made.append(ours(f"queue, {self.threads}", self.pools[self.threads], ram, "queue"))
+        for what, source, threads in (
+            ("serial walk", SERIAL, 1),
+            ("patch", PATCH, self.threads),
+            ("coalescing", COALESCING, 1),
+        ):
+            for memcpy in ("called", "inlined"):
+                port = BoundPort(build(source, memcpy=memcpy), ram, threads)
+                made.append(_port(f"C {what}, {threads}, memcpy {memcpy}", port))
+        for mode in MODES:
+            made.append(_ceiling(f"ceiling: {mode}", ram, self.threads, mode))
+        return made
+
+    def row(self, contest: Contest, pattern: Pattern) -> Row:
+        """All contenders on one pattern."""
+        contenders = self.contenders(contest.ram)
+        times = contest.run(pattern, contenders, self.seconds)
+        return Row(
+            times,
+            best_c=times.fastest([c.name for c in contenders if c.group == "C"]),
+            ceiling=times.fastest([c.name for c in contenders if c.group == "ceiling"]),
+            default=f"dynamic, {self.threads}",
+            one_thread="serial",
+        )
+
+    def close(self) -> None:
+        """End the pools."""
+        for pool in self.pools.values():
+            pool.close()
+
+
+def _port(name: str, port: BoundPort) -> Contender:
+    def flush(_epoch: Epoch) -> None:
+        port.flush()
+
+    return Contender(name, "C", flush)
+
+
+def _ceiling(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
+    lists: dict[int, PageList] = {}
+
+    def copy(epoch: Epoch) -> int:
+        if id(epoch) not in lists:
+            lists[id(epoch)] = PageList(ram, epoch)
+        return lists[id(epoch)].copy(threads, mode)
+
+    return Contender(name, "ceiling", copy)
+
+
+def add_command(commands: Any) -> None:
+    """Register ``bench`` with the command line."""
+    parser = commands.add_parser("bench", help="compare with the C ports and the copy limit")
+    parser.add_argument("--ram", default="2G", help="size of the synthetic RAM: 512M, 2G")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--seconds", type=float, default=8, help="about so long for each pattern")
+    parser.add_argument("--traces", nargs="*", default=None, metavar="TRACE.npz")
+    parser.add_argument("--only", help="patterns whose name contains this, and nothing else")
+    parser.add_argument("--simulate", action="store_true", help="scaling past this machine, only")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--plot", metavar="FILE.svg")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print tables and the summary; 0 whatever was measured."""
+    recorded = _traces(arguments.traces)
+    if arguments.simulate:
+        return scaling.run(recorded, arguments.json, arguments.plot)
+    bench = Bench(arguments.threads, arguments.seconds)
+    size = _size(arguments.ram)
+    with Progress(transient=True, console=Console(stderr=True)) as progress:
+        task = progress.add_task("flushing", total=8 + len(recorded))
+        rows = []
+        for row in _rows(bench, size, recorded, arguments.only):
+            rows.append(row)
+            progress.advance(task)
+        found = [m for row in rows for m in row.measures()]
+        if arguments.only is None:
+            found += _single_measures(bench, size)
+    bench.close()
+    _print(rows, found)
+    if arguments.json:
+        Path(arguments.json).write_text(_json(rows, found), encoding="utf-8")
+    if arguments.plot:
+        charts.draw_ratios(rows, Path(arguments.plot))
+    return 0
+
+
+def _rows(
+    bench: Bench, size: int, recorded: dict[str, traces.Trace], only: str | None
+) -> Iterator[Row]:
+    def wanted(name: str) -> bool:
+        return only is None or only in name
+
+    contest = Contest(ColoRam([Block("ram", size=size)]))
+    for pattern in patterns.synthetic(contest.ram.layout.pages):
+        if wanted(pattern.name):
+            yield bench.row(contest, pattern)
+    for name, trace in recorded.items():
+        if wanted(name):
+            contest = Contest(patterns.ram_for(trace))
+            yield bench.row(contest, patterns.recorded(name, trace))
+
+
+def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
+    pool = bench.pools[bench.threads]
+    yield from measures.dispatch(pool)
+    yield from measures.scan(pool)
+    yield from measures.backup(pool, size)
+    yield from measures.first_flush(pool, size // 4)
+    if bench.threads > 1:
+        contest = Contest(ColoRam([Block("ram", size=size // 2)]))
+        pattern = next(
+            p for p in patterns.synthetic(contest.ram.layout.pages) if p.name == "10 % random"
+        )
+        yield from measures.busy_core(contest, pattern, pool)
+
+
+def _print(rows: list[Row], found: list[Measure]) -> None:
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
+    for row in rows:
+        times = row.times
+        title = f"{times.pattern.name}: {times.pattern.pages} dirty pages"
+        table = Table(title=title, title_justify="left")
+        for column in ("", "median us", "fastest C port = 1 [quartiles]"):
+            table.add_column(column, justify="left" if column == "" else "right")
+        for name in times.by_name:
+            if times.pattern.pages or not name.startswith("ceiling"):
+                ratio = str(times.ratio(name, to=row.best_c))
+                mark = "  <- fastest C" if name == row.best_c else ""
+                table.add_row(name + mark, f"{times.median(name) / 1e3:.1f}", ratio)
+        console.print(table)
+    table = Table(title="Against the targets", title_justify="left")
+    for column in ("what", "measured", "target", ""):
+        table.add_column(column)
+    for measure in found:
+        verdict = {True: "met", False: "MISSED", None: ""}[measure.met]
+        table.add_row(measure.what, f"{measure.value:.2f} {measure.unit}", measure.target, verdict)
+    console.print(table)
+    lost = [measure.what for measure in found if measure.met is False]
+    print("Targets missed: " + ("; ".join(lost) if lost else "none"))
+    slower = [
+        row.times.pattern.name
+        for row in rows
+        if row.times.ratio(row.default, to=row.best_c).median < 1
+    ]
+    print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
+
+
+def _json(rows: list[Row], found: list[Measure]) -> str:
+    patterns_found = [
+        {
+            "pattern": row.times.pattern.name,
+            "pages": row.times.pattern.pages,
+            "fastest_c": row.best_c,
+            "best_ceiling": row.ceiling,
+            "median_ns": {name: row.times.median(name) for name in row.times.by_name},
+            "ratio_to_fastest_c": {
+                name: vars(row.times.ratio(name, to=row.best_c)) for name in row.times.by_name
+            },
+        }
+        for row in rows
+    ]
+    document = {"patterns": patterns_found, "measures": [m.as_json() for m in found]}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _traces(paths: list[str] | None) -> dict[str, traces.Trace]:
+    """The traces named, or those recorded with this project if it runs from its own folder."""
+    if paths is None:
+        paths = sorted(map(str, Path("tests/traces").glob("*.npz")))
+        if not paths:
+            print("no traces in tests/traces: give --traces to include some", file=sys.stderr)
+    return {Path(path).stem: traces.load(path) for path in paths}
+
+
+def _size(text: str) -> int:
+    unit = SUFFIXES.get(text[-1:].upper(), 0)
+    if not unit or not text[:-1].isdigit():
+        raise ColoError(f"--ram {text!r} is not a size: write 512M or 2G")
+    return int(text[:-1]) * unit

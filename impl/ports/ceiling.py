@@ -1,0 +1,74 @@
+"""Upper bounds, in C: copying known pages, reading a bitmap (ceiling.c)."""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from impl.patterns import Epoch
+from impl.ports.build import HERE, build
+from impl.ram import ColoRam
+
+Words = npt.NDArray[np.uint64]
+
+MODES = {"memcpy": 0, "streaming": 1, "streaming, fetching ahead": 2}
+
+
+@cache
+def _library() -> Any:
+    library = ctypes.CDLL(str(build(HERE / "ceiling.c")))
+    library.ceiling_copy.restype = ctypes.c_uint64
+    library.ceiling_copy.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_size_t,
+        ctypes.c_uint32,
+        ctypes.c_int,
+    ]
+    library.ceiling_read.restype = ctypes.c_uint64
+    library.ceiling_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return library
+
+
+class PageList:
+    """The pages of an epoch as two lists of addresses."""
+
+    def __init__(self, ram: ColoRam, epoch: Epoch) -> None:
+        self.page_size = ram.layout.page_size
+        self.to, self.source = np.empty_like(epoch.pages), np.empty_like(epoch.pages)
+        for region in ram.layout.regions:
+            first, last = np.searchsorted(epoch.pages, [region.bits.start, region.bits.stop])
+            inside = (epoch.pages[first:last] - np.uint64(region.first_bit)) * np.uint64(
+                self.page_size
+            )
+            block = ram.block(region.block.name)
+            self.to[first:last] = inside + np.uint64(block.host.ctypes.data)
+            self.source[first:last] = inside + np.uint64(block.cache.ctypes.data)
+
+    def copy(self, threads: int, mode: str) -> int:
+        """Copy them all; nanoseconds from all threads ready to all done."""
+        if len(self.to) == 0:
+            return 1
+        nanoseconds: int = _library().ceiling_copy(
+            self.to.ctypes.data,
+            self.source.ctypes.data,
+            len(self.to),
+            self.page_size,
+            threads,
+            MODES[mode],
+        )
+        return nanoseconds
+
+
+def read(bitmap: Words) -> int:
+    """The OR of a bitmap's words."""
+    seen: int = _library().ceiling_read(bitmap.ctypes.data, len(bitmap))
+    return seen
+
+
+def copy_bytes(to: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8]) -> None:
+    """One memcpy of the C library."""
+    ctypes.memmove(to.ctypes.data, source.ctypes.data, len(source))

@@ -1,0 +1,96 @@
+"""Scaling past this machine: how well could a trace's pages be shared out among many threads?
+
+Computed, not timed: a flush takes as long as its busiest worker, and a worker as long as its pages. The
+best possible speed-up of a split is then all pages over the pages of the busiest worker.
+"""
+
+import heapq
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from impl import charts
+from impl.join import claim_size
+from impl.trace import Trace
+from model import shares
+
+THREADS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+Counts = npt.NDArray[np.int64]
+
+
+def pages_by_word(trace: Trace, epoch: int) -> Counts:
+    """Dirty pages (either bitmap) of each 64-page word, int64 (words,)."""
+    union = trace.cache_dirty[epoch] | trace.host_dirty[epoch]
+    counts: Counts = np.bitwise_count(union).astype(np.int64)
+    return counts
+
+
+def static(counts: Counts, pages: int, threads: int) -> float:
+    """The patch's shares of the address space."""
+    busiest = 0
+    for thread in range(threads):
+        lower, upper = shares.share(pages, threads, thread)
+        busiest = max(busiest, int(counts[lower // 64 : -(-upper // 64)].sum()))
+    return _speed_up(counts, busiest)
+
+
+def dynamic(counts: Counts, threads: int) -> float:
+    """Claims off a shared cursor, sized as impl.join sizes them; the next goes to who is free."""
+    grain = claim_words(len(counts), int(counts.sum()))
+    busy = [0] * threads
+    for first in range(0, len(counts), grain):
+        heapq.heapreplace(busy, busy[0] + int(counts[first : first + grain].sum()))
+    return _speed_up(counts, max(busy))
+
+
+def by_dirty_pages(counts: Counts, threads: int) -> float:
+    """Contiguous shares of equal dirty pages, cut at words."""
+    total = np.concatenate([[0], counts.cumsum()])
+    ideal = total[-1] * np.arange(1, threads) / threads
+    cuts = total[np.searchsorted(total, ideal)]
+    return _speed_up(counts, int(np.diff([0, *cuts, total[-1]]).max()))
+
+
+def _speed_up(counts: Counts, busiest: int) -> float:
+    return float(counts.sum() / busiest) if busiest else 1.0
+
+
+def claim_words(n_words: int, dirty: int) -> int:
+    """The size of a claim (impl.join.claim_size)."""
+    return int(claim_size(np.uint64(n_words), np.uint64(dirty)))
+
+
+def speed_ups(trace: Trace) -> Iterator[tuple[int, float, float, float]]:
+    """(threads, static, dynamic, by dirty pages): medians over the epochs from the second on."""
+    epochs = [pages_by_word(trace, epoch) for epoch in range(1, trace.epochs)]
+    for threads in THREADS:
+        yield (
+            threads,
+            float(np.median([static(counts, trace.layout.pages, threads) for counts in epochs])),
+            float(np.median([dynamic(counts, threads) for counts in epochs])),
+            float(np.median([by_dirty_pages(counts, threads) for counts in epochs])),
+        )
+
+
+def run(recorded: dict[str, Trace], json_file: str | None, plot_file: str | None) -> int:
+    """``python -m impl bench --simulate``: one table a trace; 0."""
+    console = Console()
+    found = {name: list(speed_ups(trace)) for name, trace in recorded.items()}
+    for name, rows in found.items():
+        table = Table(title=f"{name}: best possible speed-up", title_justify="left")
+        for column in ("threads", "static shares", "dynamic claims", "equal dirty pages"):
+            table.add_column(column, justify="right")
+        for threads, *figures in rows:
+            table.add_row(str(threads), *(f"{figure:.2f}" for figure in figures))
+        console.print(table)
+    if json_file:
+        Path(json_file).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if plot_file:
+        charts.draw_scaling(found, Path(plot_file))
+    return 0
