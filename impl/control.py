@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.intrinsics import LINE_BYTES
+from model import handshake
 
 _WORDS_PER_LINE = LINE_BYTES // 8
 QUEUE_SLOTS = 256
@@ -40,8 +41,7 @@ COMPLETED, COPIED, HOST_DIRTY, CACHE_DIRTY, BOTH_DIRTY, BEGIN, END, LOG = (
 LEFT = COMPLETED
 WORKER_BYTES = np.uint64(LINE_BYTES)
 
-OPEN = np.uint64(1 << 62)
-QUIT = np.uint64(1 << 63)
+OPEN, QUIT = np.uint64(handshake.OPEN), np.uint64(handshake.QUIT)
 
 Words = npt.NDArray[np.uint64]
 

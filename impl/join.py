@@ -13,7 +13,7 @@ import numpy as np
 from impl import control as c
 from impl import events as e
 from impl import strategies as s
-from impl.compile import kernel
+from impl.compile import compiled, kernel
 from impl.intrinsics import (
     atomic_add,
     atomic_and,
@@ -39,11 +39,11 @@ from impl.kernel import (
     count_either,
     first_stray,
 )
+from model import handshake
 
 _0, _1 = np.uint64(0), np.uint64(1)
 _ALL_ONES = ~_0
 _NOT_OPEN = ~c.OPEN
-_INSIDE = np.uint64(2**32 - 1)
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
 _pages = np.uint64(8 * PAGES)
@@ -54,8 +54,13 @@ _FEW_PAGES = np.uint64(256)
 # A claim holds about so many dirty pages where they lie evenly: little contention, a short tail.
 _PAGES_PER_CLAIM = np.uint64(128)
 _SMALLEST_CLAIM, _LARGEST_CLAIM = np.uint64(4), np.uint64(4096)
-# How often the caller looks before it sleeps: about 20 us.
+# How often a thread looks before it sleeps: about 20 us.
 _SPINS = np.uint64(500)
+
+_is_open, _has_quit = compiled(handshake.is_open), compiled(handshake.has_quit)
+_inside = compiled(handshake.inside)
+_entered, _left = compiled(handshake.entered), compiled(handshake.left)
+_caller_must_be_woken = compiled(handshake.caller_must_be_woken)
 
 
 @kernel
@@ -66,10 +71,10 @@ def helper(control: Any, worker: Any) -> None:
     while True:
         seen = atomic_load(ring)
         state = atomic_load(state_word)
-        if state & c.QUIT != _0:
+        if _has_quit(state):
             break
-        if state & c.OPEN != _0:
-            if compare_and_swap(state_word, state, state + _1) != state:
+        if _is_open(state):
+            if compare_and_swap(state_word, state, _entered(state)) != state:
                 continue
             e.record(control, worker, e.ENTER, seen, state)
             # Checked in: from here the caller waits for us, and the round's parameters stand.
@@ -101,7 +106,7 @@ def check_out(control: Any, worker: Any) -> None:
     """Leave the round; the last one out of a closed round wakes the caller."""
     before = atomic_add(control + c.STATE, _ALL_ONES)
     e.record(control, worker, e.LEAVE, before, _0)
-    if before & c.OPEN == _0 and before & _INSIDE == _1:
+    if _caller_must_be_woken(_left(before)):
         futex_wake(control + c.STATE, _1)
         e.record(control, worker, e.WAKE_CALLER, _0, _0)
 
@@ -124,15 +129,15 @@ def run_round(control: Any, helpers: Any) -> None:
     e.record(control, _CALLER, e.CLOSE, atomic_and(state_word, _NOT_OPEN), _0)
     spins = _0
     while True:
-        inside = atomic_load(state_word)
-        if inside & _INSIDE == _0:
+        state = atomic_load(state_word)
+        if _inside(state) == _0:
             break
         spins += _1
         if spins < _SPINS:
             pause()
         else:
-            e.record(control, _CALLER, e.DOZE, inside, _0)
-            futex_wait(state_word, inside)
+            e.record(control, _CALLER, e.DOZE, state, _0)
+            futex_wait(state_word, state)
     e.record(control, _CALLER, e.RETURN, _0, _0)
 
 
@@ -154,6 +159,13 @@ def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
 
 
 @kernel
+def claim_size(n_words: Any, dirty: Any) -> Any:
+    """Words in a claim, for so many dirty pages in so many words."""
+    evenly = n_words * _PAGES_PER_CLAIM // max(dirty, _1)
+    return min(max(evenly, _SMALLEST_CLAIM), _LARGEST_CLAIM)
+
+
+@kernel
 def flush_once(control: Any, job: Any, strategy: Any, threads: Any, helpers: Any) -> Any:
     """One whole flush. Returns the first stray bit, with nothing changed, or NO_PAGE."""
     begin = nanoseconds()
@@ -168,8 +180,7 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any, helpers: Any
     if helpers == _0 or strategy == s.SERIAL:
         flush_alone(control, job, threads, dirty)
     else:
-        evenly = load(job + _words) * _PAGES_PER_CLAIM // max(dirty, _1)
-        store(control + c.GRAIN, min(max(evenly, _SMALLEST_CLAIM), _LARGEST_CLAIM))
+        store(control + c.GRAIN, claim_size(load(job + _words), dirty))
         run_round(control, helpers)
     add_up(control, job, threads, begin)
     return NO_PAGE

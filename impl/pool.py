@@ -58,7 +58,7 @@ class FlushPool:
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._become_owner(helpers=count - 1, event_log=event_log)
         # A pool that is dropped, or still open when the interpreter exits, lets its helpers go.
-        weakref.finalize(self, _dismiss, self._control)
+        self._dropped = weakref.finalize(self, _dismiss, self._control, event_log)
 
     def _become_owner(self, helpers: int, event_log: EventLog | None = None) -> None:
         self._process = os.getpid()
@@ -69,12 +69,12 @@ class FlushPool:
         if event_log is not None:
             event_log.attach(self._lines)
         self._n_threads, self._n_helpers = np.uint64(self.threads), np.uint64(helpers)
-        self._helpers = [self._start(worker) for worker in range(1, helpers + 1)]
+        self._helpers = [self._start(worker, event_log) for worker in range(1, helpers + 1)]
 
-    def _start(self, worker: int) -> threading.Thread:
+    def _start(self, worker: int, event_log: EventLog | None) -> threading.Thread:
         thread = threading.Thread(
             target=_live,
-            args=(self._control, worker),
+            args=(self._control, worker, event_log),
             name=f"colo-flush-{worker}",
             daemon=True,
         )
@@ -132,6 +132,7 @@ class FlushPool:
             dismiss(self._address)
             for thread in self._helpers:
                 thread.join()
+            self._dropped.detach()
             self._closed = True
 
     def __enter__(self) -> Self:
@@ -146,10 +147,10 @@ class FlushPool:
         self.close()
 
 
-def _live(control: c.Words, worker: int) -> None:
-    """A helper thread: the control block lives as long as it does."""
+def _live(control: c.Words, worker: int, event_log: EventLog | None) -> None:
+    """A helper thread: the control block and its log live as long as it does."""
     helper(c.address(control), np.uint64(worker))
 
 
-def _dismiss(control: c.Words) -> None:
+def _dismiss(control: c.Words, event_log: EventLog | None) -> None:
     dismiss(c.address(control))

@@ -1,0 +1,124 @@
+"""What a pool's workers do, event by event, for the check against the model (``tests/trace.py``).
+
+Each worker writes into a log of its own, so nothing is shared; a worker without a log pays for a
+load and a branch an event, and there are two events a claim. Read a log when its pool has closed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from impl import control as c
+from impl.compile import kernel
+from impl.intrinsics import load, store
+from model.ram import ColoError
+
+
+class Kind(NamedTuple):
+    """A kind of event: its name and what its values are."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+
+KINDS = (
+    # The caller's.
+    Kind("begin", ("round",)),
+    Kind("open", ("words", "grain")),
+    Kind("ring", ("ring",)),
+    Kind("wake", ("woken",)),
+    Kind("close", ("state",)),
+    Kind("doze", ("state",)),
+    Kind("return"),
+    Kind("quit", ("state",)),
+    # A worker's.
+    Kind("claim", ("cursor",)),
+    Kind("done", ("cursor",)),
+    # A helper's.
+    Kind("enter", ("ring", "state")),
+    Kind("job", ("round",)),
+    Kind("leave", ("state",)),
+    Kind("wake caller"),
+    Kind("bed", ("ring",)),
+    Kind("end"),
+)
+BEGIN, OPEN, RING, WAKE, CLOSE, DOZE, RETURN, QUIT = (np.uint64(i) for i in range(8))
+CLAIM, DONE, ENTER, JOB, LEAVE, WAKE_CALLER, BED, END = (np.uint64(i) for i in range(8, 16))
+
+_0, _1 = np.uint64(0), np.uint64(1)
+# The head of a log: where its next event goes, where it ends, how many found no room.
+_NEXT, _END, _LOST, _HEAD_BYTES = (np.uint64(8 * i) for i in range(4))
+# An event: its kind and two values.
+_FIRST, _SECOND, _EVENT_BYTES = (np.uint64(8 * i) for i in range(1, 4))
+
+
+@kernel
+def record(control: Any, worker: Any, kind: Any, first: Any, second: Any) -> None:
+    """Add an event to a worker's log, if it keeps one. The event has just happened."""
+    log = load(control + c.WORKERS + worker * c.WORKER_BYTES + c.LOG)
+    if log != _0:
+        event = load(log + _NEXT)
+        if event == load(log + _END):
+            store(log + _LOST, load(log + _LOST) + _1)
+        else:
+            store(event, kind)
+            store(event + _FIRST, first)
+            store(event + _SECOND, second)
+            store(log + _NEXT, event + _EVENT_BYTES)
+
+
+class EventLog:
+    """The events of one pool, from its start: ``FlushPool(threads, event_log=EventLog())``.
+
+    ``capacity`` is in events a worker. :meth:`write` once the pool has closed.
+    """
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        self._capacity = capacity
+        self._logs: list[npt.NDArray[np.uint64]] = []
+
+    def attach(self, lines: c.Words) -> None:
+        """Give each worker a log: ``lines`` are the workers' lines of a control block. Once only."""
+        if self._logs:
+            raise ColoError("this event log belongs to another pool: make one for each pool")
+        words_an_event = int(_EVENT_BYTES) // 8
+        head = int(_HEAD_BYTES) // 8
+        for line in lines:
+            log = np.zeros(head + self._capacity * words_an_event, dtype=np.uint64)
+            start = c.address(log)
+            log[0] = start + _HEAD_BYTES
+            log[1] = start + np.uint64(log.nbytes)
+            line[int(c.LOG) // 8] = start
+            self._logs.append(log)
+
+    def events(self, worker: int) -> list[dict[str, int | str]]:
+        """A worker's events in order, the caller being worker 0. ColoError if some found no room."""
+        log = self._logs[worker]
+        head = int(_HEAD_BYTES) // 8
+        if log[int(_LOST) // 8]:
+            raise ColoError(
+                f"worker {worker} had {log[int(_LOST) // 8]} events more than its log holds: "
+                f"give EventLog a capacity above {self._capacity}"
+            )
+        used = (int(log[0]) - int(c.address(log))) // 8
+        rows = log[head:used].reshape(-1, int(_EVENT_BYTES) // 8).tolist()
+        return [
+            {"event": KINDS[kind].name, **dict(zip(KINDS[kind].values, values, strict=False))}
+            for kind, *values in rows
+        ]
+
+    def write(self, path: str | Path) -> None:
+        """Write one JSON object a line: first the number of workers, then each worker's events.
+
+        STATE is written in hexadecimal: as a JSON number it would lose bits in many readers.
+        """
+        with Path(path).open("w", encoding="utf-8") as file:
+            print(json.dumps({"log": "pool events", "workers": len(self._logs)}), file=file)
+            for worker in range(len(self._logs)):
+                for event in self.events(worker):
+                    if "state" in event:
+                        event["state"] = hex(int(event["state"]))
+                    print(json.dumps({"worker": worker, **event}), file=file)

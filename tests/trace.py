@@ -1,0 +1,274 @@
+"""Does the model explain a pool's events? ``python -m tests.trace FILE.ndjson``.
+
+A log (``impl.events``) holds each worker's events in order; how the workers interleaved it does not
+say. It is accepted only if some behaviour of ``model.handshake`` has exactly these events, all of
+them, from the pool's start to the end of its last helper. Steps without an event may happen between.
+
+Exit 0: explained. 1: not, with the events that nothing explains. 2: not a log.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from model import handshake as h
+from model.handshake import Control, Process
+from model.interleave import ENDED
+from model.ram import ColoError
+
+
+class NotALog(ColoError, ValueError):
+    """A file that is no event log, or one of another kind."""
+
+
+class Event(NamedTuple):
+    """What a worker did, and the values it saw."""
+
+    name: str
+    values: dict[str, int]
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(f"{key}={value:#x}" for key, value in self.values.items())])
+
+
+Log = tuple[tuple[Event, ...], ...]
+
+
+def load(path: str | Path) -> Log:
+    """Read a log; NotALog if the file is none."""
+    try:
+        head, *lines = [
+            json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()
+        ]
+        if head.get("log") != "pool events":
+            raise NotALog(f"{path}: the first line does not say that this is a log of pool events")
+        workers: list[list[Event]] = [[] for _ in range(head["workers"])]
+        for line in lines:
+            worker, name = line.pop("worker"), line.pop("event")
+            workers[worker].append(Event(name, {key: _number(line[key]) for key in line}))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise NotALog(f"{path}: not a log of pool events: {error}") from error
+    return tuple(tuple(events) for events in workers)
+
+
+def _number(value: int | str) -> int:
+    return int(value, 16) if isinstance(value, str) else value
+
+
+class Explained(NamedTuple):
+    """Whether the model explains a log; if not, how far any behaviour got, and what came next."""
+
+    accepted: bool
+    events: int
+    states: int
+    unexplained: tuple[str, ...] = ()
+
+
+class State(NamedTuple):
+    """A state of the model, and how many of each worker's events have been explained."""
+
+    at: Control
+    processes: tuple[Process, ...]
+    done: tuple[int, ...]
+    grain: int
+
+
+class Step(NamedTuple):
+    """A worker's only possible next step. A free one commutes with whatever others do before it."""
+
+    free: bool
+    after: State
+
+
+def explain(log: Log) -> Explained:
+    """Search for a behaviour of the model with exactly these events."""
+    total = sum(map(len, log))
+    if not log or not log[0]:
+        return Explained(False, 0, 0, ("a log without events",))
+    stack = [_start(log)]
+    seen = {stack[0]}
+    furthest = stack[0]
+    while stack:
+        state = _settle(log, stack.pop())
+        if sum(state.done) > sum(furthest.done):
+            furthest = state
+        if sum(state.done) == total and _over(state):
+            return Explained(True, total, len(seen))
+        for step in _steps(log, state):
+            if step.after not in seen:
+                seen.add(step.after)
+                stack.append(step.after)
+    return Explained(False, sum(furthest.done), len(seen), tuple(_waiting(log, furthest)))
+
+
+def _start(log: Log) -> State:
+    system = h.join_protocol(len(log) - 1, rounds=_count(log[0], "begin"), words=0)
+    return State(system.shared._replace(ring=0), system.processes, (0,) * len(log), 1)
+
+
+def _count(events: tuple[Event, ...], name: str) -> int:
+    return sum(event.name == name for event in events)
+
+
+def _over(state: State) -> bool:
+    caller, *helpers = state.processes
+    return caller.pc == h.JOIN and all(helper.pc == ENDED for helper in helpers)
+
+
+def _waiting(log: Log, state: State) -> Iterator[str]:
+    for worker, done in enumerate(state.done):
+        if done < len(log[worker]):
+            yield f"worker {worker}, event {done + 1}: {log[worker][done]}"
+        elif state.processes[worker].pc not in (ENDED, h.JOIN):
+            yield f"worker {worker}: its log ends, but not its work"
+
+
+def _settle(log: Log, state: State) -> State:
+    """Take every step that is free; their order makes no difference."""
+    moved = True
+    while moved:
+        moved = False
+        for worker in range(len(log)):
+            step = _step(log, state, worker)
+            while step is not None and step.free:
+                state, moved = step.after, True
+                step = _step(log, state, worker)
+    return state
+
+
+def _steps(log: Log, state: State) -> Iterator[Step]:
+    for worker in range(len(log)):
+        step = _step(log, state, worker)
+        if step is not None:
+            yield step
+
+
+# Steps whose outcome, or effect on others, depends on the order in which workers take them.
+ORDERED = {
+    h.OPEN_JOB,
+    h.RING_BELL,
+    h.CALLER_CLAIM,
+    h.CLOSE_JOB,
+    h.SET_QUIT,
+    h.RING_TO_QUIT,
+    h.CHECK_IN,
+    h.CLAIM,
+    h.CHECK_OUT,
+}
+
+
+def _step(log: Log, state: State, worker: int) -> Step | None:
+    """The next step of a worker, if its log allows one now.
+
+    Steps without an event wait till they lead on to the worker's next event: a load that sees
+    something else is one that may as well not have happened.
+    """
+    me = state.processes[worker]
+    events, done = log[worker], state.done[worker]
+    event = events[done] if done < len(events) else Event("nothing more", {})
+    step = h.program().get(me.pc)
+    if step is None or me.pc == h.JOIN:
+        return None
+    if me.pc == h.REWIND and event.name != "open":
+        at, after = _flushed_alone(state.at, me)
+        return Step(True, _moved(state, worker, at, after, explained=0))
+    if me.pc == h.OPEN_JOB:
+        grain = max(event.values.get("grain", 1), 1)
+        words = -(-event.values.get("words", 0) // grain)
+        state = state._replace(at=state.at._replace(words=words), grain=grain)
+    at, after = step.act(state.at, me)
+    shown = _shown(state, me, after, event)
+    if shown != event if shown else not _leads_on(state.at, me, after, event):
+        return None
+    free = shown is None or me.pc not in ORDERED
+    return Step(free, _moved(state, worker, at, after, explained=shown is not None))
+
+
+def _moved(state: State, worker: int, at: Control, me: Process, explained: int) -> State:
+    processes = (*state.processes[:worker], me, *state.processes[worker + 1 :])
+    done = (*state.done[:worker], state.done[worker] + explained, *state.done[worker + 1 :])
+    return State(at, processes, done, state.grain)
+
+
+def _flushed_alone(at: Control, me: Process) -> tuple[Control, Process]:
+    """A round of few pages: the caller flushes them itself and opens no job."""
+    return h.finish(at, me)
+
+
+def _shown(state: State, me: Process, after: Process, event: Event) -> Event | None:
+    """The event that a step from ``me`` to ``after`` leaves in the log, if it leaves one."""
+    at, pc = state.at, me.pc
+    if pc in (h.OPEN_JOB, h.WAKE_HELPERS, h.WAKE_TO_QUIT):
+        # What is in these is not the model's to say: the job's size, how many a futex woke.
+        name = "open" if pc == h.OPEN_JOB else "wake"
+        return event if event.name == name else Event(name, {})
+    if pc in (h.CLAIM, h.CALLER_CLAIM):
+        # A static or queued round hands out nothing by the cursor.
+        return Event("claim", {"cursor": at.cursor * state.grain}) if at.words else None
+    if pc == h.LOOK_INSIDE and after.pc == h.GO_TO_SLEEP:
+        return Event("doze", {"state": at.state})
+    if pc == h.CHECK_IN and after.pc == h.READ_JOB:
+        return Event("enter", {"ring": me.seen, "state": me.saw})
+    if pc == h.LOOK_AT_RING and after.pc == h.GO_TO_BED:
+        return Event("bed", {"ring": at.ring})
+    values: dict[int, tuple[str, dict[str, int]]] = {
+        h.WRITE_JOB: ("begin", {"round": after.job}),
+        h.RING_BELL: ("ring", {"ring": at.ring}),
+        h.RING_TO_QUIT: ("ring", {"ring": at.ring}),
+        h.CALLER_COPY: ("done", {"cursor": me.claim * state.grain}),
+        h.COPY: ("done", {"cursor": me.claim * state.grain}),
+        h.CLOSE_JOB: ("close", {"state": at.state}),
+        h.RETURN: ("return", {}),
+        h.SET_QUIT: ("quit", {"state": at.state}),
+        h.READ_JOB: ("job", {"round": at.job}),
+        h.CHECK_OUT: ("leave", {"state": at.state}),
+        h.WAKE_CALLER: ("wake caller", {}),
+        h.END: ("end", {}),
+    }
+    return Event(*values[pc]) if pc in values else None
+
+
+def _leads_on(at: Control, me: Process, after: Process, event: Event) -> bool:
+    """Does a step without an event lead on to the worker's next event?"""
+    if me.pc == h.READ_RING:
+        return event.name == "end" or event.values.get("ring") == at.ring
+    if me.pc == h.READ_STATE:
+        goals = {"enter": h.CHECK_IN, "bed": h.LOOK_AT_RING, "end": h.END}
+        saw = event.values.get("state", after.saw)
+        return goals.get(event.name) == after.pc and after.saw == saw
+    if me.pc == h.CHECK_IN:
+        return False
+    if me.pc == h.LOOK_INSIDE:
+        return event.name == "return"
+    return True
+
+
+def main(arguments: list[str]) -> int:
+    """Check one log."""
+    if len(arguments) != 1:
+        print("usage: python -m tests.trace FILE.ndjson", file=sys.stderr)
+        return 2
+    try:
+        log = load(arguments[0])
+    except NotALog as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    found = explain(log)
+    total = sum(map(len, log))
+    rounds = _count(log[0], "begin") if log else 0
+    print(f"{len(log)} workers, {rounds} rounds, {total} events")
+    if found.accepted:
+        print(
+            f"explained: a behaviour of the model has all of them ({found.states} states searched)"
+        )
+        return 0
+    print(f"NOT EXPLAINED: {found.events} of {total} events, then")
+    for line in found.unexplained:
+        print(f"  {line}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
