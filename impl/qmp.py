@@ -64,7 +64,12 @@ class Monitor:
             return self._wait(self._client.execute(command, dict(arguments or {})))
         except ExecuteError as error:
             raise MonitorError(f"QEMU at {self.socket} refused {command!r}: {error}") from error
-        except (ExecInterruptedError, StateError, TimeoutError, EOFError) as error:
+        except TimeoutError as error:
+            raise MonitorError(
+                f"QEMU at {self.socket} has not answered {command!r} for {_TIMEOUT_SECONDS} s: "
+                "see whether it hangs, and try again"
+            ) from error
+        except (ExecInterruptedError, StateError, EOFError) as error:
             raise GuestGone(
                 f"QEMU at {self.socket} went away during {command!r}: what was done before stands"
             ) from error

@@ -38,6 +38,7 @@ class FakeQemu:
         self.written: list[set[int]] = []
         self.running = True
         self.share = True
+        self.silent_at = ""
         self.commands: list[str] = []
         self._gone_after = gone_after
         self._random = np.random.default_rng(seed)
@@ -48,23 +49,28 @@ class FakeQemu:
         self._thread.start()
 
     def _serve(self) -> None:
-        client, _ = self._server.accept()
-        with client:
+        with suppress(OSError):  # the client, or we, have hung up
+            client, _ = self._server.accept()
+            with client:
+                self._talk(client)
 
-            def say(message: dict[str, Any]) -> None:
-                client.sendall(json.dumps(message).encode() + b"\r\n")
+    def _talk(self, client: socket.socket) -> None:
+        def say(message: dict[str, Any]) -> None:
+            client.sendall(json.dumps(message).encode() + b"\r\n")
 
-            say({"QMP": {"version": {"qemu": {}, "package": ""}, "capabilities": []}})
-            for request in _requests(client):
-                command = request["execute"]
-                if command == "stop" and self.commands.count("stop") == self._gone_after:
-                    return
-                self.commands.append(command)
-                try:
-                    answer = {"return": self._answer(command, request.get("arguments", {}))}
-                except KeyError:
-                    answer = {"error": {"class": "GenericError", "desc": "no such thing"}}
-                say({**answer, "id": request["id"]} if "id" in request else answer)
+        say({"QMP": {"version": {"qemu": {}, "package": ""}, "capabilities": []}})
+        for request in _requests(client):
+            command = request["execute"]
+            if command == "stop" and self.commands.count("stop") == self._gone_after:
+                return
+            self.commands.append(command)
+            if command == self.silent_at:
+                continue
+            try:
+                answer = {"return": self._answer(command, request.get("arguments", {}))}
+            except KeyError:
+                answer = {"error": {"class": "GenericError", "desc": "no such thing"}}
+            say({**answer, "id": request["id"]} if "id" in request else answer)
 
     def _answer(self, command: str, arguments: dict[str, Any]) -> Any:
         match command:

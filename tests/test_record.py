@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("qemu.qmp", reason="recording needs more: pip install 'colo-flush[guest]'")
 
-from impl import difference, record, trace
-from impl.qmp import GuestGone, MonitorError, RamFileError
+from impl import difference, qmp, record, trace
+from impl.qmp import GuestGone, Monitor, MonitorError, RamFileError
 from model.ram import ColoError
 from tests.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu
 
@@ -174,6 +174,29 @@ def test_ram_that_is_not_shared(tmp_path: Path, make) -> None:
     qemu.share = False
     with pytest.raises(RamFileError, match="share=on"):
         run(tmp_path, qemu)
+
+
+def test_a_command_that_qemu_refuses(make) -> None:
+    with Monitor(make().socket) as monitor, pytest.raises(MonitorError, match="refused 'nonsense'"):
+        monitor.execute("nonsense")
+
+
+def test_a_qemu_that_does_not_answer(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu = make()
+    qemu.silent_at = "stop"
+    with Monitor(qemu.socket) as monitor:
+        monkeypatch.setattr(qmp, "_TIMEOUT_SECONDS", 0.1)
+        with pytest.raises(MonitorError, match=r"has not answered 'stop' for 0.1 s"):
+            monitor.execute("stop")
+
+
+def test_newer_qemus_print_more_columns(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, *rows = BLOCKS.splitlines()
+    newer = [header + "                HVA  RO", *(f"{row} 0x00007f54a3e00000  rw" for row in rows)]
+    with Monitor(make().socket) as monitor:
+        older = monitor.ram_blocks()
+        monkeypatch.setattr(monitor, "execute", lambda *_: "\r\n".join(newer))
+        assert monitor.ram_blocks() == older and len(older) == 3
 
 
 @pytest.mark.parametrize("words", [["--epoch", "500"], ["--epochs", "0"], ["--epochs", "many"]])

@@ -49,13 +49,14 @@ static int check(const uint64_t *words, uint64_t page, uint64_t version, uint64_
     for (int i = 0; i < HEADER_WORDS; i++)
         if (words[i] != header[i])
             return i;
-    uint64_t x = seed(page, version);
+    uint64_t x = seed(page, version), total = 0;
     for (int i = HEADER_WORDS; i < PAGE_WORDS; i++) {
         x += INCREMENT;
         if (words[i] != x)
             return i;
-        *sum += x;
+        total += x;
     }
+    *sum += total;
     return PAGE_WORDS;
 }
 
