@@ -20,7 +20,7 @@ from tests.conformance.port import Bench, Library, Target
 from tests.conformance.rules import Violation
 
 # A flush of the little memory here takes microseconds. Machines stall; ports that hang do not stop.
-PATIENCE = 20.0
+PATIENCE = 8.0
 START_PATIENCE = 120.0
 
 _context = get_context("forkserver")

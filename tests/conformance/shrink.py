@@ -48,8 +48,10 @@ def _simpler_call(call: Call) -> Iterator[Call]:
     for keep in (words // 2, words - 1):
         if 0 <= keep < words:
             yield _recount(call, replace(call, cache=call.cache[:keep], host=call.host[:keep]))
-    yield from _fewer_bits(call)
+    if call.blocks and call.cache and all(b.first_bit >= WORD for b in call.blocks):
+        yield _one_word_lower(call)
     yield from _smaller_blocks(call)
+    yield from _fewer_bits(call)
     for name, value in (("page_size", 1024), ("place", "high"), ("null", frozenset())):
         if getattr(call, name) != value:
             yield _with(call, name, value)
@@ -75,28 +77,47 @@ def _with(call: Call, name: str, value: object) -> Call:
 
 
 def _without_block(call: Call, i: int) -> Call:
-    gone = call.blocks[i]
-    span = gone.used_length // max(call.page_size, 1)
-    keep = [ALL_ONES] * len(call.cache)
-    for bit in range(gone.first_bit, min(gone.first_bit + span, len(call.cache) * WORD)):
-        keep[bit // WORD] &= ~(1 << bit % WORD)
+    emptied = _dropped(call, i, _pages(call, i))
     moved = {
         f"{kind}[{j}]": f"{kind}[{j - (j > i)}]" for kind in ("host", "cache") for j in _BLOCKS
     }
     null = frozenset(moved.get(n, n) for n in call.null if n not in (f"host[{i}]", f"cache[{i}]"))
+    return replace(emptied, blocks=call.blocks[:i] + call.blocks[i + 1 :], null=null)
+
+
+_BLOCKS = range(300)
+
+
+def _pages(call: Call, i: int) -> int:
+    return call.blocks[i].used_length // max(call.page_size, 1)
+
+
+def _dropped(call: Call, i: int, back: int, front: int = 0) -> Call:
+    """Without so many pages of a block at its back and front, and without their bits."""
+    block, pages = call.blocks[i], _pages(call, i)
+    keep = [ALL_ONES] * len(call.cache)
+    for page in (*range(front), *range(max(pages - back, 0), pages)):
+        if (bit := block.first_bit + page) < len(keep) * WORD:
+            keep[bit // WORD] &= ~(1 << bit % WORD)
+    shorter = replace(
+        block,
+        first_bit=block.first_bit + front,
+        used_length=block.used_length - (back + front) * call.page_size,
+    )
     return _recount(
         call,
         replace(
-            call,
-            blocks=call.blocks[:i] + call.blocks[i + 1 :],
+            _with_block(call, i, shorter),
             cache=_masked(call.cache, keep),
             host=_masked(call.host, keep),
-            null=null,
         ),
     )
 
 
-_BLOCKS = range(300)
+def _one_word_lower(call: Call) -> Call:
+    """Everything 64 bits lower, the first word gone."""
+    blocks = tuple(replace(b, first_bit=b.first_bit - WORD) for b in call.blocks)
+    return _recount(call, replace(call, blocks=blocks, cache=call.cache[1:], host=call.host[1:]))
 
 
 def _fewer_bits(call: Call) -> Iterator[Call]:
@@ -118,10 +139,11 @@ def _smaller_blocks(call: Call) -> Iterator[Call]:
     if size <= 0:
         return
     for i, block in enumerate(call.blocks):
-        pages = block.used_length // size
-        for fewer in (pages // 2, pages - WORD, pages - 1):
-            if 0 < fewer < pages:
-                yield _with_block(call, i, replace(block, used_length=fewer * size))
+        pages = _pages(call, i)
+        for less in (pages // 2, WORD, 8, 1):
+            if 0 < less < pages:
+                yield _dropped(call, i, less)
+                yield _dropped(call, i, 0, less)
         if block.max_length > block.used_length:
             yield _with_block(call, i, replace(block, max_length=block.used_length))
         if block.offset != block.first_bit * size < 2**64:

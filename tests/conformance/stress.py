@@ -51,7 +51,9 @@ class Collision:
     rounds_before: int
 
 
-def stress(bench: Bench, scenario: Scenario, seed: int, seconds: float) -> Collision | int:
+def stress(
+    bench: Bench, scenario: Scenario, seed: tuple[int, ...], seconds: float
+) -> Collision | int:
     """Rounds until the time is up: how many; or the first that looks wrong."""
     random = np.random.default_rng(seed)
     end = time.monotonic() + seconds

@@ -1,5 +1,6 @@
 """The checks, in the order in which they find most for least: what the runner runs."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ from tests.conformance.vectors import Vector, all_vectors
 
 SEQUENCES, REFUSALS, PLANS = 1_500, 1_000, 300
 ACCUMULATED = 2_000
-STRESS_SECONDS = 4.0
+SOME_STRESS, MORE_STRESS = 1.2, 3.0  # seconds
+STRESS_SLICE = 0.6
 HISTORY = 60
-GRACE = 30.0
+GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,10 @@ def all_checks() -> list[Check]:
         Check("resources", _in_child(_resources)),
         *(Check(f"large/{case.name}", _large(case)) for case in LARGE),
         Check("accumulated", _accumulated),
-        *(Check(f"stress/{scenario.name}", _stress(scenario)) for scenario in SCENARIOS),
+        *(Check(f"stress/{one.name}", _stress(one, SOME_STRESS)) for one in SCENARIOS),
         Check("search/refusals", _search(search.refusal_sequences(), REFUSALS)),
         Check("search/sequences", _search(search.valid_sequences(), SEQUENCES)),
+        *(Check(f"more-stress/{one.name}", _stress(one, MORE_STRESS)) for one in SCENARIOS),
     ]
 
 
@@ -248,18 +251,27 @@ def _large(case: Large) -> Callable[[Session], int | Finding]:
     return _in_child(look)
 
 
-def _stress(scenario: Scenario) -> Callable[[Session], int | Finding]:
+def _stress(scenario: Scenario, seconds: float) -> Callable[[Session], int | Finding]:
+    """Stress in slices, so that a hang is noticed soon."""
+
     def look(session: Session) -> int | Finding:
-        seconds = STRESS_SECONDS * session.effort.factor
-        seen = session.ask(stress, scenario, session.effort.seed, seconds, patience=seconds + GRACE)
-        return _collision(seen) if isinstance(seen, Collision) else int(seen)
+        rounds = 0
+        for number in range(math.ceil(seconds * session.effort.factor / STRESS_SLICE)):
+            slice_seed = (session.effort.seed, int(seconds * 10), number)
+            patience = STRESS_SLICE + GRACE
+            seen = session.ask(stress, scenario, slice_seed, STRESS_SLICE, patience=patience)
+            if isinstance(seen, Collision):
+                return _collision(seen, rounds)
+            rounds += seen
+        return rounds
 
     return _in_child(look)
 
 
-def _collision(seen: Collision) -> Finding:
+def _collision(seen: Collision, rounds_before: int) -> Finding:
     broken = violations(seen.call, expect(seen.call), seen.outcome) or [
         Violation("after-return", "memory was still changing after colo_flush had returned")
     ]
-    note = f"A race: round {seen.rounds_before + 1} of stress; the rounds before it were right."
+    number = rounds_before + seen.rounds_before + 1
+    note = f"A race: round {number} of stress; the rounds before it were right."
     return Finding(tuple(broken), (seen.call,), seen.outcome, note)

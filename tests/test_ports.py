@@ -1,0 +1,96 @@
+"""Building ports: each compiler, each choice, once."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from impl.ports.build import (
+    C_PORTS,
+    RUST,
+    SERIAL,
+    BuildError,
+    NoCompilerError,
+    build,
+    compiler_for,
+    main,
+)
+
+needs_cc = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "colo-flush" / "ports"
+
+
+@needs_cc
+def test_a_port_is_built_once(cache: Path) -> None:
+    library = build(SERIAL)
+    built = library.stat().st_mtime_ns
+    assert library.parent == cache
+    assert build(SERIAL) == library
+    assert library.stat().st_mtime_ns == built
+    assert list(cache.iterdir()) == [library]
+
+
+@needs_cc
+def test_another_choice_is_another_library() -> None:
+    choices = {build(SERIAL), build(SERIAL, memcpy="inlined"), build(SERIAL, defines=["X=1"])}
+    assert len(choices) == 3
+    assert {choice.read_bytes()[:4] for choice in choices} == {b"\x7fELF"}
+
+
+@needs_cc
+def test_memcpy_is_called_or_inlined_as_asked() -> None:
+    """In line there is code for a page of the usual size; else every copy is a call."""
+    called, inlined = build(SERIAL).read_bytes(), build(SERIAL, memcpy="inlined").read_bytes()
+    rep_movsq = b"\xf3\x48\xa5"
+    assert called != inlined
+    if inlined[18:20] == b"\x3e\x00":  # x86-64
+        assert rep_movsq in inlined and rep_movsq not in called
+
+
+@needs_cc
+def test_a_changed_source_or_header_is_built_anew(tmp_path: Path) -> None:
+    source, header = tmp_path / "port.c", tmp_path / "port.h"
+    source.write_text('#include "port.h"\nint f(void) { return N; }\n')
+    header.write_text("enum { N = 1 };\n")
+    first = build(source)
+    header.write_text("enum { N = 2 };\n")
+    assert build(source) != first
+
+
+@needs_cc
+def test_a_port_that_does_not_compile_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / "wrong.c"
+    source.write_text("int f(void) { return nothing; }\n")
+    with pytest.raises(BuildError, match=r"wrong\.c"):
+        build(source)
+    assert list(cache.iterdir()) == []
+
+
+def test_no_compiler_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    for source, package in ((SERIAL, "gcc"), (RUST, "rustc")):
+        with pytest.raises(NoCompilerError, match=package):
+            build(source)
+
+
+@needs_cc
+def test_cc_is_taken_if_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or ""
+    monkeypatch.setenv("CC", compiler)
+    assert compiler_for(SERIAL) == compiler
+
+
+@needs_cc
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(port) for port in C_PORTS]) == 0
+    paths = capsys.readouterr().out.split()
+    assert [Path(path).name.split("-")[0] for path in paths] == [port.stem for port in C_PORTS]
