@@ -29,21 +29,24 @@ class Exclusive:
 
 
 class Hold:
-    """One ``with`` block's hold."""
+    """One ``with`` block's hold, of all it is given or of none."""
 
     __slots__ = ("__weakref__", "_of", "process")
 
-    def __init__(self, of: Exclusive) -> None:
+    def __init__(self, *of: Exclusive) -> None:
         self._of = of
         self.process = os.getpid()
 
     def __enter__(self) -> None:
-        of = self._of
-        with of.lock:
-            holder = of.holder()
-            if holder is not None and holder.process == self.process:
-                raise FlushInProgress(of.refusal)
-            of.holder = weakref.ref(self)
+        mine = weakref.ref(self)
+        for of in self._of:
+            with of.lock:
+                holder = of.holder()
+                if holder is None or holder.process != self.process:
+                    of.holder = mine
+                    continue
+            self._let_go()
+            raise FlushInProgress(of.refusal)
 
     def __exit__(
         self,
@@ -51,7 +54,12 @@ class Hold:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._of.holder = nobody
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for of in self._of:
+            if of.holder() is self:
+                of.holder = nobody
 
 
 def nobody() -> None:

@@ -15,7 +15,7 @@ from impl.block import whole_number
 from impl.compile import compile_kernels
 from impl.errors import PoolClosed
 from impl.events import EventLog
-from impl.exclusive import Exclusive
+from impl.exclusive import Exclusive, Hold
 from impl.join import back_up_once, dismiss, flush_once, helper
 from impl.kernel import NO_PAGE
 from impl.ram import ColoRam
@@ -90,7 +90,7 @@ class FlushPool:
         code = STRATEGIES.get(strategy)
         if code is None:
             raise ColoError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
-        with self._ready().held(), ram.exclusive():
+        with Hold(self._ready(), ram.ready()):
             ram.collect_dirty_log()
             logged = log.isEnabledFor(logging.DEBUG)
             if logged:
@@ -110,7 +110,7 @@ class FlushPool:
     def back_up(self, ram: ColoRam) -> None:
         """Copy every used page host -> cache in parallel; see :meth:`ColoRam.backup`."""
         grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
-        with self._ready().held(), ram.exclusive():
+        with Hold(self._ready(), ram.ready()):
             ram.collect_dirty_log()
             back_up_once(self._address, ram.job, np.uint64(grain), self._n_threads, self._n_helpers)
             ram.rearm_dirty_log()

@@ -337,10 +337,14 @@ class ColoRam:
             self._now = self._built((), {}, nothing, nothing)
 
     def exclusive(self) -> Hold:
-        """Hold the RAM for one flush or change: FlushInProgress if it is held, or RamReleased."""
+        """Hold the RAM for one change: FlushInProgress if it is held, or RamReleased."""
+        return self.ready().held()
+
+    def ready(self) -> Exclusive:
+        """What a flush or a change must hold; RamReleased if there is nothing to flush any more."""
         if self._released:
             raise RamReleased("this RAM has been released: make a new ColoRam")
-        return self._exclusive.held()
+        return self._exclusive
 
     def collect_dirty_log(self) -> None:
         """Before a flush, held: mark what the dirty log has found."""

@@ -3,6 +3,7 @@
 import ctypes
 from pathlib import Path
 
+from impl.kernel import DIRTY_PAGES
 from impl.ram import ColoRam
 
 
@@ -35,7 +36,7 @@ class BoundPort:
 
     def __init__(self, library: Path, ram: ColoRam, threads: int) -> None:
         regions = ram.layout.regions
-        self._ram = ram
+        self._ram = ram  # kept alive, with all its memory
         self._blocks = (_Block * len(regions))(
             *(
                 _Block(
@@ -49,7 +50,6 @@ class BoundPort:
                 for r in regions
             )
         )
-        self._dirty_pages = ctypes.c_uint64()
         self.stats = Stats()
         self._flush = ctypes.CDLL(str(library)).colo_flush
         self._flush.restype = ctypes.c_int
@@ -60,14 +60,12 @@ class BoundPort:
             ctypes.c_void_p(ram.cache_dirty.ctypes.data),
             ctypes.c_void_p(ram.host_dirty.ctypes.data),
             ctypes.c_size_t(ram.layout.words),
-            ctypes.byref(self._dirty_pages),
+            ctypes.c_void_p(int(ram.job) + 8 * DIRTY_PAGES),
             ctypes.c_uint32(threads),
             ctypes.byref(self.stats),
         )
 
     def flush(self) -> None:
-        """One flush; the dirty count is taken from the RAM and put back."""
-        self._dirty_pages.value = self._ram.dirty_pages
+        """One flush of the RAM, its dirty count included."""
         status = self._flush(*self._arguments)
-        self._ram.dirty_pages = self._dirty_pages.value
         assert status == 0, f"colo_flush returned {status}"
