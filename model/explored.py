@@ -18,7 +18,7 @@ from typing import Any
 
 from model import triggers, workers
 from model.faults import broken
-from model.handshake import forked_child, join_protocol
+from model.handshake import forked_child, join_protocol, state_in_words
 from model.handshake_faults import BROKEN, CHILD_KEEPS_STATE
 from model.interleave import STANDSTILL, System, explore, replay, verdict
 
@@ -158,7 +158,7 @@ def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
     shared, processes = made.shared, made.processes
     for taken in replay(made, schedule):
         changed = ", ".join(
-            f"{field}: {before} -> {after}"
+            f"{field}: {_text(field, before)} -> {_text(field, after)}"
             for field, before, after in zip(shared._fields, shared, taken.shared, strict=True)
             if before != after
         )
@@ -167,6 +167,10 @@ def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
     failure = verdict(made, shared, processes)
     if failure:
         yield f"FAILS: {failure}"
+
+
+def _text(field: str, value: Any) -> str:
+    return state_in_words(value) if field == "state" else str(value)
 
 
 def main(arguments: list[str]) -> int:

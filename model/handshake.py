@@ -77,6 +77,12 @@ def caller_must_be_woken(state: Word) -> Truth:
     return (inside(state) == ZERO) & (state & OPEN == ZERO)
 
 
+def state_in_words(state: int) -> str:
+    """STATE for people: ``OPEN, 2 inside``."""
+    flags = ["OPEN"] * bool(is_open(state)) + ["QUIT"] * bool(has_quit(state))
+    return ", ".join([*flags, f"{inside(state)} inside"])
+
+
 class Control(NamedTuple):
     """Shared memory. ``job`` stands for the job's parameters, by the round they were written for.
 

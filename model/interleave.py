@@ -390,9 +390,10 @@ def parsed(schedule: str, names: str) -> list[Move]:
     """The moves of a schedule written as a string; ScheduleError if it is not one."""
     moves: list[Move] = []
     for word in schedule.split():
-        who, _, count = word.partition("*")
+        who, times, count = word.partition("*")
         name, kind = who[:1], who[1:]
-        if name not in names or kind not in (STEP, WHIM, STOP) or not (count or "1").isdigit():
+        counted = count.isdigit() if times else True
+        if name not in names or kind not in (STEP, WHIM, STOP) or not counted:
             raise ScheduleError(f"schedule: cannot read {word!r}; processes are {', '.join(names)}")
         moves += [Move(names.index(name), kind)] * int(count or 1)
     return moves

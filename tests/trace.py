@@ -233,11 +233,11 @@ def _shown(state: State, me: Process, after: Process, event: Event) -> Event | N
 def _leads_on(at: Control, me: Process, after: Process, event: Event) -> bool:
     """Does a step without an event lead on to the worker's next event?"""
     if me.pc == h.READ_RING:
-        return event.name == "end" or event.values.get("ring") == at.ring
+        return event.name == "end" or bool(event.values.get("ring") == at.ring)
     if me.pc == h.READ_STATE:
         goals = {"enter": h.CHECK_IN, "bed": h.LOOK_AT_RING, "end": h.END}
         saw = event.values.get("state", after.saw)
-        return goals.get(event.name) == after.pc and after.saw == saw
+        return bool(goals.get(event.name) == after.pc and after.saw == saw)
     if me.pc == h.CHECK_IN:
         return False
     if me.pc == h.LOOK_INSIDE:

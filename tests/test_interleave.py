@@ -1,0 +1,189 @@
+"""The explorer itself: it sees everything, its reductions lose nothing, its schedules replay."""
+
+import dataclasses
+import random
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model import explored
+from model.explored import HOLD, REFUTED, Exploration
+from model.interleave import (
+    STANDSTILL,
+    STEP,
+    STOP,
+    WHIM,
+    Claim,
+    Move,
+    ScheduleError,
+    System,
+    explore,
+    outcomes_of,
+    parsed,
+    replay,
+    verdict,
+    written,
+)
+from model.triggers import Process, Threads
+
+SMALL = [
+    e
+    for e in (*HOLD, *REFUTED)
+    if not e.deep and e.options.get("helpers", e.options.get("threads", 1)) <= 2
+]
+
+Global = tuple[object, tuple[object, ...]]
+
+
+def reached(system: System, *, reduced: bool) -> set[Global]:
+    """Every state that an exploration visits."""
+    states = set[Global]()
+    explore(system, reduced=reduced, visited=lambda at, processes: states.add((at, processes)))
+    return states
+
+
+def standing_still(system: System, states: set[Global]) -> set[Global]:
+    """The states in which no process has a step."""
+    return {
+        (at, processes)
+        for at, processes in states
+        if not any(
+            kind == STEP for me in processes for kind, *_ in outcomes_of(system.steps, at, me)
+        )
+    }
+
+
+@pytest.mark.parametrize("exploration", SMALL, ids=lambda e: e.title)
+def test_reduced_and_plain_agree(exploration: Exploration) -> None:
+    plain = explore(exploration.make(), reduced=False)
+    reduced = explore(exploration.make(), reduced=True)
+    assert (plain.failure and plain.failure.claim) == (reduced.failure and reduced.failure.claim)
+    assert reduced.states <= plain.states
+
+
+def test_processes_that_are_alike_stand_for_each_other() -> None:
+    """Up to who is who, the reduced search visits exactly the states of the plain one."""
+
+    def sorted_helpers(states: set[Global]) -> set[Global]:
+        return {(at, (caller, *sorted(helpers))) for at, (caller, *helpers) in states}
+
+    system = explored.join(2, rounds=2)
+    plain, reduced = reached(system, reduced=False), reached(system, reduced=True)
+    assert sorted_helpers(plain) == sorted_helpers(reduced)
+    assert len(reduced) < 0.6 * len(plain)
+
+
+def test_persistent_sets_lose_no_standstill_and_no_step() -> None:
+    """Every end is still reached, and every step is still taken with every outcome for its process."""
+    system = explored.patch(2, rounds=2)
+    plain, reduced = reached(system, reduced=False), reached(system, reduced=True)
+    assert standing_still(system, reduced) == standing_still(system, plain)
+    assert reduced < plain
+    for number in range(3):
+        assert {p[number] for _, p in reduced} == {p[number] for _, p in plain}
+
+
+def test_persistent_sets_find_a_claim_broken_rarely() -> None:
+    """A claim that fails in very few of the states, planted at each step of a thread in turn."""
+    for pc, shared_round in product(("copy", "check quit", "complete, exchange"), (1, 2)):
+        system = with_trap(explored.patch(2, rounds=2), pc, shared_round)
+        for reduced in (False, True):
+            failure = explore(system, reduced=reduced).failure
+            assert failure is not None and failure.claim == "trap"
+
+
+def with_trap(system: System, pc: str, live: int) -> System:
+    """The system with a claim that the second thread breaks at ``pc`` in round ``live``."""
+
+    def holds(at: Threads, me: Process) -> bool:
+        return not (me.thread == 1 and at.triggers[1].value == 1 and at.live == live)
+
+    step = system.steps[pc]
+    trapped = step._replace(claims=(*step.claims, Claim("trap", holds)))
+    return dataclasses.replace(system, steps={**system.steps, pc: trapped})
+
+
+def test_the_plain_schedule_is_a_shortest_one() -> None:
+    """Every schedule shorter than the one found is tried, and none fails."""
+    system = explored.join(1, rounds=1, words=1, fault="never closes")
+    failure = explore(system, reduced=False).failure
+    assert failure is not None
+    length = len(parsed(failure.schedule, system.names))
+    states = {(system.shared, system.processes)}
+    for _ in range(length):
+        assert not any(verdict(system, at, processes) for at, processes in states)
+        states = {after for state in states for after in successors(system, state)}
+    assert any(verdict(system, at, processes) == failure.claim for at, processes in states)
+
+
+def successors(system: System, state: Global) -> set[Global]:
+    """Every state one move away, worked out without the explorer."""
+    at, processes = state
+    return {
+        (shared, (*processes[:number], me, *processes[number + 1 :]))
+        for number, process in enumerate(processes)
+        for _, shared, me in outcomes_of(system.steps, at, process)
+    }
+
+
+def test_random_runs_stay_among_the_states_explored() -> None:
+    system = explored.patch(2, rounds=2)
+    known = reached(system, reduced=False)
+    dice = random.Random(6)
+    for _ in range(200):
+        state = (system.shared, system.processes)
+        while after := sorted(successors(system, state), key=repr):
+            state = dice.choice(after)
+            assert state in known
+
+
+@pytest.mark.parametrize("exploration", REFUTED, ids=lambda e: e.title)
+def test_a_failing_schedule_replays_to_its_failure(exploration: Exploration) -> None:
+    system = exploration.make()
+    failure = explore(system, reduced=False).failure
+    assert failure is not None
+    *_, last = replay(system, failure.schedule)
+    assert verdict(system, last.shared, last.processes) == exploration.refutes
+
+
+MOVES = st.lists(st.builds(Move, st.integers(0, 4), st.sampled_from([STEP, WHIM, STOP])))
+
+
+@given(MOVES)
+def test_a_schedule_survives_being_written(moves: list[Move]) -> None:
+    assert parsed(written(moves, "c1234"), "c1234") == moves
+
+
+@pytest.mark.parametrize("schedule", ["x", "c?", "c*", "c*x", "5", "c*-1"])
+def test_what_is_no_schedule_is_refused(schedule: str) -> None:
+    with pytest.raises(ScheduleError, match="cannot read"):
+        parsed(schedule, "c12")
+
+
+def test_a_move_that_is_not_possible_is_refused() -> None:
+    with pytest.raises(ScheduleError, match="move 2, c~, is not possible"):
+        list(replay(explored.join(1), "c c~"))
+
+
+def test_giving_up_is_no_verdict() -> None:
+    with pytest.raises(MemoryError, match="more than 100 states"):
+        explore(explored.join(2), limit=100)
+
+
+def test_a_standstill_is_found() -> None:
+    system = explored.join(1, rounds=1, words=1, fault="quit without ring")
+    failure = explore(system, reduced=False).failure
+    assert failure is not None and failure.claim == STANDSTILL
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explored, "HOLD", HOLD[:1])
+    assert explored.main([]) == 0
+    printed = capsys.readouterr().out
+    assert "join helpers=1 watched=0: holds" in printed
+    assert "FAILS: nobody waits for ever" in printed
+    monkeypatch.setattr(explored, "HOLD", (Exploration("join", {"helpers": 1}, STANDSTILL),))
+    assert explored.main([]) == 1
+    assert explored.main(["--shallow"]) == 2
