@@ -27,6 +27,7 @@ from typing import IO, Any
 
 import numpy as np
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 from impl.block import Block, Bytes, Words
@@ -190,15 +191,28 @@ def take_pages(ram: ColoRam, names: tuple[str, ...], stream: BufferedReader) -> 
 
 
 def _exactly(stream: BufferedReader, size: int) -> bytes:
-    data = stream.read(size)
+    try:
+        data = stream.read(size)
+    except ConnectionResetError:
+        data = b""
     if len(data) < size:
         raise DemoFailed("the primary has gone: its socket closed in the middle of a checkpoint")
     return data
 
 
+def _tell(wire: socket.socket, what: bytes, who: str) -> None:
+    try:
+        wire.sendall(what)
+    except OSError as error:
+        raise DemoFailed(f"the {who} has gone: its socket closed") from error
+
+
 def _hear(stream: IO[str], word: str) -> str:
     """The rest of the guest's next line, which must begin with ``word``."""
-    said, _, rest = stream.readline().rstrip("\n").partition(" ")
+    try:
+        said, _, rest = stream.readline().rstrip("\n").partition(" ")
+    except ConnectionResetError:
+        said, rest = "", ""
     if said != word:
         raise DemoFailed(rest if said == "error" else "the guest has gone: its socket closed")
     return rest
@@ -254,7 +268,7 @@ def checkpoints(
         process(run_primary, machine, interval) as to_primary,
         process(run_guest, machine, with_log) as to_guest,
         to_primary.makefile("rb") as from_primary,
-        to_guest.makefile("rw") as guest,
+        to_guest.makefile("r") as from_guest,
         FlushPool(threads) as pool,
     ):
         ram = ColoRam(
@@ -269,13 +283,13 @@ def checkpoints(
         for ours, theirs in zip(machine.secondary, machine.primary, strict=True):
             ours[:] = theirs
         ram.backup(pool)
-        _hear(guest, "ready")
+        _hear(from_guest, "ready")
         for _ in range(count):
-            to_primary.sendall(_GO)
-            _say(guest, "go")
+            _tell(to_primary, _GO, "primary")
+            _tell(to_guest, b"go\n", "guest")
             take_pages(ram, machine.names, from_primary)
-            _say(guest, "stop")
-            sync_seconds = float(_hear(guest, "stopped"))
+            _tell(to_guest, b"stop\n", "guest")
+            sync_seconds = float(_hear(from_guest, "stopped"))
             stats = pool.flush(ram, strategy)
             compare(machine)
             yield Checkpoint(
@@ -290,10 +304,6 @@ def checkpoints(
 
 def run(arguments: argparse.Namespace) -> int:
     """``python -m impl demo``: the table; 0 if every byte was right at every checkpoint."""
-    console = Console()
-    table = Table(title="Pages dirty and flushed at each checkpoint; every byte then compared")
-    for heading in ("#", "cache", "host", "both", "flushed", "sync ms", "flush ms", "GB/s"):
-        table.add_column(heading, justify="right")
     machine = make_machine(arguments.ram)
     rows = checkpoints(
         machine,
@@ -303,32 +313,40 @@ def run(arguments: argparse.Namespace) -> int:
         strategy=arguments.strategy,
         with_log=not arguments.without_dirty_log,
     )
+    table = Table(
+        title=f"A live secondary, {arguments.ram >> 20} MiB (pages)", title_justify="left"
+    )
+    for heading in ("#", "cache", "host", "both", "flushed", "sync ms", "flush ms", "GB/s"):
+        table.add_column(heading, justify="right")
+    console = Console()
     try:
-        for number, row in enumerate(rows):
-            table.add_row(
-                str(number),
-                f"{row.received:,}",
-                f"{row.written:,}",
-                f"{row.both:,}",
-                f"{row.flushed:,}",
-                f"{row.sync_seconds * 1e3:.2f}",
-                f"{row.flush_seconds * 1e3:.2f}",
-                f"{row.flushed * PAGE / row.flush_seconds / 1e9:.1f}",
-            )
+        with Live(table, console=console, auto_refresh=False, transient=True) as live:
+            for number, row in enumerate(rows, 1):
+                table.add_row(str(number), *_cells(row))
+                live.refresh()
     except DemoFailed as failure:
-        print(f"checkpoint {table.row_count}: {failure}", file=sys.stderr)
+        print(f"checkpoint {table.row_count + 1}: {failure}", file=sys.stderr)
         return 1
     console.print(table)
+    console.print(f"every byte of the secondary equal to the primary's, {table.row_count} times")
     return 0
+
+
+def _cells(row: Checkpoint) -> Iterator[str]:
+    for pages in (row.received, row.written, row.both, row.flushed):
+        yield f"{pages:,}"
+    yield f"{row.sync_seconds * 1e3:.2f}"
+    yield f"{row.flush_seconds * 1e3:.2f}"
+    yield f"{row.flushed * PAGE / row.flush_seconds / 1e9:.1f}"
 
 
 def add_command(subparsers: Any) -> None:
     """Register ``demo`` with the command line of ``python -m impl``."""
     parser = subparsers.add_parser("demo", help="a live COLO secondary, every byte compared")
-    parser.add_argument("--checkpoints", type=int, default=10)
-    parser.add_argument("--ram", type=_size, default=_size("256M"), help="RAM, like 256M or 1G")
-    parser.add_argument("--interval", type=float, default=0.25, help="seconds between checkpoints")
-    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--checkpoints", metavar="N", type=_count, default=10)
+    parser.add_argument("--ram", metavar="SIZE", type=_size, default="256M", help="default: 256M")
+    parser.add_argument("--interval", metavar="SECONDS", type=float, default=0.25)
+    parser.add_argument("--threads", metavar="N", type=_count, help="default: all CPUs")
     parser.add_argument("--strategy", choices=sorted(STRATEGIES), default="dynamic")
     parser.add_argument(
         "--without-dirty-log",
@@ -339,5 +357,13 @@ def add_command(subparsers: Any) -> None:
 
 
 def _size(text: str) -> int:
-    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[text[-1].upper()]
-    return int(text[:-1]) * factor
+    number, unit = text[:-1], {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 0)
+    if not unit or not number.isdecimal() or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write 512M or 2G")
+    return int(number) * unit
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number: write 1 or more")
+    return int(text)

@@ -1,0 +1,67 @@
+"""The live secondary: right at every checkpoint, wrong without the dirty log, and it ends by itself."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from impl import demo
+from tests.test_dirtylog import kernel_keeps_a_log
+
+pytestmark = pytest.mark.skipif(not kernel_keeps_a_log(), reason="needs Linux 6.7 and userfaultfd")
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--ram", "32M", "--interval", "0.05", "--checkpoints", "4"]
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "impl", "demo", *SMALL, *options]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_every_byte_is_the_primarys() -> None:
+    ran = run()
+    assert ran.returncode == 0, ran.stderr
+    assert "equal to the primary's, 4 times" in ran.stdout
+
+
+def test_control_without_the_dirty_log() -> None:
+    """The guest's own writes are left out of the flush, and the comparison finds them."""
+    ran = run("--without-dirty-log")
+    assert ran.returncode == 1
+    assert "checkpoint 1:" in ran.stderr
+    assert "differ from the primary after the flush" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [("--ram", "3X"), ("--ram", "0M"), ("--checkpoints", "0"), ("--threads", "two")]
+)
+def test_bad_usage(option: tuple[str, str]) -> None:
+    ran = run(*option)
+    assert ran.returncode == 2
+    assert "write" in ran.stderr
+
+
+@pytest.mark.parametrize("who", ["primary", "guest"])
+def test_a_process_that_is_killed_ends_the_demo(who: str) -> None:
+    """In the middle of an epoch: an error that says who has gone, no hang, no process left."""
+    machine = demo.make_machine(32 << 20)
+    rows = demo.checkpoints(machine, 1000, interval=0.02)
+    next(rows)
+    before = children()
+    primary, guest = sorted(before)[-2:]
+    os.kill(primary if who == "primary" else guest, signal.SIGKILL)
+    with pytest.raises(demo.DemoFailed, match=f"the {who} has gone"):
+        list(rows)
+    assert not children() & {primary, guest}
+
+
+def children() -> set[int]:
+    """The child processes of this one."""
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return {int(number) for number in found.split()}
