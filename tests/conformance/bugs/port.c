@@ -353,10 +353,7 @@ static void share(uint64_t pages, uint32_t threads, uint32_t thread, uint64_t *l
     if (HAS(share_rounded_up)) {
         chunk = (pages / threads + 63) & ~UINT64_C(63);
     }
-    if (HAS(share_32)) {
-        chunk = (uint32_t)chunk;
-    }
-    *lower = thread * chunk;
+    *lower = HAS(share_32) ? (uint32_t)(thread * chunk) : thread * chunk;
     *upper = thread == threads - 1 ? pages : (thread + UINT64_C(1)) * chunk;
     if (HAS(rest_lost)) {
         *upper = (thread + UINT64_C(1)) * chunk;
