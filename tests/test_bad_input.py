@@ -1,7 +1,9 @@
 """Input that cannot be right: each a typed error that says what to do, and nothing has changed."""
 
+import collections
 import io
 import mmap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,56 @@ def test_a_wrong_count_is_reported_with_everything_flushed(
     assert ram.dirty_pages == 2
     ram.recount()
     assert ram.dirty_pages == 0
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_bitmaps_that_change_behind_a_flushs_back(
+    strategy: Any, pools: dict[int, FlushPool]
+) -> None:
+    """Somebody sets bits, outside the used pages too, while flushes run: only used pages are copied."""
+    guarded = {name: np.full(1000 * PAGE, 3, np.uint8) for name in ("host", "cache")}
+    # 700 pages in use of 800, between guards of 100 pages.
+    host, cache = (memory[100 * PAGE : 900 * PAGE] for memory in guarded.values())
+    cache[: 700 * PAGE] = 5
+    used = np.zeros(13, np.uint64)
+    used[:10], used[10] = 2**64 - 1, 2**60 - 1
+    cache_dirty, host_dirty = used.copy(), used.copy()
+    ram = ColoRam(
+        [Block("ram", host=host, cache=cache, size=700 * PAGE)],
+        cache_dirty=cache_dirty,
+        host_dirty=host_dirty,
+    )
+    stop = threading.Event()
+
+    def meddle() -> None:
+        rng = np.random.default_rng(1)
+        while not stop.is_set():
+            cache_dirty[:] = rng.integers(2**64 - 1, size=13, dtype=np.uint64)
+            host_dirty[:] = rng.integers(2**64 - 1, size=13, dtype=np.uint64)
+            np.bitwise_and(cache_dirty, used, out=cache_dirty)
+            np.bitwise_and(host_dirty, used, out=host_dirty)
+
+    meddler = threading.Thread(target=meddle)
+    meddler.start()
+    outcomes = collections.Counter[str]()
+    try:
+        while outcomes["flushed"] < 100:
+            try:
+                pools[3].flush(ram, strategy)
+                outcomes["flushed"] += 1
+            except DirtyCountMismatch:
+                outcomes["flushed"] += 1
+                ram.recount()
+            except StrayDirtyPages:
+                outcomes["refused"] += 1
+    finally:
+        stop.set()
+        meddler.join()
+    assert (guarded["host"][: 100 * PAGE] == 3).all()
+    assert (guarded["host"][800 * PAGE :] == 3).all(), "unused pages and the guard behind them"
+    assert (host[: 700 * PAGE] <= 5).all()
+    assert (cache[: 700 * PAGE] == 5).all()
+    assert (cache[700 * PAGE :] == 3).all()
 
 
 def test_pools(ram: ColoRam, pools: dict[int, FlushPool]) -> None:

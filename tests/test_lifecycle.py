@@ -155,6 +155,24 @@ def test_hot_added_ram_is_flushed(pool: FlushPool, layout: Any, strategy: Any) -
         assert np.array_equal(ram.block(name).host, ram.block(name).cache)
 
 
+def test_hot_add_with_the_patchs_numbers() -> None:
+    """1,048,576 pages and 4 threads, then 262,144 pages hot-added above: all of it is flushed.
+
+    The same numbers fail in the model's version of the patch (tests/counterexamples).
+    """
+    page_size, pages, more = 1024, 1_048_576, 262_144
+    ram = ColoRam([Block("ram", size=pages * page_size)], page_size=page_size)
+    with FlushPool(threads=4) as pool:
+        assert pool.flush(ram, "static").copied == 0
+        ram.add(Block("dimm", size=more * page_size))
+        for number in (0, more // 2, more - 1):
+            ram.receive("dimm", number, b"\1" * page_size)
+        assert ram.dirty_pages == 3
+        assert pool.flush(ram, "static").copied == 3
+        assert ram.dirty_pages == 0
+    assert ram.block("dimm").host[-1] == 1
+
+
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_resized_ram_is_flushed(pool: FlushPool, strategy: Any) -> None:
     """The patch's second defect, its numbers: 32 -> 64 pages read past the cache; 64 -> 32 with
