@@ -221,7 +221,7 @@ def run(arguments: argparse.Namespace) -> int:
             for monitor, (_, ram_file) in zip(monitors, sources, strict=True)
         ]
         blocks = [monitor.ram_blocks() for monitor in monitors]
-        if any(other != blocks[0] for other in blocks):
+        if blocks[0] != blocks[-1] or guests[0].block != guests[-1].block:
             raise ColoError("the two guests differ in their RAM blocks: start both the same way")
         source = _source(describe(monitors[0]), guests, arguments.epoch)
         recording = Recording(blocks[0], guests[0].block, source)
@@ -232,6 +232,8 @@ def run(arguments: argparse.Namespace) -> int:
             if table.row_count:
                 recording.save(arguments.output)
                 Console().print(table)
+        if not table.row_count:
+            raise ColoError("stopped before the first epoch was over: nothing was recorded")
     return 0
 
 

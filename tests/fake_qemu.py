@@ -39,6 +39,7 @@ class FakeQemu:
         self.running = True
         self.share = True
         self.silent_at = ""
+        self.blocks = BLOCKS
         self.commands: list[str] = []
         self._gone_after = gone_after
         self._random = np.random.default_rng(seed)
@@ -88,7 +89,7 @@ class FakeQemu:
             "query-kvm": {"enabled": False},
             "query-memdev": [{"id": "pc.ram", "share": self.share}],
             "qom-get": str(self.ram_file),
-            "human-monitor-command": BLOCKS,
+            "human-monitor-command": self.blocks,
         }[command]
 
     def _write_some_pages(self) -> None:

@@ -122,6 +122,21 @@ def test_ctrl_c_keeps_what_was_recorded_and_leaves_the_guest_running(tmp_path: P
     assert qemu.running and signal.getsignal(signal.SIGINT) is before
 
 
+def test_ctrl_c_in_the_first_epoch_says_that_there_is_no_trace(tmp_path: Path, make) -> None:
+    qemu = make()
+    qemu._write_some_pages = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(ColoError, match="nothing was recorded"):
+        run(tmp_path, qemu, epoch="10s")
+    assert qemu.running and not (tmp_path / "trace.npz").exists()
+
+
+def test_two_guests_with_other_blocks(tmp_path: Path, make) -> None:
+    primary, secondary = make("primary"), make("secondary")
+    secondary.blocks = BLOCKS.replace("vga.vram", "vga.more")
+    with pytest.raises(ColoError, match="differ in their RAM blocks"):
+        run(tmp_path, primary, secondary)
+
+
 def test_a_guest_that_goes_is_an_error_that_keeps_what_was_recorded(tmp_path: Path, make) -> None:
     with pytest.raises(GuestGone, match="went away during 'stop'"):
         run(tmp_path, make(gone_after=3), epochs=10)
