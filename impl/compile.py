@@ -35,17 +35,15 @@ def _select(condition: Any, then: Any, otherwise: Any) -> Any:
     return then if condition else otherwise
 
 
-#: A function of model/ as numba machine code on uint64.
-compiled = Reading(
-    number=np.uint64,
-    primitives={
-        "select": _select,
-        "trailing_zeros": intrinsics.trailing_zeros,
-        "population": intrinsics.population,
-    },
-    finish=numba.njit,
-)
+#: What each domain has natively; a kernel that is one of them adds itself.
+primitives: dict[str, Any] = {
+    "select": _select,
+    "trailing_zeros": intrinsics.trailing_zeros,
+    "population": intrinsics.population,
+}
 
+#: A function of model/ as numba machine code on uint64.
+compiled = Reading(number=np.uint64, primitives=primitives, finish=numba.njit)
 
 #: Every kernel, in the order of definition: what a kernel calls stands before it.
 kernels: list[Any] = []
@@ -91,7 +89,7 @@ class _StampOfAllSources:
         """A locator if the function is ours and the folder can be written, else None."""
         if Path(file).parent != IMPL:
             return None
-        return super().from_function(function, file)
+        return super().from_function(function, file)  # type: ignore[misc]
 
     def get_source_stamp(self) -> str:
         """What must be unchanged for a cached kernel to be used."""

@@ -22,10 +22,12 @@ def _line(number: int) -> np.uint64:
 
 # The join protocol: OPEN and QUIT bits with the number of helpers inside; the round, a futex.
 STATE, RING = _line(0), _line(1)
-# Claims off a shared cursor: bits of RAM that have been handed out.
+# Claims off a shared cursor: how much has been handed out, of CLAIMABLE, GRAIN at a time.
 CURSOR = _line(2)
 # The round's parameters, written before it opens, read by helpers that have checked in.
-ROUND, STRATEGY, JOB, THREADS, GRAIN = (_line(3) + np.uint64(8 * i) for i in range(5))
+ROUND, STRATEGY, JOB, THREADS, GRAIN, CLAIMABLE = (_line(3) + np.uint64(8 * i) for i in range(6))
+# Set once: up to so many dirty bytes the caller flushes alone.
+ALONE = _line(3) + np.uint64(8 * 6)
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = _line(4), _line(5), _line(6)
 # The round's totals, written by the caller when it is over; laid out like a worker's line, with the
@@ -57,6 +59,11 @@ def allocate(threads: int) -> Words:
 def row(offset: np.uint64) -> int:
     """The row of a control block that lies at a byte offset."""
     return int(offset) // LINE_BYTES
+
+
+def column(offset: np.uint64) -> int:
+    """The word of its row that lies at a byte offset."""
+    return int(offset) % LINE_BYTES // 8
 
 
 def address(array: npt.NDArray[Any]) -> np.uint64:

@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 KINDS = (
     # The caller's.
     Kind("begin", ("round",)),
-    Kind("open", ("words", "grain")),
+    Kind("open", ("claimable", "grain")),
     Kind("ring", ("ring",)),
     Kind("wake", ("woken",)),
     Kind("close", ("state",)),

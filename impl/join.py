@@ -32,12 +32,14 @@ from impl.intrinsics import (
 from impl.kernel import (
     DIRTY_PAGES,
     NO_PAGE,
+    PAGE_BYTES,
     PAGES,
     WORDS,
     choose_copy,
     clear_bitmaps,
     count_either,
     first_stray,
+    index_dirty,
 )
 from model import handshake
 
@@ -46,14 +48,13 @@ _ALL_ONES = ~_0
 _NOT_OPEN = ~c.OPEN
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
+_page_bytes = np.uint64(8 * PAGE_BYTES)
 _pages = np.uint64(8 * PAGES)
 _words = np.uint64(8 * WORDS)
 _dirty_pages = np.uint64(8 * DIRTY_PAGES)
-# Waking a thread costs more than copying so few pages.
-_FEW_PAGES = np.uint64(256)
-# A claim holds about so many dirty pages where they lie evenly: little contention, a short tail.
-_PAGES_PER_CLAIM = np.uint64(128)
-_SMALLEST_CLAIM, _LARGEST_CLAIM = np.uint64(4), np.uint64(4096)
+# Dirty pages in a claim: few enough for a short tail, enough to be worth the claiming.
+_SMALLEST_CLAIM, _LARGEST_CLAIM = np.uint64(32), np.uint64(128)
+_CLAIMS_PER_THREAD = np.uint64(16)
 # How often a thread looks before it sleeps: about 20 us.
 _SPINS = np.uint64(500)
 
@@ -116,7 +117,7 @@ def run_round(control: Any, helpers: Any) -> None:
     """Open a round whose parameters are written, work in it, close it, wait for those inside."""
     state_word, ring = control + c.STATE, control + c.RING
     atomic_store(state_word, c.OPEN)
-    e.record(control, _CALLER, e.OPEN, s.claimable_words(control), load(control + c.GRAIN))
+    e.record(control, _CALLER, e.OPEN, load(control + c.CLAIMABLE), load(control + c.GRAIN))
     e.record(control, _CALLER, e.RING, atomic_add(ring, _1), _0)
     e.record(control, _CALLER, e.WAKE, futex_wake(ring, helpers), _0)
 
@@ -159,10 +160,9 @@ def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
 
 
 @kernel
-def claim_size(n_words: Any, dirty: Any) -> Any:
-    """Words in a claim, for so many dirty pages in so many words."""
-    evenly = n_words * _PAGES_PER_CLAIM // max(dirty, _1)
-    return min(max(evenly, _SMALLEST_CLAIM), _LARGEST_CLAIM)
+def claim_size(dirty: Any, threads: Any) -> Any:
+    """Dirty pages in a claim: some claims for every thread, not too small, not too large."""
+    return min(max(dirty // (threads * _CLAIMS_PER_THREAD), _SMALLEST_CLAIM), _LARGEST_CLAIM)
 
 
 @kernel
@@ -174,13 +174,17 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any, helpers: Any
         return stray
     dirty = count_either(job)
     choose_copy(job, dirty)
-    if strategy != s.STATIC and (helpers == _0 or dirty <= _FEW_PAGES):
+    few = dirty * load(job + _page_bytes) <= load(control + c.ALONE)
+    if strategy != s.STATIC and (helpers == _0 or few):
         strategy = s.SERIAL
     start_round(control, job, strategy, threads)
     if helpers == _0 or strategy == s.SERIAL:
         flush_alone(control, job, threads, dirty)
     else:
-        store(control + c.GRAIN, claim_size(load(job + _words), dirty))
+        if strategy == s.DYNAMIC:
+            index_dirty(job)
+            store(control + c.GRAIN, claim_size(dirty, threads))
+            store(control + c.CLAIMABLE, dirty)
         run_round(control, helpers)
     add_up(control, job, threads, begin)
     return NO_PAGE
@@ -218,6 +222,7 @@ def start_round(control: Any, job: Any, strategy: Any, threads: Any) -> None:
     store(control + c.JOB, job)
     store(control + c.THREADS, threads)
     store(control + c.CURSOR, _0)
+    store(control + c.CLAIMABLE, _0)
     store(control + c.HEAD, _0)
     store(control + c.TAIL, _0)
     store(control + c.CLOSED, _0)
@@ -242,6 +247,7 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any, helpers: Any)
     """Copy every used page from host to cache and clear both bitmaps."""
     start_round(control, job, s.BACKUP, threads)
     store(control + c.GRAIN, grain)
+    store(control + c.CLAIMABLE, load(job + _words))
     if helpers == _0:
         s.work(control, _CALLER)
     else:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from impl.compile import compiled, kernel
+from impl.compile import compiled, kernel, primitives
 from impl.intrinsics import (
     LINE_BYTES,
     STRIDE_WORDS,
@@ -30,8 +30,10 @@ from impl.intrinsics import (
 from model import shares, words
 
 # A job: these fields, then the rows of the regions, then those of the gaps.
-PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, STREAMS = range(9)
-JOB_FIELDS = 9
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, STREAMS, INDEX = (
+    range(10)
+)
+JOB_FIELDS = 10
 FIRST_BIT, USED_PAGES, HOST, CACHE = range(4)
 REGION_FIELDS = 4
 GAP_FIRST, GAP_LAST = range(2)
@@ -57,6 +59,7 @@ _regions = np.uint64(8 * REGIONS)
 _gaps = np.uint64(8 * GAPS)
 _dirty_pages = np.uint64(8 * DIRTY_PAGES)
 _streams = np.uint64(8 * STREAMS)
+_index = np.uint64(8 * INDEX)
 _table = np.uint64(8 * JOB_FIELDS)
 _row_bytes = np.uint64(8 * REGION_FIELDS)
 _gap_bytes = np.uint64(8 * GAP_FIELDS)
@@ -235,6 +238,33 @@ def count_either(job: Any) -> Any:
     for word in range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words):
         total += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
     return total
+
+
+@kernel
+def index_dirty(job: Any) -> None:
+    """Write ``model.shares.dirty_before`` of both bitmaps' union into the job's index."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    index, before = load(job + _index), _0
+    for word in range(load(job + _words)):
+        store(index + word * _8, before)
+        before += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
+    store(index + load(job + _words) * _8, before)
+
+
+@kernel
+def first_word_with(job: Any, pages: Any) -> Any:
+    """``model.shares.first_word_with``, by halving the job's index."""
+    index, low, high = load(job + _index), _0, load(job + _words)
+    while low < high:
+        middle = (low + high) // _2
+        if word_at(index, middle) < pages:
+            low = middle + _1
+        else:
+            high = middle
+    return low
+
+
+primitives["first_word_with"] = first_word_with
 
 
 @kernel

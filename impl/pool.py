@@ -33,6 +33,7 @@ STRATEGIES: dict[str, np.uint64] = {
     "serial": s.SERIAL,
 }
 MAX_THREADS = 4096
+ALONE_BYTES = 1 << 20
 # What a worker copies between two looks at the cursor, in a backup.
 BACKUP_CLAIM_BYTES = 2 << 20
 
@@ -42,11 +43,18 @@ class FlushPool:
 
     ``threads`` defaults to the CPUs this process may use. The helpers start here and sleep until
     there is work; :meth:`close` ends them; a pool is a context manager. One flush at a time. A child
-    after ``fork`` has no helpers: it flushes alone, with the same results. ``event_log`` records what
-    every worker does, from the start.
+    after ``fork`` has no helpers: it flushes alone, with the same results. Up to ``alone_bytes`` of
+    dirty pages the caller flushes alone, since waking a thread costs more than such a copy.
+    ``event_log`` records what every worker does, from the start.
     """
 
-    def __init__(self, threads: int | None = None, *, event_log: EventLog | None = None) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        *,
+        alone_bytes: int = ALONE_BYTES,
+        event_log: EventLog | None = None,
+    ) -> None:
         count = len(os.sched_getaffinity(0))
         if threads is not None:
             count = whole_number(threads, "threads")
@@ -54,6 +62,9 @@ class FlushPool:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
         compile_kernels()
         self.threads = count
+        self._alone_bytes = whole_number(alone_bytes, "alone_bytes")
+        if not 0 <= self._alone_bytes < 2**64:
+            raise ColoError(f"alone_bytes {alone_bytes} is impossible: use 0 to 2^64 - 1")
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._become_owner(helpers=count - 1, event_log=event_log)
@@ -64,6 +75,7 @@ class FlushPool:
         self._process = os.getpid()
         self._control = c.allocate(self.threads)
         self._address = c.address(self._control)
+        self._control[c.row(c.ALONE), c.column(c.ALONE)] = self._alone_bytes
         self._totals = self._control[c.row(c.TOTALS)]
         self._lines = self._control[c.row(c.WORKERS) :]
         if event_log is not None:

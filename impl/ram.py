@@ -57,6 +57,7 @@ class _Installed:
     regions: dict[str, Region]
     cache_bitmap: Words
     host_bitmap: Words
+    index: Words
     job: Words
     job_address: np.uint64
 
@@ -110,13 +111,15 @@ class ColoRam:
             + [extent(block._host, f"host of block {block.name!r}") for block in blocks]
             + [extent(block._cache, f"cache of block {block.name!r}") for block in blocks]
         )
-        job = _job(layout, blocks, cache, host)
+        index = np.zeros(layout.words + 1, np.uint64)
+        job = _job(layout, blocks, cache, host, index)
         return _Installed(
             layout,
             {block.name: block for block in blocks},
             {region.block.name: region for region in layout.regions},
             cache,
             host,
+            index,
             job,
             address(job),
         )
@@ -381,7 +384,9 @@ def _gaps(layout: model.Layout) -> Iterator[tuple[int, int]]:
         yield covered, layout.words * PAGES_PER_WORD
 
 
-def _job(layout: model.Layout, blocks: Sequence[Block], cache: Words, host: Words) -> Words:
+def _job(
+    layout: model.Layout, blocks: Sequence[Block], cache: Words, host: Words, index: Words
+) -> Words:
     """The job table (impl.kernel), the dirty pages counted."""
     gaps = list(_gaps(layout))
     head = [
@@ -394,6 +399,7 @@ def _job(layout: model.Layout, blocks: Sequence[Block], cache: Words, host: Word
         len(gaps),
         _count(cache),
         0,
+        address(index),
     ]
     assert len(head) == JOB_FIELDS
     rows = [

@@ -16,10 +16,10 @@ from rich.progress import track
 from rich.table import Table
 
 from impl import trace as traces
+from impl.block import Block
 from impl.contents import first_wrong_page, write_pages
-from impl.errors import TraceError
 from impl.pool import STRATEGIES, FlushPool, Strategy
-from impl.ram import Block, ColoRam
+from impl.ram import ColoRam
 from impl.stats import FlushStats
 from model import flush as spec
 from model.ram import ColoError

@@ -41,11 +41,15 @@ def static(counts: Counts, pages: int, threads: int) -> float:
 
 
 def dynamic(counts: Counts, threads: int) -> float:
-    """Claims off a shared cursor, sized as impl.join sizes them; the next goes to who is free."""
-    grain = claim_words(len(counts), int(counts.sum()))
+    """Claims of dirty pages off a shared cursor, as impl.join; the next goes to who is free."""
+    before = np.concatenate([[0], counts.cumsum()])
+    dirty = int(before[-1])
+    grain = int(claim_size(np.uint64(dirty), np.uint64(threads)))
     busy = [0] * threads
-    for first in range(0, len(counts), grain):
-        heapq.heapreplace(busy, busy[0] + int(counts[first : first + grain].sum()))
+    for cursor in range(0, dirty, grain):
+        first, last = shares.claim(cursor, grain, dirty)
+        words = shares.claimed_words(before, first, last)
+        heapq.heapreplace(busy, busy[0] + int(before[words[1]] - before[words[0]]))
     return _speed_up(counts, max(busy))
 
 
@@ -59,11 +63,6 @@ def by_dirty_pages(counts: Counts, threads: int) -> float:
 
 def _speed_up(counts: Counts, busiest: int) -> float:
     return float(counts.sum() / busiest) if busiest else 1.0
-
-
-def claim_words(n_words: int, dirty: int) -> int:
-    """The size of a claim (impl.join.claim_size)."""
-    return int(claim_size(np.uint64(n_words), np.uint64(dirty)))
 
 
 def speed_ups(trace: Trace) -> Iterator[tuple[int, float, float, float]]:

@@ -2,9 +2,9 @@
 
 serial   the caller alone, the whole RAM (impl.join.flush_alone).
 static   the patch: worker i flushes share i of the address space, a whole number of bitmap words.
-dynamic  every worker claims blocks of bitmap words off a shared cursor until none are left.
+dynamic  every worker claims runs of dirty pages, cut at words, off a shared cursor until none are left.
 queue    the mail's other idea: the caller searches and queues dirty words, the helpers copy them.
-backup   host to cache, every page, claimed like dynamic.
+backup   host to cache, every page, claimed a block of words at a time.
 
 No two workers ever hold the same 64-bit word of the bitmaps, so plain loads and stores suffice there.
 """
@@ -50,6 +50,7 @@ _host_bitmap = np.uint64(8 * HOST_BITMAP)
 
 _share = compiled(shares.share)
 _claim = compiled(shares.claim)
+_claimed_words = compiled(shares.claimed_words)
 
 
 @kernel
@@ -112,29 +113,21 @@ def flush_share(control: Any, worker: Any, thread: Any) -> None:
 
 @kernel
 def work_off_claims(control: Any, worker: Any, strategy: Any) -> None:
-    """Claim blocks of bitmap words off the shared cursor until none are left."""
+    """Claim dirty pages, or in a backup words, off the shared cursor until none are left."""
     job, grain = load(control + c.JOB), load(control + c.GRAIN)
-    n_words = load(job + _words)
+    claimable = load(control + c.CLAIMABLE)
     while True:
         cursor = atomic_add(control + c.CURSOR, grain)
         e.record(control, worker, e.CLAIM, cursor, _0)
-        first, last = _claim(cursor, grain, n_words)
+        first, last = _claim(cursor, grain, claimable)
         if first >= last:
             break
         if strategy == BACKUP:
             back_up_range(job, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
         else:
+            first, last = _claimed_words(job, first, last)
             flush_part(control, worker, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
         e.record(control, worker, e.DONE, cursor, _0)
-
-
-@kernel
-def claimable_words(control: Any) -> Any:
-    """How many bitmap words a round hands out by claims off the cursor."""
-    strategy = load(control + c.STRATEGY)
-    if strategy == DYNAMIC or strategy == BACKUP:
-        return load(load(control + c.JOB) + _words)
-    return _0
 
 
 @kernel

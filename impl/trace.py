@@ -96,7 +96,9 @@ def _check_list(archive: zipfile.ZipFile) -> None:
     if missing := [name for name in MEMBERS if f"{name}.npy" not in sizes]:
         raise TraceError(f"{', '.join(missing)} missing: not a trace of dirty bitmaps")
     if sum(sizes.values()) > LARGEST_TRACE:
-        raise TraceError(f"unpacks to {sum(sizes.values())} bytes, more than {LARGEST_TRACE}: cut it")
+        raise TraceError(
+            f"unpacks to {sum(sizes.values())} bytes, more than {LARGEST_TRACE}: cut it"
+        )
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
@@ -106,7 +108,9 @@ def _read(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file)
         if dtype.kind not in kinds or len(shape) != dimensions or fortran:
-            raise TraceError(f"{name} is {dtype} {shape}: expected {DTYPES[kinds]} in {dimensions}-d")
+            raise TraceError(
+                f"{name} is {dtype} {shape}: expected {DTYPES[kinds]} in {dimensions}-d"
+            )
         size = math.prod(shape) * dtype.itemsize
         if size != info.file_size - file.tell():
             raise TraceError(f"{name} claims {size} bytes but holds {info.file_size - file.tell()}")

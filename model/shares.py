@@ -4,11 +4,14 @@ All quantities are page or word numbers, natural numbers. Each function is read 
 (``model.reading``): Python integers, z3 integers, numba's uint64.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from model.ram import Layout, Region
 from model.reading import select
+from model.words import population
 
 Natural = Any
 Truth = Any
@@ -63,9 +66,7 @@ def in_reach(first: Natural, used: Natural, lower: Natural, upper: Natural) -> T
     return (first + used >= lower) & (first < upper)
 
 
-def clip(
-    first: Natural, used: Natural, lower: Natural, upper: Natural
-) -> tuple[Natural, Natural]:
+def clip(first: Natural, used: Natural, lower: Natural, upper: Natural) -> tuple[Natural, Natural]:
     """``[start, limit)``: a block's pages, counted in the block, that lie in the share.
 
     Meant for a block that is ``in_reach`` (``flush_find_next_block``: ``offset_out``, ``used_out``).
@@ -76,14 +77,34 @@ def clip(
 
 
 def claim(cursor: Natural, grain: Natural, words: Natural) -> tuple[Natural, Natural]:
-    """``[first, last)``: the bitmap words that belong to one claim off a shared cursor.
+    """``[first, last)``: what belongs to one claim off a shared cursor, words or dirty pages.
 
-    A worker adds ``grain`` to the cursor in one atomic step and owns the words it passed over; an
-    empty range says that everything has been claimed.
+    A worker adds ``grain`` to the cursor in one atomic step and owns what it passed over; an empty
+    range says that everything has been claimed.
     """
     first = select(cursor < words, cursor, words)
     last = select(cursor + grain < words, cursor + grain, words)
     return first, last
+
+
+def claimed_words(before: Any, first: Natural, last: Natural) -> tuple[Natural, Natural]:
+    """The bitmap words of a claim on the dirty pages ``[first, last)``, counted in address order.
+
+    Where the dirty pages lie then does not matter: every claim is worth the same work, to within a
+    word. ``before[w]`` is the number of dirty pages in the words below ``w`` (:func:`dirty_before`);
+    a word belongs to the claim that its first dirty page belongs to.
+    """
+    return first_word_with(before, first), first_word_with(before, last)
+
+
+def first_word_with(before: Any, pages: Natural) -> Natural:
+    """The first word with at least so many dirty pages below it; a primitive of each domain."""
+    return bisect_left(before, pages)
+
+
+def dirty_before(union: Sequence[int]) -> list[int]:
+    """For each word of the union of both bitmaps, and the end: how many dirty pages lie below it."""
+    return [0, *accumulate(population(word) for word in union)]
 
 
 class Window(NamedTuple):

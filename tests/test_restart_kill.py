@@ -183,7 +183,7 @@ def kill(ram: SharedRam, make_flush: Callable[[], Flush], moment: Any, dice: ran
 
 @pytest.fixture(scope="module")
 def pools() -> Iterator[dict[int, FlushPool]]:
-    pools = {threads: FlushPool(threads) for threads in (1, 2, 5)}
+    pools = {threads: FlushPool(threads, alone_bytes=0) for threads in (1, 2, 5)}
     yield pools
     for pool in pools.values():
         pool.close()
@@ -193,7 +193,7 @@ def flush_by(threads: int, strategy: Any) -> Callable[[], Flush]:
     """What a child calls to get its flush: its pool starts there."""
 
     def make() -> Flush:
-        pool = FlushPool(threads)
+        pool = FlushPool(threads, alone_bytes=0)
 
         def flush(ram: ColoRam) -> None:
             pool.flush(ram, strategy)
