@@ -121,8 +121,10 @@ def explain(finding: Finding) -> str:
         last = finding.calls[-1]
         if len(finding.calls) > 1:
             lines.append(f"The last of these {len(finding.calls)} calls:")
-        lines += [picture(last, expect(last), finding.outcome), "", "To repeat it:", ""]
-        lines.append(c_program(finding.calls, [expect(call) for call in finding.calls]))
+        lines.append(picture(last, expect(last), finding.outcome))
+        if finding.repeats:
+            program = c_program(finding.calls, [expect(call) for call in finding.calls])
+            lines += ["", "To repeat it:", "", program]
     return "\n".join(lines)
 
 

@@ -15,12 +15,16 @@ SHRINK_PATIENCE = 1.5
 
 @dataclass(frozen=True)
 class Finding:
-    """Calls of which the last breaks rules; ``outcome`` is None if it never returned."""
+    """Calls of which the last breaks rules; ``outcome`` is None if it never returned.
+
+    ``repeats``: do these calls alone show it again?
+    """
 
     violations: tuple[Violation, ...]
     calls: tuple[Call, ...] = ()
     outcome: Outcome | None = None
     note: str = ""
+    repeats: bool = True
 
     @property
     def rule(self) -> str:
@@ -63,7 +67,7 @@ def settle(
     if alone and alone.rule == finding.rule:
         return _smallest(subject, alone)
     note = "Seen once, but not when repeated in a fresh process: a race, or memory left over."
-    return replace(finding, note=note)
+    return replace(finding, note=note, repeats=False)
 
 
 def _smallest(subject: Subject, finding: Finding) -> Finding:

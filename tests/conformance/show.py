@@ -11,10 +11,11 @@ BLOCK_NAMES = "abcdefghijklmnopqrstuvwxyz"
 def picture(call: Call, expected: Outcome, got: Outcome | None) -> str:
     """One line a word and row: whose page each bit is, what is dirty, what was wanted and seen.
 
-    Bit 0 is on the left. Words in which nothing is dirty, wanted or wrong are left out.
+    Bit 0 is on the left. Shown are the words in which something is wrong; if no page or bit is
+    wrong, those in which something is dirty.
     """
     lines = list(_header(call))
-    shown = [w for w in range(len(call.cache)) if _worth_showing(call, expected, got, w)]
+    shown = _words_to_show(call, expected, got)
     for word in shown[:MOST_WORDS]:
         lines += ["", *_word(call, expected, got, word)]
     if len(shown) > MOST_WORDS:
@@ -49,11 +50,7 @@ def _word(call: Call, expected: Outcome, got: Outcome | None, word: int) -> Iter
     if got:
         rows["got"] = "".join(_page(call, got, bit) for bit in bits)
         rows["left"] = "".join(_dirt(got.cache, got.host, bit) for bit in bits)
-        wrong = [
-            _page(call, expected, bit) != _page(call, got, bit)
-            or _dirt(expected.cache, expected.host, bit) != _dirt(got.cache, got.host, bit)
-            for bit in bits
-        ]
+        wrong = [_is_wrong(call, expected, got, bit) for bit in bits]
         rows["wrong"] = "".join("^" if bad else " " for bad in wrong)
     for i, (title, row) in enumerate(rows.items()):
         lead = f"word {word}" if i == 0 else ""
@@ -61,14 +58,19 @@ def _word(call: Call, expected: Outcome, got: Outcome | None, word: int) -> Iter
             yield f"{lead:<10}{title:<8}{row}".rstrip()
 
 
-def _worth_showing(call: Call, expected: Outcome, got: Outcome | None, word: int) -> bool:
-    if call.cache[word] | call.host[word]:
-        return True
-    bits = range(word * WORD, (word + 1) * WORD)
-    return got is not None and any(
-        _page(call, expected, bit) != _page(call, got, bit)
-        or (got.cache[word] | got.host[word]) != 0
-        for bit in bits
+def _words_to_show(call: Call, expected: Outcome, got: Outcome | None) -> list[int]:
+    words = range(len(call.cache))
+    wrong = [
+        word
+        for word in words
+        if got and any(_is_wrong(call, expected, got, word * WORD + bit) for bit in range(WORD))
+    ]
+    return wrong or [word for word in words if call.cache[word] | call.host[word]]
+
+
+def _is_wrong(call: Call, expected: Outcome, got: Outcome, bit: int) -> bool:
+    return _page(call, expected, bit) != _page(call, got, bit) or (
+        _dirt(expected.cache, expected.host, bit) != _dirt(got.cache, got.host, bit)
     )
 
 

@@ -32,6 +32,13 @@ class Scenario:
     dirty: str
     signals: bool = False
 
+    def __str__(self) -> str:
+        low, high = self.words
+        signals = ", and signals" if self.signals else ""
+        return (
+            f"{low} to {high} words, pages of {self.page_size} bytes, dirty: {self.dirty}{signals}"
+        )
+
 
 SCENARIOS = (
     Scenario("dense", 1024, (2, 12), "all"),

@@ -191,14 +191,16 @@ def _searching(examples: int) -> settings:
     )
 
 
-def _in_child(look: Callable[[Session], int | Finding]) -> Callable[[Session], int | Finding]:
+def _in_child(
+    look: Callable[[Session], int | Finding], during: object = ""
+) -> Callable[[Session], int | Finding]:
     """A look through ``session.ask``, at which the death of the port is the finding."""
 
     def run(session: Session) -> int | Finding:
         try:
             return look(session)
         except PortDiedError as death:
-            return Finding((death.violation,))
+            return Finding((death.violation,), note=f"{during}")
 
     return run
 
@@ -248,7 +250,7 @@ def _large(case: Large) -> Callable[[Session], int | Finding]:
         broken = session.ask(large, case, patience=GRACE)
         return Finding(tuple(broken)) if broken else 1
 
-    return _in_child(look)
+    return _in_child(look, during=f"The call: {case}.")
 
 
 def _stress(scenario: Scenario, seconds: float) -> Callable[[Session], int | Finding]:
@@ -265,7 +267,7 @@ def _stress(scenario: Scenario, seconds: float) -> Callable[[Session], int | Fin
             rounds += seen
         return rounds
 
-    return _in_child(look)
+    return _in_child(look, during=f"In rounds of {scenario.name} stress: {scenario}.")
 
 
 def _collision(seen: Collision, rounds_before: int) -> Finding:
@@ -274,4 +276,4 @@ def _collision(seen: Collision, rounds_before: int) -> Finding:
     ]
     number = rounds_before + seen.rounds_before + 1
     note = f"A race: round {number} of stress; the rounds before it were right."
-    return Finding(tuple(broken), (seen.call,), seen.outcome, note)
+    return Finding(tuple(broken), (seen.call,), seen.outcome, note, repeats=False)

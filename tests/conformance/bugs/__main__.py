@@ -1,4 +1,7 @@
-"""python -m tests.conformance.bugs [NAME ...]: build each bug, run the suite, write CAUGHT.md.
+"""Does the suite catch the bugs of port.c?
+
+    python -m tests.conformance.bugs             builds each, runs the suite, writes CAUGHT.md
+    python -m tests.conformance.bugs NAME ...    shows how these fail
 
 A race is run ten times, with ten seeds, and must be caught in nine. Exit code 1 if a bug gets by,
 or if the same port without a bug fails (the control).
@@ -8,7 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conformance.bugs.catch import BUGS, Bug, Catch, catch_in_runs, passes_without_bug
+from tests.conformance import __main__ as conformance
+from tests.conformance.bugs.catch import (
+    BUGS,
+    Bug,
+    Catch,
+    catch_in_runs,
+    library,
+    passes_without_bug,
+)
 
 TABLE = Path(__file__).parent / "CAUGHT.md"
 RUNS_OF_A_RACE, NEEDED = 10, 9
@@ -24,12 +35,25 @@ Each bug of [port.c](port.c), built on its own, and the first check that failed 
 """
 
 
-def main(names: Sequence[str]) -> int:
-    """Run the bugs named, or all of them and write the table."""
-    bugs = [bug for bug in BUGS if not names or bug.name in names]
+def show(names: Sequence[str]) -> int:
+    """Show how the suite fails each of these bugs."""
+    known = {bug.name: bug for bug in BUGS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        print(f"no bug {unknown[0]!r}: have {', '.join(known)}", file=sys.stderr)
+        return 2
+    missed = 0
+    for name in names:
+        print(f"{name}: {known[name].what}", flush=True)
+        missed += conformance.main(["--library", library(known[name])]) == 0
+    return 1 if missed else 0
+
+
+def write_table() -> int:
+    """Run all bugs and the control, and write the table."""
     missed = 0
     rows = []
-    for bug in bugs:
+    for bug in BUGS:
         catches = list(catch_in_runs(bug, RUNS_OF_A_RACE if bug.race else 1))
         caught = [catch for catch in catches if catch]
         enough = len(caught) >= (NEEDED if bug.race else 1)
@@ -38,9 +62,8 @@ def main(names: Sequence[str]) -> int:
         print(rows[-1] if enough else f"{rows[-1]}  <-- NOT CAUGHT", flush=True)
     sound = passes_without_bug()
     control = "every check passed" if sound else "FAILS"
-    print(f"{len(bugs) - missed} of {len(bugs)} bugs caught; without a bug: {control}")
-    if not names:
-        TABLE.write_text(HEAD + "\n".join(rows) + "\n")
+    print(f"{len(BUGS) - missed} of {len(BUGS)} bugs caught; without a bug: {control}")
+    TABLE.write_text(HEAD + "\n".join(rows) + "\n")
     return 0 if sound and not missed else 1
 
 
@@ -53,4 +76,4 @@ def _row(bug: Bug, caught: Sequence[Catch], runs: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(show(sys.argv[1:]) if sys.argv[1:] else write_table())

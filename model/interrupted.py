@@ -1,0 +1,78 @@
+"""A flush that dies in the middle, and what is known of the pages it had not copied.
+
+A page that differs from the checkpoint must be marked at every instant: then flushing again finishes
+the job. The patch clears a bit when it finds it and copies the page later; we copy, then clear.
+A scenario (model.scenarios), and the small values that it survives.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+from model import walk
+
+FAILS = "FAILS: "
+
+
+class Instant(NamedTuple):
+    """What memory holds between two accesses, and the access that came before."""
+
+    said: str
+    copied: frozenset[int]
+    cache_dirty: frozenset[int]
+    host_dirty: frozenset[int]
+
+
+def killed(
+    pages: int, cache_dirty: list[int], host_dirty: list[int], clear_first: bool, after: int
+) -> Iterator[str]:
+    """One block is flushed, a page at a time, and dies after so many accesses. Is a page lost?"""
+    cache, host = frozenset(cache_dirty), frozenset(host_dirty)
+    yield f"{pages} pages, cache-dirty {cache_dirty}, host-dirty {host_dirty}"
+    order = _clear_first if clear_first else _copy_first
+    now = Instant("", frozenset(), cache, host)
+    for _, now in zip(range(after), order(pages, cache, host), strict=False):
+        yield f"{now.said}: cache-dirty {sorted(now.cache_dirty)}, host-dirty {sorted(now.host_dirty)}"
+    yield "the flush is killed"
+    lost = (cache | host) - now.copied - now.cache_dirty - now.host_dirty
+    if lost:
+        yield f"{FAILS}pages {sorted(lost)} are neither copied nor marked: flushing again misses them"
+
+
+def _clear_first(pages: int, cache: frozenset[int], host: frozenset[int]) -> Iterator[Instant]:
+    """The patch: both searches of a turn clear what they find, then one page is copied."""
+    at = walk.begin(0, cache, host, frozenset(), len(cache))
+    while True:
+        at = walk.search_cache(at, pages, pages)
+        yield Instant("searched the cache bitmap", at.copied, at.cache_dirty, at.host_dirty)
+        at = walk.search_host(at, pages)
+        yield Instant("searched the host bitmap", at.copied, at.cache_dirty, at.host_dirty)
+        if walk.finished(at, pages):
+            return
+        at = walk.copy_next(at, pages)
+        yield Instant(f"copied page {at.offset}", at.copied, at.cache_dirty, at.host_dirty)
+
+
+def _copy_first(pages: int, cache: frozenset[int], host: frozenset[int]) -> Iterator[Instant]:
+    """Ours: the page, then its bits."""
+    copied: frozenset[int] = frozenset()
+    for page in sorted(cache | host):
+        copied, this = copied | {page}, {page}
+        yield Instant(f"copied page {page}", copied, cache, host)
+        cache -= this
+        yield Instant(f"cleared its cache bit, {page}", copied, cache, host)
+        host -= this
+        yield Instant(f"cleared its host bit, {page}", copied, cache, host)
+
+
+def small_deaths() -> Iterator[dict[str, Any]]:
+    """Our order, killed anywhere, on every bitmap pair of three pages."""
+    bitmaps = [list(some) for size in range(4) for some in combinations(range(3), size)]
+    for cache, host, after in product(bitmaps, bitmaps, range(10)):
+        yield {
+            "pages": 3,
+            "cache_dirty": cache,
+            "host_dirty": host,
+            "clear_first": False,
+            "after": after,
+        }
