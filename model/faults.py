@@ -13,9 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from model import handshake
-from model.handshake_faults import BROKEN, BROKEN_IN_A_CHILD, BrokenSteps
+from model.handshake_faults import (
+    BROKEN,
+    BROKEN_IN_A_CHILD,
+    BROKEN_IN_A_STATIC_ROUND,
+    BrokenSteps,
+)
+from model.ram import LARGEST_PAGE, PAGES_PER_WORD
+from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST
 from model.reading import select
+from model.shares import cut_at_word
 from model.walk import ONE, ZERO, find
+from model.words import ALL_PAGES, LAST_BIT, pages_between
+
+TWO_WORDS = 2 * PAGES_PER_WORD - 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,74 @@ def _never_last(threads: Any, thread: Any) -> Any:
 def _bulk_stage(bitmap: Any, start: Any, limit: Any) -> Any:
     unread = select(start < limit, start + ONE, limit)
     return select(start > ZERO, unread, find(bitmap, start, limit))
+
+
+def _cut_at_two_words(pages: Any) -> Any:
+    return pages & ~TWO_WORDS
+
+
+def _in_bytes(pages: Any, threads: Any) -> Any:
+    return cut_at_word(pages * LARGEST_PAGE // threads // LARGEST_PAGE)
+
+
+def _overlapping(cursor: Any, grain: Any, words: Any) -> tuple[Any, Any]:
+    first = select(cursor < words, cursor, words)
+    return first, select(cursor + grain < words, cursor + grain + ONE, words)
+
+
+def _dropped(cursor: Any, grain: Any, words: Any) -> tuple[Any, Any]:
+    first = select(cursor < words, cursor, words)
+    return first, select(cursor + grain < words, cursor + grain, first)
+
+
+def _not_cut_at_end(first: Any, used: Any, lower: Any, upper: Any) -> tuple[Any, Any]:
+    return select(first <= lower, lower - first, ZERO), upper - first
+
+
+def _reach_from_above_only(first: Any, used: Any, lower: Any, upper: Any) -> Any:
+    return first < upper
+
+
+def _reach_misses_one(first: Any, used: Any, lower: Any, upper: Any) -> Any:
+    return (first + used > lower + ONE) & (first < upper)
+
+
+def _always_a_mask(count: Any) -> Any:
+    return ALL_PAGES >> ((PAGES_PER_WORD - count) & LAST_BIT)
+
+
+def _whole_shift(count: Any) -> Any:
+    return select(count == ZERO, ZERO, ALL_PAGES >> (PAGES_PER_WORD - count))
+
+
+def _ends_early(word: Any, first_page: Any, last_page: Any) -> Any:
+    base = word * PAGES_PER_WORD
+    start = select(first_page < base, base, first_page)
+    stop = select(base + LAST_BIT < last_page, base + LAST_BIT, last_page)
+    return select(start < stop, pages_between(start - base, stop - base), ZERO)
+
+
+def _a_bit_stays(dirty: Any) -> Any:
+    return dirty & (dirty + ONE)
+
+
+def _cleared_whole(bits: Any, flushed: Any) -> Any:
+    return bits & ~bits
+
+
+def _in_both(cache: Any, host: Any) -> Any:
+    return cache & host
+
+
+def _without_63(page: Any) -> Any:
+    return page & (LAST_BIT - ONE)
+
+
+def _clear_first(step: Any, to_copy: Any) -> Any:
+    copy_or_next = select(to_copy == ZERO, LOAD_CACHE, COPY)
+    after_load = select(step == LOAD_CACHE, LOAD_HOST, STORE_CACHE)
+    after_copy = select(step == STORE_CACHE, STORE_HOST, copy_or_next)
+    return select(step < COPY, after_load, after_copy)
 
 
 def _as_at_start(at_start: Any, now: Any) -> Any:
@@ -76,11 +155,116 @@ FAULTS: dict[str, Fault] = {
             _never_last,
         ),
         Fault(
+            "cut at two words",
+            "a share is cut at a multiple of 128 pages, though a word has 64",
+            "model.shares",
+            "cut_at_word",
+            _cut_at_two_words,
+        ),
+        Fault(
+            "measured in bytes",
+            "chunk_size is computed in bytes of 2 MiB pages: too many for 64 bits from 16 EiB on",
+            "model.shares",
+            "chunk",
+            _in_bytes,
+        ),
+        Fault(
+            "claims overlap",
+            "a claim ends one word too late",
+            "model.shares",
+            "claim",
+            _overlapping,
+        ),
+        Fault(
+            "last claim dropped",
+            "a claim that would pass the end of the bitmap comes out empty",
+            "model.shares",
+            "claim",
+            _dropped,
+        ),
+        Fault(
+            "window not cut at the block",
+            "a window ends where the share does, be it beyond the block",
+            "model.shares",
+            "clip",
+            _not_cut_at_end,
+        ),
+        Fault(
+            "blocks below are in reach",
+            "the block search does not look whether a block ends below the share",
+            "model.shares",
+            "in_reach",
+            _reach_from_above_only,
+        ),
+        Fault(
+            "one page is out of reach",
+            "the block search misses a block of which one page lies in the share",
+            "model.shares",
+            "in_reach",
+            _reach_misses_one,
+        ),
+        Fault(
             "bulk stage",
             "in the bulk stage the search returns the page after the one asked for, unread",
             "model.walk",
             "next_to_search",
             _bulk_stage,
+        ),
+        Fault(
+            "no mask for an empty count",
+            "the mask of no pages is the mask of all",
+            "model.words",
+            "pages_below",
+            _always_a_mask,
+        ),
+        Fault(
+            "shift by the whole word",
+            "the mask of no pages is made by a shift by 64",
+            "model.words",
+            "pages_below",
+            _whole_shift,
+        ),
+        Fault(
+            "window mask ends early",
+            "bit 63 is never in a window's mask unless the window ends there",
+            "model.words",
+            "window_mask",
+            _ends_early,
+        ),
+        Fault(
+            "a bit stays",
+            "without_next adds one instead of subtracting it",
+            "model.words",
+            "without_next",
+            _a_bit_stays,
+        ),
+        Fault(
+            "clears too much",
+            "the whole word is cleared, not only the pages flushed",
+            "model.words",
+            "cleared",
+            _cleared_whole,
+        ),
+        Fault(
+            "copies what is in both",
+            "a page is copied only if it is dirty in both bitmaps",
+            "model.words",
+            "either",
+            _in_both,
+        ),
+        Fault(
+            "bit 63 is lost",
+            "a page's position in its word is taken modulo 62 bits",
+            "model.words",
+            "bit_of",
+            _without_63,
+        ),
+        Fault(
+            "clear before copy",
+            "the bits are cleared when they are found, before the pages are copied (the patch)",
+            "model.kernel",
+            "following",
+            _clear_first,
         ),
         Fault(
             "lost decrement",
@@ -122,7 +306,8 @@ def _with_steps(name: str, fault: BrokenSteps) -> Fault:
 
 
 FAULTS |= {
-    name: _with_steps(name, fault) for name, fault in {**BROKEN, **BROKEN_IN_A_CHILD}.items()
+    name: _with_steps(name, fault)
+    for name, fault in {**BROKEN, **BROKEN_IN_A_STATIC_ROUND, **BROKEN_IN_A_CHILD}.items()
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from model.faults import FAULTS, broken
 from model.ram import ColoError
 from model.scenarios import FAILS, SCENARIOS
+from model.word_scenarios import set_bits as _  # registers the scenarios of words
 
 
 @dataclass(frozen=True)

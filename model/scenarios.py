@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations, groupby, product
 from typing import Any
 
-from model import explored, growth, shares, walk, words
+from model import costs, explored, growth, interrupted, shares, walk, words
+from model.words import ALL_PAGES
 
 FAILS = "FAILS: "
 Lines = Iterator[str]
@@ -98,6 +99,120 @@ def owners(pages: int, threads: int, page: int) -> Lines:
         yield f"{FAILS}page {page} is in the shares of threads {holding}; its owner is said to be {named}"
 
 
+def _threads() -> Cases:
+    for pages, threads in _splits():
+        for thread in range(threads):
+            yield {"pages": pages, "threads": threads, "thread": thread}
+
+
+@scenario(_threads)
+def end_to_end(pages: int, threads: int, thread: int) -> Lines:
+    """A share is ordered, begins at a whole word, and ends where the next begins, or all pages do."""
+    lower, upper = shares.share(pages, threads, thread)
+    after = pages if thread + 1 == threads else shares.share(pages, threads, thread + 1)[0]
+    yield f"{pages} pages, {threads} threads: thread {thread} has [{lower}, {upper})"
+    if not 0 <= lower <= upper <= pages:
+        yield f"{FAILS}[{lower}, {upper}) is no part of the RAM"
+    elif lower % 64 or (thread == 0 and lower):
+        yield f"{FAILS}the share begins in the middle of a word, at bit {lower % 64}"
+    elif upper != after:
+        yield f"{FAILS}the share ends at {upper}, but the next one begins at {after}"
+
+
+def _rams() -> Cases:
+    for pages, threads in _splits():
+        yield {"pages": pages, "threads": threads}
+
+
+@scenario(_rams)
+def last_share(pages: int, threads: int) -> Lines:
+    """The last share exceeds the others by less than 64 pages a thread."""
+    lower, upper = shares.share(pages, threads, threads - 1)
+    size = shares.chunk(pages, threads)
+    yield f"{pages} pages, {threads} threads: the last has {upper - lower} pages, others {size}"
+    if upper - lower - size >= 64 * threads:
+        yield f"{FAILS}the excess of {upper - lower - size} is not less than 64 pages a thread"
+
+
+def _pairs_of_claims() -> Cases:
+    for total, grain in product(range(6), range(1, 4)):
+        for one, other in combinations(range(4), 2):
+            for word in range(total):
+                yield {"words": total, "grain": grain, "one": one, "other": other, "word": word}
+
+
+@scenario(_pairs_of_claims)
+def two_claims(words: int, grain: int, one: int, other: int, word: int) -> Lines:
+    """Two claims off the cursor: is a bitmap word in both?"""
+    yield f"{words} words, claimed {grain} at a time"
+    holding = []
+    for number in (one, other):
+        first, last = shares.claim(number * grain, grain, words)
+        yield f"claim {number}: words [{first}, {last})"
+        holding += [number] * (first <= word < last)
+    if len(holding) > 1:
+        yield f"{FAILS}word {word} is in both claims"
+
+
+def _words() -> Cases:
+    for total, grain in product(range(6), range(1, 4)):
+        for word in range(total):
+            yield {"words": total, "grain": grain, "word": word}
+
+
+@scenario(_words)
+def claimed(words: int, grain: int, word: int) -> Lines:
+    """All claims off the cursor, up to the first empty one: is the word in one of them?"""
+    yield f"{words} words, claimed {grain} at a time"
+    holding, cursor = 0, 0
+    while True:
+        first, last = shares.claim(cursor, grain, words)
+        yield f"cursor {cursor}: words [{first}, {last})"
+        if first >= last:
+            break
+        holding += first <= word < last
+        cursor += grain
+    if holding != 1:
+        yield f"{FAILS}word {word} is in {holding} claims before the first empty one"
+
+
+class _Machine(int):
+    """A number modulo 2^64."""
+
+    def __add__(self, other: int) -> "_Machine":
+        return _Machine(int(self) + int(other) & ALL_PAGES)
+
+    def __sub__(self, other: int) -> "_Machine":
+        return _Machine(int(self) - int(other) & ALL_PAGES)
+
+    def __mul__(self, other: int) -> "_Machine":
+        return _Machine(int(self) * int(other) & ALL_PAGES)
+
+    def __floordiv__(self, other: int) -> "_Machine":
+        return _Machine(int(self) // int(other))
+
+    def __and__(self, other: int) -> "_Machine":
+        return _Machine(int(self) & int(other))
+
+
+def _few_numbers() -> Cases:
+    for case in _threads():
+        yield {**case, "cursor": case["pages"] // 2, "grain": 1 + case["thread"]}
+
+
+@scenario(_few_numbers)
+def in_64_bits(pages: int, threads: int, thread: int, cursor: int, grain: int) -> Lines:
+    """A share and a claim, computed modulo 2^64 and exactly."""
+    yield f"{pages} pages, {threads} threads, thread {thread}; cursor {cursor}, grain {grain}"
+    split, off = (pages, threads, thread), (cursor, grain, pages)
+    for what, function, values in (("share", shares.share, split), ("claim", shares.claim, off)):
+        exact, modulo = function(*values), function(*map(_Machine, values))
+        yield f"{what}: exactly {list(exact)}, modulo 2^64 {[int(bound) for bound in modulo]}"
+        if exact != modulo:
+            yield f"{FAILS}in 64 bits the {what} is wrong"
+            return
+
+
 def _pages_of_blocks() -> Cases:
     for pages, threads in _splits():
         for first in range(0, pages, 21):
@@ -127,6 +242,102 @@ def visitors(pages: int, threads: int, first: int, used: int, page: int) -> Line
             yield f"thread {thread} visits pages {start} to {limit - 1} of the block"
     if len(holding) != 1:
         yield f"{FAILS}page {page} of the block is visited by threads {holding}, not by exactly one"
+
+
+def _blocks_and_threads() -> Cases:
+    for pages, threads in _splits():
+        for first in range(0, pages, 21):
+            for used in {0, 1, pages - first}:
+                for thread in range(threads):
+                    yield {
+                        "pages": pages,
+                        "threads": threads,
+                        "first": first,
+                        "used": used,
+                        "thread": thread,
+                    }
+
+
+@scenario(_blocks_and_threads)
+def window(pages: int, threads: int, first: int, used: int, thread: int) -> Lines:
+    """One thread's window of a block: a part of the block, and all of it that is in the share."""
+    lower, upper = shares.share(pages, threads, thread)
+    yield f"thread {thread} of {threads} has bits [{lower}, {upper}); a block of {used} from {first}"
+    start, limit = shares.clip(first, used, lower, upper)
+    reached = shares.in_reach(first, used, lower, upper)
+    yield f"the window is pages [{start}, {limit})" if reached else "the block is out of reach"
+    wanted = range(max(first, lower) - first, min(first + used, upper) - first)
+    if reached and not 0 <= start <= limit <= used:
+        yield f"{FAILS}[{start}, {limit}) is no part of a block of {used} pages"
+    elif list(wanted) != list(range(start, limit) if reached else ()):
+        yield f"{FAILS}pages [{wanted.start}, {wanted.stop}) of the block are in the share"
+
+
+@scenario(lambda: iter(()))
+def border_word(
+    pages: int,
+    threads: int,
+    one: int,
+    other: int,
+    first: int,
+    used: int,
+    page: int,
+    other_first: int,
+    other_used: int,
+    other_page: int,
+) -> Lines:
+    """Two blocks, a page of each whose bits lie in one word: one thread must visit both."""
+    yield f"{pages} pages, {threads} threads"
+    for thread, base, size, at in (
+        (one, first, used, page),
+        (other, other_first, other_used, other_page),
+    ):
+        lower, upper = shares.share(pages, threads, thread)
+        start, limit = shares.clip(base, size, lower, upper)
+        if not (shares.in_reach(base, size, lower, upper) and start <= at < limit):
+            yield f"thread {thread} does not visit page {at} of the block at {base}"
+            return
+        word = words.word_of(base + at)
+        yield f"thread {thread} visits page {at} of the block at bit {base}: word {word}"
+    if one != other and words.word_of(first + page) == words.word_of(other_first + other_page):
+        yield f"{FAILS}threads {one} and {other} both write word {words.word_of(first + page)}"
+
+
+@scenario(lambda: iter(()))
+def bitmap_of_its_own(
+    pages: int,
+    threads: int,
+    first: int,
+    used: int,
+    one: int,
+    other: int,
+    page: int,
+    other_page: int,
+) -> Lines:
+    """Two threads in one block whose bitmap begins with the block; each clears a page's bit.
+
+    Both load the word before either stores it: the bit cleared first comes back.
+    """
+    yield f"{pages} pages, {threads} threads; a block of {used} pages from page {first}"
+    for thread, mine in ((one, page), (other, other_page)):
+        lower, upper = shares.share(pages, threads, thread)
+        start, limit = shares.clip(first, used, lower, upper)
+        if not (shares.in_reach(first, used, lower, upper) and start <= mine < limit):
+            yield f"thread {thread} does not visit page {mine}"
+            return
+        word, bit = words.word_of(mine), words.bit_of(mine)
+        yield f"thread {thread} has pages [{start}, {limit}); page {mine} is bit {bit} of word {word}"
+    if words.word_of(page) != words.word_of(other_page):
+        return
+    mask, other_mask = 1 << words.bit_of(page), 1 << words.bit_of(other_page)
+    dirty = mask | other_mask
+    yield f"epoch 1: both pages are dirty, dirty count 2; both threads load {dirty:#x}"
+    yield f"thread {one} stores {words.cleared(dirty, mask):#x}, dirty count 1"
+    left = words.cleared(dirty, other_mask)
+    yield f"thread {other} stores {left:#x}, dirty count 0"
+    yield f"epoch 2: nothing is dirty, dirty count 0; the walk finds page {page}, dirty count -1"
+    if left:
+        yield f"{FAILS}a stale bit: page {page} is flushed again in the second epoch"
 
 
 def _subsets(pages: range) -> list[list[int]]:
@@ -239,3 +450,6 @@ SCENARIOS["schedule"] = Scenario(explored.lines, lambda: iter(()))
 SCENARIOS["hot added"] = Scenario(growth.hot_added, growth.small_hot_adds)
 SCENARIOS["grown"] = Scenario(growth.grown, growth.small_growths)
 SCENARIOS["shrunk"] = Scenario(growth.shrunk, growth.small_shrinks)
+SCENARIOS["search cost"] = Scenario(costs.search_cost, costs.small_searches)
+SCENARIOS["balance"] = Scenario(costs.balance, costs.small_balances)
+SCENARIOS["killed"] = Scenario(interrupted.killed, interrupted.small_deaths)

@@ -32,13 +32,20 @@ from proofs.symbolic import (
 )
 
 # Where a helper is inside; where it has loaded RING and will act on it.
-INSIDE = (h.READ_JOB, h.CLAIM, h.COPY, h.CHECK_OUT)
+INSIDE = (h.READ_JOB, h.CLAIM, h.COPY, h.COMPLETE, h.CHECK_OUT)
 ACTS_ON_RING = (h.CHECK_IN, *INSIDE, h.WAKE_CALLER, h.LOOK_AT_RING, h.GO_TO_BED, h.HELPER_SLEEPS)
 # The caller's way through a flush, and through close.
-OPENED = (h.RING_BELL, h.WAKE_HELPERS, h.CALLER_CLAIM, h.CALLER_COPY, h.CLOSE_JOB)
+OPENED = (
+    h.RING_BELL,
+    h.WAKE_HELPERS,
+    h.CALLER_CLAIM,
+    h.CALLER_COPY,
+    h.AWAIT_ALL,
+    h.CLOSE_JOB,
+)
 WAITING = (h.LOOK_INSIDE, h.GO_TO_SLEEP, h.CALLER_SLEEPS)
 IN_A_FLUSH = (h.REWIND, h.OPEN_JOB, *OPENED, *WAITING, h.RETURN)
-ALL_CLAIMED = (h.CLOSE_JOB, *WAITING, h.RETURN)
+ALL_CLAIMED = (h.AWAIT_ALL, h.CLOSE_JOB, *WAITING, h.RETURN)
 CLOSING = (h.RING_TO_QUIT, h.WAKE_TO_QUIT, h.JOIN, ENDED)
 RUNG_TO_QUIT = (h.WAKE_TO_QUIT, h.JOIN, ENDED)
 WOKEN_TO_QUIT = (h.JOIN, ENDED)
@@ -141,6 +148,7 @@ def state_follows_the_caller(p: Proof, w: World) -> Truth:
         p.read(h.is_open)(at.state) == stands(caller, *OPENED),
         p.read(h.has_quit)(at.state) == stands(caller, *CLOSING),
         implies(p.read(h.inside)(at.state) != 0, stands(caller, *OPENED, *WAITING)),
+        implies(stands(caller, h.AWAIT_ALL), at.awaited != 0),
         implies(in_a_flush, (at.live == caller.job) & (at.live >= 1)),
         implies(~in_a_flush, at.live == 0),
         implies(~stands(caller, ENDED), at.job == caller.job),
@@ -203,8 +211,11 @@ def for_both(w: World, holds: Callable[[Process], Truth]) -> Truth:
 # That it always holds.
 
 
-def always(p: Proof, *more: Part) -> World:
-    """Prove these parts, by induction over the steps; return any state, in which they hold."""
+def always(p: Proof, *more: Part, dynamic: bool = False) -> World:
+    """Prove these parts, by induction over the steps; return any state, in which they hold.
+
+    Of rounds static and dynamic, or of ``dynamic`` ones, in which the caller awaits no helper.
+    """
     parts = (everybody_is_counted, state_follows_the_caller, *more)
 
     def holds(w: World) -> Truth:
@@ -212,6 +223,8 @@ def always(p: Proof, *more: Part) -> World:
 
     p.show("schedule", system="join", helpers=1, rounds=2, words=1, schedule=shortest_failure())
     w = any_world(p)
+    if dynamic:
+        p.assume("dynamic rounds", w.at.awaited == 0)
     with p.case():
         p.assume("the start", *at_first(w))
         p.prove("it holds at first", holds(w))
@@ -228,7 +241,7 @@ def always(p: Proof, *more: Part) -> World:
 
 def at_first(w: World) -> Iterator[Truth]:
     """Everybody is about to take the first step, and nothing has happened."""
-    given = {"ring", "rung", "rounds", "words", "watched", "running"}
+    given = {"ring", "rung", "rounds", "words", "awaited", "watched", "running"}
     for name, value in zip(Control._fields, w.at, strict=True):
         if name not in given:
             yield value == 0
@@ -260,7 +273,8 @@ def name_of(pc: int, step: Step) -> str:
     return whole.act.__name__.replace("_", " ")
 
 
-# The claims. Each is of any number of helpers, rounds and claims, and of any interleaving.
+# The claims. Each is of any number of helpers, rounds and claims, and of any interleaving. Of static
+# rounds, that they end and that every share is flushed is explored, not proved.
 
 
 @claim(
@@ -294,7 +308,7 @@ def lent(p: Proof, w: World, me: Process) -> Truth:
 @claim(faulty("plain claims", refutes="claim keeps it"))
 def each_claim_is_flushed_exactly_once(p: Proof) -> None:
     """When a flush returns each claim, the watched one, has been flushed exactly once."""
-    w = always(p, claims_are_handed_out_once)
+    w = always(p, claims_are_handed_out_once, dynamic=True)
     p.assume("a claim to watch", w.at.watched < w.at.words)
     for me, copying in ((w.caller, h.CALLER_COPY), (w.helper, h.COPY)):
         first_time = p.read(h.not_flushed_yet)(w.at, me)
@@ -313,8 +327,8 @@ def nobody_waits_for_ever(p: Proof) -> None:
 
     A helper is blocked only while it sleeps, the caller while it sleeps or joins the helpers.
     """
-    w = always(p, sleepers_will_be_woken)
-    blocking = {pc for pc, step in h.program().items() if step.ready}
+    w = always(p, sleepers_will_be_woken, dynamic=True)
+    blocking = {pc for pc, step in h.program().items() if step.ready} - {h.AWAIT_ALL}
     p.prove("who is blocked", truth(blocking == {h.CALLER_SLEEPS, h.JOIN, h.HELPER_SLEEPS}))
 
     asleep = stands(w.caller, h.CALLER_SLEEPS) & (w.at.caller_asleep != 0)
@@ -327,16 +341,16 @@ def nobody_waits_for_ever(p: Proof) -> None:
 
 
 #: How many steps of its own take a helper out, once every claim has been handed out.
-STEPS_TO_GO = {h.CHECK_OUT: 1, h.CLAIM: 2, h.COPY: 3, h.READ_JOB: 3}
+STEPS_TO_GO = {h.CHECK_OUT: 1, h.COMPLETE: 2, h.CLAIM: 3, h.COPY: 4, h.READ_JOB: 4}
 
 
 @claim(faulty("waits for the woken", refutes="open job keeps it"))
 def a_flush_waits_only_for_who_came(p: Proof) -> None:
     """A helper that never runs delays nobody: once the job is closed nobody comes in.
 
-    Whoever is inside is out after at most three steps of its own, whatever the others do.
+    Whoever is inside is out after at most four steps of its own, whatever the others do.
     """
-    w = always(p, claims_are_handed_out_once)
+    w = always(p, claims_are_handed_out_once, dynamic=True)
     p.assume("the caller waits", stands(w.caller, *WAITING))
     for pc, step in steps_of(h.HELPER):
         with p.case():

@@ -23,6 +23,7 @@ from proofs.symbolic import (
     Term,
     Truth,
     Word,
+    Words,
     every,
     forall,
     implies,
@@ -114,17 +115,19 @@ class Proof:
     _steer: list[Truth] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.read = Reading(
-            number=lambda value: value,
-            primitives={
-                "select": symbolic.select,
-                "clear": symbolic.clear,
-                "mark": symbolic.mark,
-                "find": self._find,
-                "trailing_zeros": symbolic.trailing_zeros,
-                "population": symbolic.population,
-            },
-        )
+        primitives = {
+            "select": symbolic.select,
+            "clear": symbolic.clear,
+            "mark": symbolic.mark,
+            "find": self._find,
+            "loaded": symbolic.loaded,
+            "stored": symbolic.stored,
+            "trailing_zeros": symbolic.trailing_zeros,
+            "population": symbolic.population,
+        }
+        # The same code over integers, or over words if its constants are words.
+        self.read = Reading(number=lambda value: value, primitives=primitives)
+        self.read_words = Reading(number=symbolic.word, primitives=primitives)
 
     def naturals(self, names: str) -> list[Natural]:
         """Variables for integers that are not negative."""
@@ -139,6 +142,10 @@ class Proof:
     def bitmaps(self, names: str) -> list[Bitmap]:
         """Variables for sets of pages."""
         return [Bitmap(z3.Const(name, symbolic.BITMAP)) for name in names.split()]
+
+    def word_arrays(self, names: str) -> list[Words]:
+        """Variables for arrays of 64-bit words."""
+        return [Words(z3.Const(name, symbolic.WORDS)) for name in names.split()]
 
     def truths(self, names: str) -> list[Truth]:
         """Variables for propositions."""

@@ -1,8 +1,9 @@
 """The patch's static shares: who flushes what, for every RAM size and thread count."""
 
 from model import shares, words
+from proofs.machine import TWO_TO_THE_64, in_64_bits, number
 from proofs.obligation import Proof, claim, faulty, without
-from proofs.symbolic import Natural, implies
+from proofs.symbolic import Natural, implies, select
 
 MOST_PAGES = 2**52
 MOST_THREADS = 2**12
@@ -88,3 +89,137 @@ def every_page_has_one_owner(p: Proof) -> None:
         "nobody else holds it",
         implies((thread < threads) & (other_lower <= page) & (page < other_upper), thread == owner),
     )
+
+
+@claim(
+    faulty("shares not cut at words", refutes="a chunk is whole words"),
+    faulty("no last thread", refutes="the next share begins where this one ends"),
+    without("a thread", refutes="the chunks fit"),
+)
+def shares_lie_end_to_end(p: Proof) -> None:
+    """Shares are ordered, begin at whole words, and lie end to end from page 0 to the last."""
+    pages, threads = a_split(p)
+    (thread,) = p.naturals("thread")
+    p.assume("a thread", thread < threads)
+    p.show("end to end", pages=pages, threads=threads, thread=thread)
+    share, size = p.read(shares.share), p.read(shares.chunk)(pages, threads)
+    lower, upper = share(pages, threads, thread)
+    next_lower, _ = share(pages, threads, thread + 1)
+    p.steer(lower > upper)
+    p.prove("the chunks fit", (thread + 1) * size <= threads * size, threads * size <= pages)
+    p.prove("a share has a beginning and an end", 0 <= lower, lower <= upper, upper <= pages)
+    p.prove("a chunk is whole words", size == 64 * (size // 64))
+    p.prove("a share begins at a whole word", lower == 64 * (thread * (size // 64)))
+    p.prove(
+        "the next share begins where this one ends",
+        upper == select(thread + 1 == threads, pages, next_lower),
+        implies(thread == 0, lower == 0),
+    )
+
+
+@claim(
+    faulty("cut at two words", refutes="a chunk loses less than a word"),
+)
+def the_last_share_is_bounded(p: Proof) -> None:
+    """The last share exceeds the others by less than 64 pages a thread, and no less can be promised.
+
+    64 * threads - 1 is reached by 128 * threads - 1 pages. Relative to the others the excess is not
+    bounded: 32,385 pages and 255 threads give 64 pages to all but the last, and 16,129 to that one.
+    """
+    pages, threads = a_split(p)
+    p.show("last share", pages=pages, threads=threads)
+    share, size = p.read(shares.share), p.read(shares.chunk)(pages, threads)
+    lower, upper = share(pages, threads, threads - 1)
+    each = pages // threads
+    p.prove("the division leaves less than a page a thread", pages - threads * each < threads)
+    p.prove("a chunk loses less than a word", each - size <= 63)
+    p.prove("all chunks lose less than a word each", threads * (each - size) <= threads * 63)
+    p.prove("rounding leaves less than 64 pages a thread", (upper - lower) - size < 64 * threads)
+    p.assume("the most uneven", pages == 128 * threads - 1)
+    p.prove("the bound is reached", each == 127, (upper - lower) - size == 64 * threads - 1)
+
+
+@claim(
+    faulty("claims overlap", refutes="the earlier claim ends before the later one begins"),
+    without("claims are different", refutes="later claims begin later"),
+)
+def claims_are_disjoint(p: Proof) -> None:
+    """No two claims off the shared cursor hold the same bitmap word, in whatever order they are made.
+
+    A fetch-add of ``grain`` gives each claim its own multiple of ``grain``.
+    """
+    words_in_all, grain, one, other, word = p.naturals("words grain one other word")
+    p.assume("a grain", grain >= 1)
+    p.assume("claims are different", one < other)
+    p.show("two claims", words=words_in_all, grain=grain, one=one, other=other, word=word)
+    p.example(grain == 1, one == 0, other == 1)
+    off_cursor = p.read(shares.claim)
+    first, last = off_cursor(one * grain, grain, words_in_all)
+    other_first, other_last = off_cursor(other * grain, grain, words_in_all)
+    p.steer(first <= word, word < last, other_first <= word, word < other_last)
+    p.prove("later claims begin later", (one + 1) * grain <= other * grain)
+    p.prove("the earlier claim ends before the later one begins", last <= other_first)
+    p.prove(
+        "no word is in both",
+        ~((first <= word) & (word < last) & (other_first <= word) & (word < other_last)),
+    )
+
+
+@claim(
+    faulty("last claim dropped", refutes="the claim holds the word"),
+    without("a word of the bitmap", refutes="the claim holds the word"),
+)
+def claims_cover_the_bitmap(p: Proof) -> None:
+    """Every bitmap word is in a claim, and once a claim comes out empty all words are claimed."""
+    words_in_all, grain, word, empty = p.naturals("words grain word empty")
+    p.assume("a grain", grain >= 1)
+    p.assume("a word of the bitmap", word < words_in_all)
+    p.show("claimed", words=words_in_all, grain=grain, word=word)
+    p.example(grain == 1)
+    off_cursor = p.read(shares.claim)
+    mine = word // grain
+    p.prove("its claim is the quotient", mine * grain <= word, word < mine * grain + grain)
+    first, last = off_cursor(mine * grain, grain, words_in_all)
+    p.prove("the claim holds the word", first <= word, word < last)
+    with p.case():
+        empty_first, empty_last = off_cursor(empty * grain, grain, words_in_all)
+        p.assume("an empty claim", empty_first >= empty_last)
+        p.prove("it begins past the end", empty * grain >= words_in_all)
+        p.prove("the word's claim was made before", mine < empty)
+
+
+@claim(
+    faulty("measured in bytes", refutes="a chunk is computed right"),
+    without("the cursor is not far past the end", refutes="a claim is computed right"),
+)
+def sixty_four_bits_suffice(p: Proof) -> None:
+    """Computed modulo 2^64, as the compiled code does, every bound is the integer proved about here.
+
+    For fewer than 2^52 pages (2^64 bytes of 4 KiB pages) and 2^12 threads.
+    """
+    pages, threads = a_split(p)
+    thread, page, first, used, cursor, grain = p.naturals("thread page first used cursor grain")
+    p.assume("a thread", thread < threads)
+    p.assume("a page", page < pages)
+    p.assume("a block", first + used <= pages)
+    p.assume("numbers of 64 bits", cursor < TWO_TO_THE_64, grain < TWO_TO_THE_64)
+    p.assume("the cursor is not far past the end", cursor + grain < TWO_TO_THE_64)
+    p.show("in 64 bits", pages=pages, threads=threads, thread=thread, cursor=cursor, grain=grain)
+    p.steer(threads == 2, thread == 0)
+    read = in_64_bits()
+    size = p.read(shares.chunk)(pages, threads)
+    lower, upper = read(shares.share)(number(pages), number(threads), number(thread))
+    p.prove("a chunk is computed right", read(shares.chunk)(number(pages), number(threads)).fits)
+    p.prove("chunks fit", thread * size <= threads * size, threads * size <= pages)
+    p.prove("a share's bounds are computed right", lower.fits, upper.fits)
+    owner = read(shares.owner)(number(pages), number(threads), number(page))
+    p.prove("an owner is computed right", owner.fits)
+    bounds = p.naturals("lower upper")
+    p.assume("bounds of a share", bounds[0] <= bounds[1], bounds[1] <= pages)
+    block = number(first), number(used), number(bounds[0]), number(bounds[1])
+    start, limit = read(shares.clip)(*block)
+    reached = read(shares.in_reach)(*block)
+    p.prove("a block in reach is found", reached.fits)
+    p.prove("a window is computed right", implies(reached.exact, start.fits & limit.fits))
+    claimed = read(shares.claim)(number(cursor), number(grain), number(pages))
+    p.prove("a claim is computed right", *(bound.fits for bound in claimed))

@@ -4,7 +4,8 @@ z3's own operators differ from Python's where it hurts (``>>`` and ``<`` on bit-
 integers have no ``//`` and no ``&``), so terms are wrapped and every operator is defined here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias, Union
 
 import z3
@@ -34,6 +35,10 @@ class Truth:
     __rand__ = __and__
     __ror__ = __or__
 
+    def as_number(self) -> "Natural":
+        """1 if it is true, else 0."""
+        return Natural(z3.If(self.z, z3.IntVal(1), z3.IntVal(0)))
+
     def __bool__(self) -> bool:
         raise TypeError(
             "a proposition has no truth value of its own: use select() in model functions"
@@ -61,6 +66,7 @@ def every(*truths: MaybeTruth) -> Truth:
 
 
 BITMAP = z3.ArraySort(z3.IntSort(), z3.BoolSort())
+WORDS = z3.ArraySort(z3.BitVecSort(64), z3.BitVecSort(64))
 
 
 class Natural:
@@ -163,16 +169,16 @@ class Word:
         return Word(-self.z)
 
     def __lshift__(self, other: Any) -> "Word":
-        return Word(self.z << word(other).z)
+        return Word(self.z << _shift(other).z)
 
     def __rlshift__(self, other: Any) -> "Word":
-        return Word(word(other).z << self.z)
+        return Word(word(other).z << _shift(self).z)
 
     def __rshift__(self, other: Any) -> "Word":
-        return Word(z3.LShR(self.z, word(other).z))
+        return Word(z3.LShR(self.z, _shift(other).z))
 
     def __rrshift__(self, other: Any) -> "Word":
-        return Word(z3.LShR(word(other).z, self.z))
+        return Word(z3.LShR(word(other).z, _shift(self).z))
 
     def __lt__(self, other: Any) -> Truth:
         return Truth(z3.ULT(self.z, word(other).z))
@@ -204,6 +210,24 @@ def word(value: Any) -> Word:
     return value if isinstance(value, Word) else Word(z3.BitVecVal(value, 64))
 
 
+_recorders: list[list[Word]] = []
+
+
+@contextmanager
+def recorded_shifts() -> Iterator[list[Word]]:
+    """By how much words are shifted within the block."""
+    shifts: list[Word] = []
+    _recorders.append(shifts)
+    yield shifts
+    _recorders.remove(shifts)
+
+
+def _shift(by: Any) -> Word:
+    for recorder in _recorders:
+        recorder.append(word(by))
+    return word(by)
+
+
 class Bitmap:
     """A set of pages of any size: an array from integers to Booleans."""
 
@@ -224,15 +248,34 @@ class Bitmap:
     __hash__ = None  # type: ignore[assignment]
 
 
-Term: TypeAlias = Truth | Natural | Word | Bitmap
+class Words:
+    """A bitmap as the machine has it: an array of 64-bit words."""
+
+    def __init__(self, z: z3.ArrayRef) -> None:
+        self.z = z
+
+    def __getitem__(self, index: Any) -> Word:
+        return Word(z3.Select(self.z, word(index).z))
+
+    def __eq__(self, other: "Words") -> Truth:  # type: ignore[override]
+        return Truth(self.z == other.z)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+Term: TypeAlias = Truth | Natural | Word | Bitmap | Words
 
 
 def select(condition: MaybeTruth, then: Any, otherwise: Any) -> Any:
     """``model.reading.select`` on terms; numbers are taken into the domain of the other side."""
-    kinds = {Natural: natural, Word: word, Truth: truth, Bitmap: lambda bitmap: bitmap}
+    kinds = {Natural: natural, Word: word, Truth: truth, Bitmap: _same, Words: _same}
     kind = next((type(side) for side in (then, otherwise) if type(side) in kinds), Natural)
     into = kinds[kind]
     return kind(z3.If(truth(condition).z, into(then).z, into(otherwise).z))
+
+
+def _same(array: Any) -> Any:
+    return array
 
 
 def clear(bitmap: Bitmap, page: Any) -> Bitmap:
@@ -245,6 +288,16 @@ def mark(bitmap: Bitmap, page: Any) -> Bitmap:
     return Bitmap(z3.Store(bitmap.z, natural(page).z, z3.BoolVal(True)))
 
 
+def stored(words: Words, index: Any, value: Any) -> Words:
+    """``model.kernel.stored`` on arrays."""
+    return Words(z3.Store(words.z, word(index).z, word(value).z))
+
+
+def loaded(words: Words, index: Any) -> Word:
+    """``model.kernel.loaded`` on arrays."""
+    return words[index]
+
+
 def trailing_zeros(value: Word) -> Word:
     """``model.words.trailing_zeros`` on bit-vectors; 64 for 0."""
     result = z3.BitVecVal(64, 64)
@@ -253,10 +306,19 @@ def trailing_zeros(value: Word) -> Word:
     return Word(result)
 
 
-def population(value: Word) -> Word:
-    """``model.words.population`` on bit-vectors."""
-    bits = [z3.ZeroExt(63, z3.Extract(bit, bit, value.z)) for bit in range(64)]
-    return Word(z3.Sum(bits))
+def one(value: Word, position: int) -> Natural:
+    """1 if the bit is set, else 0."""
+    return Truth(z3.Extract(position, position, value.z) == 1).as_number()
+
+
+def total(numbers: Iterable[Natural]) -> Natural:
+    """Their sum."""
+    return Natural(z3.Sum([number.z for number in numbers]))
+
+
+def population(value: Word) -> Natural:
+    """``model.words.population``: the sum of a word's bits."""
+    return total(one(value, position) for position in range(64))
 
 
 def forall(statement: Callable[[Natural], Truth], name: str = "k") -> Truth:

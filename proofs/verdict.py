@@ -5,7 +5,7 @@ VACUOUS, and a counterexample counts only if it fails when it is run on the mode
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
@@ -108,14 +108,21 @@ def decide(obligation: Obligation) -> Verdict:
     if met != z3.sat:
         return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
     question = obligation.question
-    answer = _solver(question, QUICK_MS).check()
-    if answer == z3.unknown and _solver((*question, *example), QUICK_MS).check() == z3.sat:
-        answer = z3.sat
-    if answer == z3.unknown:
-        answer = _solver(question).check()
+    attempts = (
+        lambda: _solver(question, QUICK_MS).check(),
+        lambda: _solver(question, QUICK_MS, z3.SimpleSolver).check(),
+        lambda: _refuted_by_example((*question, *example)),
+        lambda: _solver(question).check(),
+    )
+    answer = next((a for attempt in attempts if (a := attempt()) != z3.unknown), z3.unknown)
     if answer == z3.unknown:
         return Verdict.UNKNOWN
     return Verdict.PROVED if answer == z3.unsat else Verdict.REFUTED
+
+
+def _refuted_by_example(asked: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
+    """``sat`` if there is a solution near the claim's example; else nothing is known."""
+    return z3.sat if _solver(asked, QUICK_MS).check() == z3.sat else z3.unknown
 
 
 def _first_answer(
@@ -126,8 +133,13 @@ def _first_answer(
     return answer if answer == wanted or not more else _solver(asked).check()
 
 
-def _solver(asked: Iterable[z3.BoolRef], timeout_ms: int = TIMEOUT_MS) -> z3.Solver:
-    solver = z3.Solver()
+def _solver(
+    asked: Iterable[z3.BoolRef],
+    timeout_ms: int = TIMEOUT_MS,
+    make: Callable[[], z3.Solver] = z3.Solver,
+) -> z3.Solver:
+    """z3 with its usual preprocessing, or (``SimpleSolver``) without."""
+    solver = make()
     solver.set("timeout", timeout_ms)
     solver.add(*asked)
     return solver
@@ -180,25 +192,25 @@ def _smallest(solver: z3.Solver, shown: dict[str, Any]) -> z3.ModelRef:
     """A solution whose shown numbers are as small as possible, one after the other."""
     model = solver.model()
     for term in _numbers(list(shown.values())):
-        low, high = 0, model.eval(term, model_completion=True).as_long()
+        low, high = 0, _plain(model, term)
         while low < high:
             middle = (low + high) // 2
-            if solver.check(term <= middle) == z3.sat:
+            if solver.check((term <= middle).z) == z3.sat:
                 model = solver.model()
-                high = model.eval(term, model_completion=True).as_long()
+                high = _plain(model, term)
             else:
                 low = middle + 1
-        solver.add(term == high)
+        solver.add((term == high).z)
         if solver.check() != z3.sat:
             break
         model = solver.model()
     return model
 
 
-def _numbers(values: list[Any]) -> Iterator[z3.ArithRef]:
+def _numbers(values: list[Any]) -> Iterator[Natural | Word]:
     for value in values:
-        if isinstance(value, Natural):
-            yield value.z
+        if isinstance(value, Natural | Word):
+            yield value
         elif isinstance(value, list):
             yield from _numbers(value)
 

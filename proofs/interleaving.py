@@ -1,0 +1,76 @@
+"""Workers side by side: why any interleaving of any number of them equals the serial flush."""
+
+from model import kernel
+from model.kernel import STEPS, STORE_CACHE, STORE_HOST
+from proofs.kernel import a_memory, a_worker, before, flushing
+from proofs.obligation import Proof, claim, without
+from proofs.symbolic import every, implies
+
+
+@claim(
+    without("different words", refutes="before or after: load cache"),
+)
+def steps_on_different_words_commute(p: Proof) -> None:
+    """Two workers at different words: whichever goes first, memory and both workers come out the same.
+
+    So any interleaving of any number of workers that hold no word in common can be sorted, step by
+    step, into the serial one. On one word they lose an update.
+    """
+    memory, one, other = a_memory(p), a_worker(p, "one"), a_worker(p, "other")
+    turn = p.read_words(kernel.turn)
+    p.assume("steps", one.step <= STORE_HOST, other.step <= STORE_HOST)
+    p.assume("different words", one.word != other.word)
+    p.show(
+        "two orders",
+        cache=[memory.cache[0], memory.cache[1]],
+        host=[memory.host[0], memory.host[1]],
+        copied=[memory.copied[0], memory.copied[1]],
+        one=list(one),
+        other=list(other),
+    )
+    p.steer(one.word == 0, other.word == 0, *(w.last <= 64 for w in (one, other)))
+    between, one_first = turn(memory, one)
+    after, other_second = turn(between, other)
+    between, other_first = turn(memory, other)
+    after_too, one_second = turn(between, one)
+    same = every(
+        *(array == array_too for array, array_too in zip(after, after_too, strict=True)),
+        *(field == field_too for field, field_too in zip(one_first, one_second, strict=True)),
+        *(field == field_too for field, field_too in zip(other_second, other_first, strict=True)),
+    )
+    for step, name in enumerate(STEPS):
+        p.prove(f"before or after: {name}", implies(one.step == step, same))
+    p.prove("the order does not matter", same)
+
+
+@claim(
+    without("no word in common", refutes="a step of another worker keeps the invariant"),
+)
+def any_interleaving_is_the_serial_flush(p: Proof) -> None:
+    """In any interleaving of any number of workers every word ends as the serial flush leaves it.
+
+    The invariant of one arbitrary word and the one worker that holds it is kept by that worker's steps
+    (``kernel.a_range_of_words_is_flushed``) and by those of any other; and it ends with the word
+    flushed, whatever the order. The dirty count is lowered by atomic subtractions, which commute.
+    """
+    memory, owner, other = a_memory(p), a_worker(p, "owner"), a_worker(p, "other")
+    index, begun_at = p.words("index begun_at")
+    was = before(p, owner, index)
+    p.assume("between two steps", flushing(memory, owner, index, begun_at, was))
+    p.assume("another worker's step", other.step <= STORE_HOST)
+    p.assume("no word in common", other.word != index)
+    p.show(
+        "lost update",
+        cache=was.cache,
+        host=was.host,
+        one=[owner.first, owner.last],
+        other=[other.first, other.last],
+    )
+    p.steer(index == 0, owner.word == 0, other.word == 0, was.cache == 3, was.host == 0)
+    p.steer(owner.first == 0, owner.last == 1, other.first == 1, other.last == 2)
+    p.steer(owner.step == STORE_HOST, other.step == STORE_CACHE, other.cache == 3)
+    after, _ = p.read_words(kernel.turn)(memory, other)
+    p.prove(
+        "a step of another worker keeps the invariant",
+        flushing(after, owner, index, begun_at, was),
+    )

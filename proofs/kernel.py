@@ -1,0 +1,186 @@
+"""Our flush, word at a time: what one worker does to each word, for a range of any length.
+
+The invariant is about one arbitrary word, so it holds for all of them. Nothing in it depends on what
+happens to other words; ``interleaving`` and ``restart`` rest on that.
+"""
+
+from typing import NamedTuple
+
+from model import kernel, words
+from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST
+from model.kernel import Memory, Worker
+from proofs.obligation import Proof, claim, faulty
+from proofs.symbolic import Truth, Word, every, implies, select, word
+from proofs.words import bit
+
+MOST_WORDS = 2**58
+
+
+class Before(NamedTuple):
+    """A word of the bitmaps before the flush, and the pages of it that are to be flushed."""
+
+    cache: Word
+    host: Word
+    mask: Word
+
+    @property
+    def dirty(self) -> Word:
+        """The pages to copy."""
+        return (self.cache | self.host) & self.mask
+
+
+class There(NamedTuple):
+    """A word of memory now."""
+
+    cache: Word
+    host: Word
+    copied: Word
+
+
+def at(memory: Memory, index: Word) -> There:
+    """The words at an index."""
+    return There(memory.cache[index], memory.host[index], memory.copied[index])
+
+
+def untouched(now: There, before: Before) -> Truth:
+    """Nothing has been done to the word."""
+    return every(now.cache == before.cache, now.host == before.host, now.copied == 0)
+
+
+def flushed(now: There, before: Before) -> Truth:
+    """The word is as a flush leaves it."""
+    return every(
+        now.copied == before.dirty,
+        now.cache == before.cache & ~before.mask,
+        now.host == before.host & ~before.mask,
+    )
+
+
+def in_progress(now: There, me: Worker, before: Before) -> Truth:
+    """What holds of the word that a worker is at work on, at each of its steps."""
+    unstored = (now.cache == before.cache) & (now.host == before.host)
+    has_cache = me.cache == before.cache
+    has_both = has_cache & (me.host == before.host)
+    return every(
+        me.step <= STORE_HOST,
+        implies(me.step == LOAD_CACHE, untouched(now, before)),
+        implies(me.step == LOAD_HOST, untouched(now, before) & has_cache),
+        implies(
+            me.step == COPY,
+            every(
+                unstored,
+                has_both,
+                me.to_copy != 0,
+                now.copied == before.dirty & ~me.to_copy,
+                me.to_copy & ~before.dirty == 0,
+            ),
+        ),
+        implies(
+            me.step == STORE_CACHE,
+            unstored & has_both & (now.copied == before.dirty) & (me.to_copy == 0),
+        ),
+        implies(
+            me.step == STORE_HOST,
+            every(
+                now.cache == before.cache & ~before.mask,
+                now.host == before.host,
+                has_both,
+                now.copied == before.dirty,
+                me.to_copy == 0,
+            ),
+        ),
+    )
+
+
+def flushing(memory: Memory, me: Worker, index: Word, begun_at: Word, before: Before) -> Truth:
+    """The invariant: words behind the worker are flushed, its own is in progress, the rest untouched."""
+    now = at(memory, index)
+    behind = (begun_at <= index) & (index < me.word)
+    return every(
+        begun_at <= me.word,
+        implies(behind, flushed(now, before)),
+        implies(index == me.word, in_progress(now, me, before)),
+        implies(~behind & (index != me.word), untouched(now, before)),
+    )
+
+
+def a_memory(p: Proof) -> Memory:
+    """Any memory."""
+    return Memory(*p.word_arrays("cache_bitmap host_bitmap copied"))
+
+
+def a_worker(p: Proof, name: str) -> Worker:
+    """A worker in any state."""
+    return Worker(*p.words(" ".join(f"{name}_{field}" for field in Worker._fields)))
+
+
+def before(p: Proof, me: Worker, index: Word) -> Before:
+    """A word before the flush, and the worker's window of it."""
+    cache, host = p.words("cache host")
+    return Before(cache, host, p.read_words(words.window_mask)(index, me.first, me.last))
+
+
+@claim(
+    faulty("clears too much", refutes="the invariant is kept by: store cache"),
+    faulty("copies what is in both", refutes="the invariant is kept by: load host"),
+    faulty("clear before copy", refutes="the invariant is kept by: load host"),
+)
+def a_range_of_words_is_flushed(p: Proof) -> None:
+    """Word by word, a worker copies what is dirty in its window in either bitmap and clears both there.
+
+    For any range of words, any window, any bitmaps; page by page it is what the patch's walk leaves
+    (``walk.a_window_is_flushed``).
+    """
+    memory, me = a_memory(p), a_worker(p, "me")
+    index, begun_at, end, position = p.words("index begun_at end position")
+    was = before(p, me, index)
+    p.show("word flush", cache=was.cache, host=was.host, first=me.first, last=me.last, differs=0)
+    turn, starting = p.read_words(kernel.turn), p.read_words(kernel.starting)
+    with p.case():
+        p.assume("nothing is done", untouched(at(memory, index), was))
+        start = Worker(*map(word, starting(begun_at, me.first, me.last)))
+        p.prove("it holds at the start", flushing(memory, start, index, begun_at, was))
+    p.assume("between two steps", flushing(memory, me, index, begun_at, was))
+    p.assume("words are left", me.word < end, end <= MOST_WORDS)
+    p.steer(index == 0, me.word == 0, begun_at == 0)
+    memory_after, after = turn(memory, me)
+    kept = flushing(memory_after, after, index, begun_at, was)
+    for step, name in enumerate(STEPS):
+        p.prove(f"the invariant is kept by: {name}", implies(me.step == step, kept))
+    p.prove("each step keeps the invariant", kept)
+    p.prove(
+        "each step goes forward",
+        (after.word > me.word)
+        | every(
+            after.word == me.word,
+            (after.step > me.step) | ((after.step == COPY) & (after.to_copy < me.to_copy)),
+        ),
+    )
+    p.assume("the end", after.word >= end, begun_at <= index, index < end, position < 64)
+    page, now = index * 64 + position, at(memory_after, index)
+    dirty = bit(was.cache, position) | bit(was.host, position)
+    inside = (me.first <= page) & (page < me.last)
+    p.prove("at the end every word is flushed", flushed(now, was))
+    p.prove(
+        "page by page it is what the walk leaves",
+        bit(now.copied, position) == (dirty & inside),
+        bit(now.cache, position) == (bit(was.cache, position) & ~inside),
+        bit(now.host, position) == (bit(was.host, position) & ~inside),
+    )
+
+
+@claim(
+    faulty("a bit stays", refutes="only pages not yet copied"),
+)
+def each_page_is_copied_once(p: Proof) -> None:
+    """Each step copies at most one page, a dirty one of the window that has not been copied before."""
+    memory, me = a_memory(p), a_worker(p, "me")
+    was = before(p, me, me.word)
+    p.show("word flush", cache=was.cache, host=was.host, first=me.first, last=me.last, differs=0)
+    p.assume("at work on a word", in_progress(at(memory, me.word), me, was))
+    memory_after, _ = p.read_words(kernel.turn)(memory, me)
+    already, now = memory.copied[me.word], memory_after.copied[me.word]
+    new = now & ~already
+    p.prove("only pages not yet copied", now == already | new, implies(me.step == COPY, new != 0))
+    p.prove("at most one", new & (new - 1) == 0)
+    p.prove("a dirty page of the window", new & ~was.dirty == 0)

@@ -1,0 +1,142 @@
+"""The steps on one 64-bit word, as facts about bit-vectors: every word, every mask, every bit."""
+
+from model import words
+from proofs import symbolic
+from proofs.obligation import Proof, claim, faulty, without
+from proofs.symbolic import Truth, Word, implies, one, total
+
+BITS = range(64)
+
+
+def bit(value: Word, position: Word) -> Truth:
+    """Is the bit set?"""
+    return ((value >> position) & 1) == 1
+
+
+@claim(
+    faulty("no mask for an empty count", refutes="the bits below a count"),
+    without("at most all pages", refutes="the bits below a count"),
+)
+def masks_are_exact(p: Proof) -> None:
+    """A mask has the bits it should and no others, for empty and whole words too."""
+    count, first, last, at = p.words("count first last at")
+    below, between = p.read(words.pages_below), p.read(words.pages_between)
+    p.show("masks", count=count, first=first, last=last)
+    p.assume("a bit", at < 64)
+    p.assume("at most all pages", count <= 64)
+    p.assume("a range", first <= last, last <= 64)
+    p.prove("the bits below a count", bit(below(count), at) == (at < count))
+    p.prove("the bits of a range", bit(between(first, last), at) == ((first <= at) & (at < last)))
+
+
+@claim(
+    faulty("window mask ends early", refutes="a page's bit is in the mask if the page is"),
+)
+def a_window_mask_is_its_pages(p: Proof) -> None:
+    """A word's mask for a window of pages has just the bits that stand for pages of the window."""
+    index, first, last, at = p.words("word first last at")
+    p.show("window mask", word=index, first=first, last=last)
+    p.assume("a bit", at < 64)
+    page = index * 64 + at
+    mask = p.read(words.window_mask)(index, first, last)
+    p.prove(
+        "a page's bit is in the mask if the page is",
+        bit(mask, at) == ((first <= page) & (page < last)),
+    )
+
+
+@claim(
+    faulty("shift by the whole word", refutes="every shift is by less than 64"),
+)
+def no_shift_by_64(p: Proof) -> None:
+    """No shift is ever by 64 or more, where Python, z3 and LLVM disagree, whatever the operands."""
+    index, first, last, count = p.words("word first last count")
+    p.show("masks", count=count, first=first, last=last)
+    p.assume("numbers of pages", count <= 64, first <= last, last <= 64)
+    with symbolic.recorded_shifts() as shifts:
+        p.read(words.pages_below)(count)
+        p.read(words.pages_between)(first, last)
+        p.read(words.window_mask)(index, first, last)
+    assert shifts, "the masks are made without shifts: this claim is about nothing"
+    p.prove("every shift is by less than 64", *(shift < 64 for shift in shifts))
+
+
+@claim(
+    faulty("a bit stays", refutes="it alone is taken off"),
+    without("a dirty page", refutes="it is a dirty page"),
+)
+def the_next_page_is_the_lowest(p: Proof) -> None:
+    """The next page of a word is its lowest dirty one, and taking it off leaves all the others."""
+    dirty, at = p.words("dirty at")
+    p.show("one word", dirty=dirty)
+    p.assume("a bit", at < 64)
+    p.assume("a dirty page", dirty != 0)
+    page, rest = p.read(words.next_page)(dirty), p.read(words.without_next)(dirty)
+    p.prove("it is a dirty page", page < 64, bit(dirty, page))
+    p.prove("none is below it", implies(at < page, ~bit(dirty, at)))
+    p.prove("it alone is taken off", bit(rest, at) == (bit(dirty, at) & (at != page)))
+    p.prove("less is left", rest < dirty)
+
+
+@claim(
+    faulty("clears too much", refutes="cleared: the flushed bits and no others"),
+    faulty("copies what is in both", refutes="to copy: dirty in either"),
+)
+def bits_are_told_apart(p: Proof) -> None:
+    """Page by page: copied if dirty in either bitmap, counted as both if in both, cleared if flushed."""
+    cache, host, flushed, at = p.words("cache host mask at")
+    p.show("one bit", cache=cache, host=host, mask=flushed, at=at)
+    p.assume("a bit", at < 64)
+    either, both, clear = p.read(words.either), p.read(words.both), p.read(words.cleared)
+    in_cache, in_host = bit(cache, at), bit(host, at)
+    p.prove("to copy: dirty in either", bit(either(cache, host), at) == (in_cache | in_host))
+    p.prove("both: dirty in both", bit(both(cache, host), at) == (in_cache & in_host))
+    p.prove(
+        "cleared: the flushed bits and no others",
+        bit(clear(cache, flushed), at) == (in_cache & ~bit(flushed, at)),
+    )
+
+
+@claim(
+    faulty("a bit stays", refutes="bit by bit: only the page is taken off"),
+    faulty("copies what is in both", refutes="bit by bit: copied and both make cache and host"),
+)
+def the_counters_add_up(p: Proof) -> None:
+    """Population counts agree with each other: each page is counted once for each bitmap it is in."""
+    cache, host, mask = p.words("cache host mask")
+    p.show("counters", cache=cache, host=host, mask=mask)
+    ones = p.read(words.population)
+    either, both = p.read(words.either)(cache, host), p.read(words.both)(cache, host)
+    page, rest = p.read(words.next_page)(cache), p.read(words.without_next)(cache)
+    with p.case():
+        p.assume("a dirty page", cache != 0)
+        p.prove(
+            "bit by bit: only the page is taken off",
+            *(one(cache, at) == one(rest, at) + (page == at).as_number() for at in BITS),
+        )
+        p.prove("it is one page", total((page == at).as_number() for at in BITS) == 1)
+        p.prove("taking a page off lowers the count by one", ones(cache) == ones(rest) + 1)
+    p.prove(
+        "bit by bit: copied and both make cache and host",
+        *(
+            one(either & mask, at) + one(both & mask, at)
+            == one(cache & mask, at) + one(host & mask, at)
+            for at in BITS
+        ),
+    )
+    p.prove(
+        "copied and both make cache and host",
+        ones(either & mask) + ones(both & mask) == ones(cache & mask) + ones(host & mask),
+    )
+
+
+@claim(
+    faulty("bit 63 is lost", refutes="word and bit make the page"),
+)
+def a_page_is_its_word_and_bit(p: Proof) -> None:
+    """Page 64 * w + b is bit b of word w: each page has one, and no other page has it."""
+    (page,) = p.words("page")
+    p.show("one page", page=page)
+    index, position = p.read(words.word_of)(page), p.read(words.bit_of)(page)
+    p.prove("the bit is in the word", position < 64)
+    p.prove("word and bit make the page", index * 64 + position == page)
