@@ -64,13 +64,16 @@ def compile_kernels() -> None:
     """
     progress = Progress(transient=True, console=Console(stderr=True))
     task = progress.add_task("compiling kernels, once", total=len(kernels))
+    shown = False
     for done, dispatcher in enumerate(kernels):
         arguments = (numba.uint64,) * dispatcher.py_func.__code__.co_argcount
         dispatcher.compile(arguments)
-        if dispatcher.stats.cache_misses and sys.stderr.isatty():
+        if not shown and dispatcher.stats.cache_misses and sys.stderr.isatty():
             progress.start()
+            shown = True
         progress.update(task, completed=done + 1)
-    progress.stop()
+    if shown:
+        progress.stop()
 
 
 @cache

@@ -7,6 +7,7 @@ atomic to whatever the target has; the two instructions that have an x86 name ha
 
 import inspect
 import platform
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,23 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-IS_X86 = platform.machine() in ("x86_64", "AMD64")
+MACHINE = platform.machine()
+#: The x86 names of instructions are used; False also on x86 would be right, if slower.
+IS_X86 = MACHINE == "x86_64"
 LINE_BYTES = 64
 STRIDE_WORDS = 32
 
 # Linux: futex(2) on memory of this process only; its system call number.
 _FUTEX_WAIT_PRIVATE = 128
 _FUTEX_WAKE_PRIVATE = 129
-_SYS_FUTEX = 202 if IS_X86 else 98
+_FUTEX_CALL_NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 _CLOCK_MONOTONIC = 1
+if sys.platform != "linux" or MACHINE not in _FUTEX_CALL_NUMBERS:
+    raise ImportError(
+        f"colo-flush sleeps on Linux futexes and knows them on {', '.join(_FUTEX_CALL_NUMBERS)}; "
+        f"this is {sys.platform} on {MACHINE}: add its futex system call number here"
+    )
+_SYS_FUTEX = _FUTEX_CALL_NUMBERS[MACHINE]
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _LINE = ir.VectorType(ir.IntType(8), LINE_BYTES)
