@@ -1,7 +1,7 @@
 """A flush that is killed, anywhere, is finished by flushing again.
 
 A process flushes over shared memory, blocks and bitmaps both; SIGKILL ends it at a moment of our
-choice; this process attaches to what is left, and flushes. ``COLO_LONG=1`` makes it 300 kills.
+choice; this process attaches to what is left, and flushes. 48 kills, 300 in the long profile.
 """
 
 import faulthandler
@@ -22,7 +22,6 @@ import pytest
 from impl import Block, ColoRam, FlushPool
 from impl.pool import STRATEGIES
 
-KILLS = 300 if os.environ.get("COLO_LONG") else 48
 PAGE = 4096
 # The border between the blocks lies in the middle of a bitmap word.
 RAM_PAGES, VGA_PAGES = 5000, 300
@@ -203,9 +202,11 @@ def flush_by(threads: int, strategy: Any) -> Callable[[], Flush]:
     return make
 
 
-def test_killed_anywhere_and_finished_by_another_process(pools: dict[int, FlushPool]) -> None:
+def test_killed_anywhere_and_finished_by_another_process(
+    pools: dict[int, FlushPool], long_run: bool
+) -> None:
     ram, dice, tally = SharedRam(), random.Random(3), Tally()
-    for number in range(KILLS):
+    for number in range(300 if long_run else 48):
         strategy: Any = list(STRATEGIES)[number % 4]
         threads = dice.choice((1, 2, 3, 8))
 
@@ -286,7 +287,7 @@ def test_a_worker_that_dies_of_an_exception(pools: dict[int, FlushPool], strateg
 
     def flush() -> None:
         faulthandler.disable()
-        FlushPool(3).flush(ram.attach(), strategy)
+        FlushPool(3, alone_bytes=0).flush(ram.attach(), strategy)
 
     with process(flush) as child:
         _, status = os.waitpid(child, 0)
