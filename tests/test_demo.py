@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,15 +54,30 @@ def test_a_process_that_is_killed_ends_the_demo(who: str) -> None:
     machine = demo.make_machine(32 << 20)
     rows = demo.checkpoints(machine, 1000, interval=0.02)
     next(rows)
-    before = children()
-    primary, guest = sorted(before)[-2:]
+    primary, guest = sorted(children(os.getpid()))[-2:]
     os.kill(primary if who == "primary" else guest, signal.SIGKILL)
     with pytest.raises(demo.DemoFailed, match=f"the {who} has gone"):
         list(rows)
-    assert not children() & {primary, guest}
+    assert not children(os.getpid()) & {primary, guest}
 
 
-def children() -> set[int]:
-    """The child processes of this one."""
-    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+def test_ctrl_c() -> None:
+    """It ends at once with the shell's number for it, and takes both other processes along."""
+    command = [sys.executable, "-m", "impl", "demo", *SMALL, "--checkpoints", "100000"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 60
+        while len(started := children(process.pid)) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in printed
+    assert len(started) == 2
+    assert not any(Path(f"/proc/{child}").exists() for child in started)
+
+
+def children(process: int) -> set[int]:
+    """The child processes of a process."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text()
     return {int(number) for number in found.split()}
