@@ -21,7 +21,7 @@ from tests.conformance.rules import Violation
 
 # A flush of the little memory here takes microseconds. Machines stall; ports that hang do not stop.
 PATIENCE = 8.0
-START_PATIENCE = 120.0
+START_PATIENCE = 240.0
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(

@@ -258,10 +258,12 @@ def _stress(scenario: Scenario, seconds: float) -> Callable[[Session], int | Fin
 
     def look(session: Session) -> int | Finding:
         rounds = 0
-        for number in range(math.ceil(seconds * session.effort.factor / STRESS_SLICE)):
+        wanted = seconds * session.effort.factor
+        slices = math.ceil(wanted / STRESS_SLICE)
+        for number in range(slices):
             slice_seed = (session.effort.seed, int(seconds * 10), number)
-            patience = STRESS_SLICE + GRACE
-            seen = session.ask(stress, scenario, slice_seed, STRESS_SLICE, patience=patience)
+            length = wanted / slices
+            seen = session.ask(stress, scenario, slice_seed, length, patience=length + GRACE)
             if isinstance(seen, Collision):
                 return _collision(seen, rounds)
             rounds += seen
