@@ -118,9 +118,8 @@ class KernelDirtyLog:
         self._uffd: io.FileIO | None = None
         self._pagemap: io.FileIO | None = None
         self._lock = threading.Lock()
-        self._found = np.zeros(
-            (_REGIONS, 3), np.uint64
-        )  # struct page_region: start, end, categories
+        # What scans found and no bitmap has yet: struct page_region (start, end, categories).
+        self._found = np.zeros((_REGIONS, 3), np.uint64)
 
     def start(self, watched: Iterable[Watched], page_size: int = _HOST_PAGE) -> None:
         """Watch all of this memory from now on; every page begins clean.

@@ -191,6 +191,16 @@ def test_memory_hot_added_and_resized(log: KernelDirtyLog) -> None:
     assert pages_of(host_dirty) == {5, 70}, "nothing beyond the used length"
 
 
+def test_growth_within_a_host_page(log: KernelDirtyLog) -> None:
+    """Pages of 1 KiB: the host page in which the old end lay keeps its mark, pages beyond are clean."""
+    memory, host_dirty = array(private(4 * HOST_PAGE)), np.zeros(1, np.uint64)
+    log.start([Watched("ram", memory, 0, HOST_PAGE + 1024)], page_size=1024)
+    memory[HOST_PAGE] = memory[3 * HOST_PAGE] = 1
+    log.resize("ram", 4 * HOST_PAGE)
+    log.sync(host_dirty)
+    assert pages_of(host_dirty) == {4, 5, 6, 7}
+
+
 def test_the_kernels_own_writes_are_found(log: KernelDirtyLog) -> None:
     """read(2) into the memory, and another process writing through this one's mapping."""
     memory = array(shared(64 * HOST_PAGE))
