@@ -30,6 +30,8 @@ KINDS = (
     Kind("open", ("claimable", "grain")),
     Kind("ring", ("ring",)),
     Kind("wake", ("woken",)),
+    Kind("await all"),
+    Kind("all completed"),
     Kind("close", ("state",)),
     Kind("doze", ("state",)),
     Kind("return"),
@@ -40,13 +42,18 @@ KINDS = (
     # A helper's.
     Kind("enter", ("ring", "state")),
     Kind("job", ("round",)),
+    Kind("complete", ("round",)),
     Kind("leave", ("state",)),
     Kind("wake caller"),
     Kind("bed", ("ring",)),
     Kind("end"),
 )
-BEGIN, OPEN, RING, WAKE, CLOSE, DOZE, RETURN, QUIT = (np.uint64(i) for i in range(8))
-CLAIM, DONE, ENTER, JOB, LEAVE, WAKE_CALLER, BED, END = (np.uint64(i) for i in range(8, 16))
+BEGIN, OPEN, RING, WAKE, AWAIT_ALL, ALL_COMPLETED, CLOSE, DOZE, RETURN, QUIT = (
+    np.uint64(i) for i in range(10)
+)
+CLAIM, DONE, ENTER, JOB, COMPLETE, LEAVE, WAKE_CALLER, BED, END = (
+    np.uint64(i) for i in range(10, 19)
+)
 
 _0, _1 = np.uint64(0), np.uint64(1)
 # The head of a log: where its next event goes, where it ends, how many found no room.

@@ -85,6 +85,7 @@ def helper(control: Any, worker: Any) -> None:
                 last = current
                 s.work(control, worker)
                 complete(control, worker, current)
+                e.record(control, worker, e.COMPLETE, current, _0)
             check_out(control, worker)
         while atomic_load(ring) == seen:
             e.record(control, worker, e.BED, seen, _0)
@@ -125,7 +126,9 @@ def run_round(control: Any, helpers: Any) -> None:
     s.work(control, _CALLER)
     complete(control, _CALLER, current)
     if load(control + c.STRATEGY) == s.STATIC:
+        e.record(control, _CALLER, e.AWAIT_ALL, _0, _0)
         wait_for_all(control, helpers, current)
+        e.record(control, _CALLER, e.ALL_COMPLETED, _0, _0)
 
     e.record(control, _CALLER, e.CLOSE, atomic_and(state_word, _NOT_OPEN), _0)
     spins = _0
@@ -240,6 +243,7 @@ def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
         s.flush_part(control, _CALLER, _0, load(job + _pages))
     s.end_line(control, _CALLER)
     complete(control, _CALLER, load(control + c.ROUND))
+    e.record(control, _CALLER, e.RETURN, _0, _0)
 
 
 @kernel
@@ -248,10 +252,7 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any, helpers: Any)
     start_round(control, job, s.BACKUP, threads)
     store(control + c.GRAIN, grain)
     store(control + c.CLAIMABLE, load(job + _words))
-    if helpers == _0:
-        s.work(control, _CALLER)
-    else:
-        run_round(control, helpers)
+    run_round(control, helpers)
     clear_bitmaps(job)
 
 

@@ -19,18 +19,23 @@ from typing import Any
 from model import triggers, workers
 from model.faults import broken
 from model.handshake import forked_child, join_protocol, state_in_words
-from model.handshake_faults import BROKEN, CHILD_KEEPS_STATE
+from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
 from model.interleave import STANDSTILL, System, explore, replay, verdict
 
 AnySystem = System[Any, Any]
 
 
 def join(
-    helpers: int, rounds: int = 3, words: int = 2, watched: int = 0, fault: str | None = None
+    helpers: int,
+    rounds: int = 3,
+    words: int = 2,
+    watched: int = 0,
+    static: bool = False,
+    fault: str | None = None,
 ) -> AnySystem:
     """The join protocol, whole or with one fault."""
     with broken(fault):
-        return join_protocol(helpers, rounds, words, watched)
+        return join_protocol(helpers, rounds, words, watched, static=static)
 
 
 def patch(threads: int, rounds: int = 3, fault: str | None = None) -> AnySystem:
@@ -88,6 +93,7 @@ class Exploration:
 HOLD = (
     *(Exploration("join", {"helpers": n, "watched": w}) for n in (1, 2, 3) for w in (0, 1)),
     *(Exploration("join", {"helpers": 4, "watched": w}, deep=True) for w in (0, 1)),
+    *(Exploration("join", {"helpers": n, "static": True}) for n in (1, 2, 3)),
     *(Exploration("patch", {"threads": n}) for n in (1, 2, 3)),
     Exploration("patch", {"threads": 4}, deep=True),
     Exploration("static", {"border": 64}),
@@ -108,6 +114,12 @@ REFUTED = (
     *(
         Exploration("join", {"helpers": 1, "rounds": 2, "words": 1, "fault": name}, fault.refutes)
         for name, fault in BROKEN.items()
+    ),
+    *(
+        Exploration(
+            "join", {"helpers": 1, "rounds": 2, "static": True, "fault": name}, fault.refutes
+        )
+        for name, fault in BROKEN_IN_A_STATIC_ROUND.items()
     ),
     *(
         Exploration("patch", {"threads": 1, "rounds": 2, "fault": name}, claim)

@@ -12,6 +12,9 @@ nobody is inside. A helper *checks in* (compare-and-swap on STATE, only while OP
 the parameters, works, and *checks out*. So a helper that is asleep, late or descheduled before it
 checks in holds up nobody, and after the flush has returned nobody touches memory.
 
+A *static* round is the patch's: every helper has a share of its own, so the caller keeps the job open
+until all of them have COMPLETED it, and waits for the slowest.
+
 Each step below is one access to shared memory. They are plain functions of (control block, process)
 in the discipline of ``model.reading``: explored as Python (``model.interleave``), proved for any
 number of helpers and rounds as z3 terms (``proofs/handshake.py``).
@@ -94,6 +97,8 @@ class Control(NamedTuple):
     ring: Word
     cursor: Word
     job: Word
+    completed: Word
+    """how many helpers' COMPLETED words hold the number of this round"""
     rung: Word
     caller_asleep: Word
     running: Word
@@ -102,6 +107,8 @@ class Control(NamedTuple):
     """flushes before the caller closes the pool; never changes"""
     words: Word
     """claims in each round; never changes"""
+    awaited: Word
+    """in static rounds, how many helpers must complete each; else 0; never changes"""
     watched: Word
     """an arbitrary claim, below ``words``; never changes"""
     live: Word
@@ -132,7 +139,7 @@ After = tuple[Control, Process]
 # The caller's program, in order.
 WRITE_JOB, REWIND, OPEN_JOB, RING_BELL, WAKE_HELPERS = 1, 2, 3, 4, 5
 CALLER_CLAIM, CALLER_COPY, CLOSE_JOB, LOOK_INSIDE, GO_TO_SLEEP, CALLER_SLEEPS = 6, 7, 8, 9, 10, 11
-RETURN, SET_QUIT, RING_TO_QUIT, WAKE_TO_QUIT, JOIN = 12, 13, 14, 15, 16
+RETURN, SET_QUIT, RING_TO_QUIT, WAKE_TO_QUIT, JOIN, AWAIT_ALL = 12, 13, 14, 15, 16, 17
 # A helper's program, in order.
 READ_RING, READ_STATE, CHECK_IN, READ_JOB, CLAIM, COPY, CHECK_OUT, WAKE_CALLER = (
     21,
@@ -144,13 +151,14 @@ READ_RING, READ_STATE, CHECK_IN, READ_JOB, CLAIM, COPY, CHECK_OUT, WAKE_CALLER =
     27,
     28,
 )
-LOOK_AT_RING, GO_TO_BED, HELPER_SLEEPS, END = 29, 30, 31, 32
+LOOK_AT_RING, GO_TO_BED, HELPER_SLEEPS, END, COMPLETE = 29, 30, 31, 32, 33
 
 
 def write_job(at: Control, me: Process) -> After:
     """flush() begins: the parameters of the next round."""
     job = me.job + ONE
-    return at._replace(job=job, live=job, times=ZERO), me._replace(pc=REWIND, job=job)
+    after = at._replace(job=job, completed=ZERO, live=job, times=ZERO)
+    return after, me._replace(pc=REWIND, job=job)
 
 
 def rewind(at: Control, me: Process) -> After:
@@ -176,7 +184,7 @@ def wake_helpers(at: Control, me: Process) -> After:
 def caller_claim(at: Control, me: Process) -> After:
     """The caller works too: fetch-add on CURSOR."""
     got_one = at.cursor < at.words
-    pc = select(got_one, CALLER_COPY, CLOSE_JOB)
+    pc = select(got_one, CALLER_COPY, select(at.awaited == ZERO, CLOSE_JOB, AWAIT_ALL))
     claim = select(got_one, at.cursor, ZERO)
     return at._replace(cursor=at.cursor + ONE), me._replace(pc=pc, claim=claim)
 
@@ -184,6 +192,16 @@ def caller_claim(at: Control, me: Process) -> After:
 def caller_copy(at: Control, me: Process) -> After:
     """Flush the words claimed."""
     return _flushed(at, me), me._replace(pc=CALLER_CLAIM, claim=ZERO)
+
+
+def all_completed(at: Control, me: Process) -> Truth:
+    """Does every helper's COMPLETED hold this round's number?"""
+    return at.completed == at.awaited
+
+
+def await_all(at: Control, me: Process) -> After:
+    """A static round: every helper has completed it."""
+    return at, me._replace(pc=CLOSE_JOB)
 
 
 def close_job(at: Control, me: Process) -> After:
@@ -268,21 +286,28 @@ def check_in(at: Control, me: Process) -> After:
 
 
 def read_job(at: Control, me: Process) -> After:
-    """Load the job's parameters; a job done before needs no more of this helper."""
-    return at, me._replace(pc=select(at.job == me.job, CHECK_OUT, CLAIM), job=at.job)
+    """Load the job's parameters: claims, a share of its own, or a job done before?"""
+    work = select(at.awaited == ZERO, CLAIM, COPY)
+    return at, me._replace(pc=select(at.job == me.job, CHECK_OUT, work), job=at.job)
 
 
 def claim(at: Control, me: Process) -> After:
-    """Fetch-add on CURSOR; leave when all is claimed."""
+    """Fetch-add on CURSOR; no more when all is claimed."""
     got_one = at.cursor < at.words
-    pc = select(got_one, COPY, CHECK_OUT)
+    pc = select(got_one, COPY, COMPLETE)
     claim = select(got_one, at.cursor, ZERO)
     return at._replace(cursor=at.cursor + ONE), me._replace(pc=pc, claim=claim)
 
 
 def copy(at: Control, me: Process) -> After:
     """Flush the words claimed."""
-    return _flushed(at, me), me._replace(pc=CLAIM, claim=ZERO)
+    pc = select(at.awaited == ZERO, CLAIM, COMPLETE)
+    return _flushed(at, me), me._replace(pc=pc, claim=ZERO)
+
+
+def complete(at: Control, me: Process) -> After:
+    """COMPLETED = the round, the copies fenced before it."""
+    return at._replace(completed=at.completed + ONE), me._replace(pc=CHECK_OUT)
 
 
 def check_out(at: Control, me: Process) -> After:
@@ -343,20 +368,25 @@ def nobody_works(at: Control, me: Process) -> Truth:
 
 
 def flushed_once(at: Control, me: Process) -> Truth:
-    """When a flush returns, the watched claim has been flushed exactly once."""
-    return at.times == ONE
+    """When a flush returns, the watched claim, if there is one, has been flushed exactly once."""
+    return (at.times == ONE) | (at.watched >= at.words)
 
 
 def not_flushed_yet(at: Control, me: Process) -> Truth:
     """Whoever is about to copy the watched claim is the first to do so in this round."""
-    return (me.claim != at.watched) | (at.times == ZERO)
+    return (me.claim != at.watched) | (at.times == ZERO) | (at.watched >= at.words)
+
+
+def everybody_completed(at: Control, me: Process) -> Truth:
+    """When a static flush returns, every helper has flushed its share."""
+    return (at.awaited == ZERO) | (at.completed == at.awaited)
 
 
 LENT = Claim("no helper touches memory after flush has returned", memory_is_lent)
 FINISHED = Claim("flush returns only when every checked-in helper has finished", nobody_works)
 EXACTLY_ONCE = Claim("each claim is flushed exactly once", flushed_once)
 AT_MOST_ONCE = Claim("each claim is flushed exactly once", not_flushed_yet)
-CLAIMS = (LENT, FINISHED, EXACTLY_ONCE, AT_MOST_ONCE)
+EVERY_SHARE = Claim("a static flush returns only when every share is flushed", everybody_completed)
 
 
 CALLER: Mapping[Hashable, Step] = {
@@ -367,11 +397,12 @@ CALLER: Mapping[Hashable, Step] = {
     WAKE_HELPERS: said(wake_helpers),
     CALLER_CLAIM: said(caller_claim),
     CALLER_COPY: said(caller_copy, claims=(LENT, AT_MOST_ONCE)),
+    AWAIT_ALL: said(await_all, ready=all_completed),
     CLOSE_JOB: said(close_job),
     LOOK_INSIDE: said(look_inside),
     GO_TO_SLEEP: said(go_to_sleep),
     CALLER_SLEEPS: said(caller_wakes, ready=caller_woken, whim=caller_wakes),
-    RETURN: said(finish, claims=(FINISHED, EXACTLY_ONCE)),
+    RETURN: said(finish, claims=(FINISHED, EXACTLY_ONCE, EVERY_SHARE)),
     SET_QUIT: said(set_quit),
     RING_TO_QUIT: said(ring_to_quit),
     WAKE_TO_QUIT: said(wake_to_quit),
@@ -384,6 +415,7 @@ HELPER: Mapping[Hashable, Step] = {
     READ_JOB: said(read_job),
     CLAIM: said(claim),
     COPY: said(copy, claims=(LENT, AT_MOST_ONCE)),
+    COMPLETE: said(complete),
     CHECK_OUT: said(check_out),
     WAKE_CALLER: said(wake_caller),
     LOOK_AT_RING: said(look_at_ring, stops=True),
@@ -399,9 +431,11 @@ def program() -> Mapping[Hashable, Step]:
 
 
 def join_protocol(
-    helpers: int, rounds: int, words: int, watched: int = 0
+    helpers: int, rounds: int, words: int, watched: int = 0, *, static: bool = False
 ) -> System[Control, Process]:
     """The caller (``c``) and some helpers (``1``, ``2``, ...).
+
+    In ``static`` rounds each helper has a share, there are no claims, and no helper stops for ever.
 
     Any helper may stop for ever while it is outside: a pool that is being closed then waits for it,
     but a flush must not. (A futex_wake that wakes only some of the sleepers needs no case of its
@@ -412,11 +446,13 @@ def join_protocol(
         ring=1,
         cursor=0,
         job=0,
+        completed=0,
         rung=1,
         caller_asleep=0,
         running=helpers,
         rounds=rounds,
-        words=words,
+        words=0 if static else words,
+        awaited=helpers if static else 0,
         watched=watched,
         live=0,
         times=0,
@@ -427,17 +463,21 @@ def join_protocol(
         shared=control,
         processes=(Process(WRITE_JOB), *[Process(READ_RING)] * helpers),
         names="c123456789"[: helpers + 1],
-        steps=program(),
+        steps={
+            pc: step._replace(stops=step.stops and not static) for pc, step in program().items()
+        },
         rest=at_rest,
         alike=1,
-        forget=cursor_past_the_end,
+        forget=what_nobody_reads,
         stale=numbers_gone_by,
     )
 
 
-def cursor_past_the_end(at: Control) -> Control:
-    """A cursor past the last claim: by how much makes no difference till it is rewound."""
-    return at._replace(cursor=min(at.cursor, at.words))
+def what_nobody_reads(at: Control) -> Control:
+    """Shared memory without how far past the last claim the cursor is, and without COMPLETED if
+    nobody waits for it."""
+    completed = at.completed if at.awaited else 0
+    return at._replace(cursor=min(at.cursor, at.words), completed=completed)
 
 
 def numbers_gone_by(at: Control, me: Process) -> Process:
@@ -454,7 +494,9 @@ def forked_child(parent: Control) -> System[Control, Process]:
 
     The child flushes, then closes. (The pool's child goes further: it makes a new control block.)
     """
-    control = parent._replace(running=0, working=0, live=0, times=0, caller_asleep=0, rounds=1)
+    control = parent._replace(
+        running=0, awaited=0, working=0, live=0, times=0, caller_asleep=0, rounds=1
+    )
     return System(
         name="a forked child",
         shared=control,
@@ -463,7 +505,7 @@ def forked_child(parent: Control) -> System[Control, Process]:
         steps=program(),
         rest=at_rest,
         alike=1,
-        forget=cursor_past_the_end,
+        forget=what_nobody_reads,
     )
 
 

@@ -111,6 +111,34 @@ def _never_closes() -> Mapping[Hashable, Step]:
     return {h.CLOSE_JOB: said(skip)}
 
 
+def _closes_early() -> Mapping[Hashable, Step]:
+    def skip(at: Control, me: Process) -> After:
+        """Whoever has come has come."""
+        return at, me._replace(pc=h.CLOSE_JOB)
+
+    return {h.AWAIT_ALL: said(skip)}
+
+
+def _rings_first() -> Mapping[Hashable, Step]:
+    def rewind_then_ring(at: Control, me: Process) -> After:
+        """CURSOR = 0."""
+        return at._replace(cursor=h.ZERO), me._replace(pc=h.RING_BELL)
+
+    def ring_then_open(at: Control, me: Process) -> After:
+        """RING += 1, the job not open yet."""
+        return at._replace(ring=at.ring + ONE), me._replace(pc=h.OPEN_JOB)
+
+    def open_then_wake(at: Control, me: Process) -> After:
+        """STATE = OPEN."""
+        return at._replace(state=h.OPEN), me._replace(pc=h.WAKE_HELPERS)
+
+    return {
+        h.REWIND: said(rewind_then_ring),
+        h.RING_BELL: said(ring_then_open),
+        h.OPEN_JOB: said(open_then_wake),
+    }
+
+
 def _looks_once() -> Mapping[Hashable, Step]:
     def wakes(at: Control, me: Process) -> After:
         """futex_wait returns, with cause or without, and nobody looks at STATE again."""
@@ -211,6 +239,20 @@ BROKEN: Mapping[str, BrokenSteps] = {
     "quit without ring": BrokenSteps(
         "close sets QUIT and joins, but does not ring",
         _quit_without_ring(),
+        STANDSTILL,
+    ),
+}
+
+#: Refuted by a helper and two static rounds; the second does no harm in any other round.
+BROKEN_IN_A_STATIC_ROUND: Mapping[str, BrokenSteps] = {
+    "closes early": BrokenSteps(
+        "the caller of a static round closes it without waiting for every helper",
+        _closes_early(),
+        h.EVERY_SHARE.name,
+    ),
+    "rings first": BrokenSteps(
+        "the caller rings before it opens the job: a helper looks, sees it closed, and sleeps",
+        _rings_first(),
         STANDSTILL,
     ),
 }

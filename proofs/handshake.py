@@ -229,8 +229,12 @@ def always(p: Proof, *more: Part, dynamic: bool = False) -> World:
         p.assume("the start", *at_first(w))
         p.prove("it holds at first", holds(w))
     p.assume("what always holds", holds(w))
+    if dynamic:
+        p.prove("nobody is awaited", ~stands(w.caller, h.AWAIT_ALL))
     for who, program in (("caller", h.CALLER), ("helper", h.HELPER)):
         for pc, step in steps_of(program):
+            if dynamic and pc == h.AWAIT_ALL:
+                continue
             with p.case():
                 p.assume("the step is taken", *taken(p, w, who, pc, step))
                 at, me = p.read(step.act)(w.at, getattr(w, who))

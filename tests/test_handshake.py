@@ -7,9 +7,14 @@ import pytest
 
 from model import explored, handshake, replay
 from model.explored import HOLD, REFUTED, Exploration, fork_anywhere
-from model.faults import broken
+from model.faults import FAULTS, broken
 from model.handshake import Control, Process
-from model.handshake_faults import BROKEN, BROKEN_IN_A_CHILD, CHILD_KEEPS_STATE
+from model.handshake_faults import (
+    BROKEN,
+    BROKEN_IN_A_CHILD,
+    BROKEN_IN_A_STATIC_ROUND,
+    CHILD_KEEPS_STATE,
+)
 from model.interleave import STANDSTILL, ScheduleError, explore, verdict
 from model.interleave import replay as play
 from model.replay import Counterexample
@@ -39,7 +44,7 @@ def test_a_broken_variant_is_refuted(exploration: Exploration) -> None:
 
 def test_every_fault_of_the_join_protocol_is_explored() -> None:
     explored_faults = {e.options["fault"] for e in REFUTED if e.system == "join"}
-    assert explored_faults == set(BROKEN)
+    assert explored_faults == {*BROKEN, *BROKEN_IN_A_STATIC_ROUND}
     assert set(BROKEN_IN_A_CHILD) == {CHILD_KEEPS_STATE}
 
 
@@ -48,8 +53,7 @@ def counterexample(exploration: Exploration) -> Counterexample:
     failure = explore(exploration.make(), reduced=False).failure
     assert failure is not None
     options = dict(exploration.options)
-    in_catalogue = options.get("fault") in BROKEN
-    fault = options.pop("fault") if in_catalogue else None
+    fault = options.pop("fault") if options.get("fault") in FAULTS else None
     return replay.replay(
         Counterexample(
             claim=failure.claim,
@@ -85,7 +89,8 @@ def test_the_whole_protocol_survives_the_schedules_of_the_broken_ones() -> None:
     for exploration in REFUTED:
         if exploration.system == "join":
             found = json.loads(path_of(exploration).read_text(encoding="utf-8"))
-            system = explored.join(1, rounds=2, words=1)
+            whole = {k: v for k, v in exploration.options.items() if k != "fault"}
+            system = explored.join(**whole)
             try:
                 steps = list(play(system, found["values"]["schedule"]))
             except ScheduleError:
@@ -140,7 +145,7 @@ def older_numbers(at: Control, me: Process, past: int) -> tuple[Control, Process
 
 def forgotten(at: Control, me: Process) -> tuple[Control, Process]:
     """What the explorer keeps of a state."""
-    at = handshake.cursor_past_the_end(at)
+    at = handshake.what_nobody_reads(at)
     return at, handshake.numbers_gone_by(at, me)
 
 

@@ -28,7 +28,7 @@ def record(path: Path, threads: int, rounds: int, seed: int) -> Log:
     dice = np.random.default_rng(seed)
     ram = ColoRam([Block("ram", size=PAGES * PAGE_SIZE)], page_size=PAGE_SIZE)
     events = EventLog(capacity=64 * rounds + 1000)
-    with FlushPool(threads, event_log=events) as pool:
+    with FlushPool(threads, alone_bytes=MANY * PAGE_SIZE, event_log=events) as pool:
         ram.backup(pool)
         for number in range(rounds):
             dirty = np.zeros(PAGES, dtype=np.uint8)
@@ -78,7 +78,7 @@ def rounds(long_run: bool) -> int:
     return 20_000 if long_run else 500
 
 
-@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_the_model_explains_a_pool(tmp_path: Path, threads: int, rounds: int) -> None:
     found = explain(record(tmp_path / "log", threads, rounds, seed=threads))
     assert found.accepted, found.unexplained

@@ -171,13 +171,16 @@ def _step(log: Log, state: State, worker: int) -> Step | None:
     step = h.program().get(me.pc)
     if step is None or me.pc == h.JOIN:
         return None
-    if me.pc == h.REWIND and event.name != "open":
-        at, after = _flushed_alone(state.at, me)
-        return Step(True, _moved(state, worker, at, after, explained=0))
+    if me.pc == h.AWAIT_ALL and not h.all_completed(state.at, me):
+        return None
+    if me.pc == h.REWIND and event.name == "return":
+        # Few pages: the caller flushed them itself and opened no job.
+        return Step(True, _moved(state, worker, state.at, me._replace(pc=h.RETURN), explained=0))
     if me.pc == h.OPEN_JOB:
         grain = max(event.values.get("grain", 1), 1)
-        words = -(-event.values.get("words", 0) // grain)
-        state = state._replace(at=state.at._replace(words=words), grain=grain)
+        words = -(-event.values.get("claimable", 0) // grain)
+        awaited = (len(log) - 1) * _awaits_all(events, done)
+        state = state._replace(at=state.at._replace(words=words, awaited=awaited), grain=grain)
     at, after = step.act(state.at, me)
     shown = _shown(state, me, after, event)
     if shown != event if shown else not _leads_on(state.at, me, after, event):
@@ -186,15 +189,16 @@ def _step(log: Log, state: State, worker: int) -> Step | None:
     return Step(free, _moved(state, worker, at, after, explained=shown is not None))
 
 
+def _awaits_all(events: tuple[Event, ...], opened: int) -> bool:
+    """Is the round that the caller opens with this event a static one?"""
+    names = (events[place].name for place in range(opened, len(events)))
+    return next((name for name in names if name in ("await all", "close")), "") == "await all"
+
+
 def _moved(state: State, worker: int, at: Control, me: Process, explained: int) -> State:
     processes = (*state.processes[:worker], me, *state.processes[worker + 1 :])
     done = (*state.done[:worker], state.done[worker] + explained, *state.done[worker + 1 :])
     return State(at, processes, done, state.grain)
-
-
-def _flushed_alone(at: Control, me: Process) -> tuple[Control, Process]:
-    """A round of few pages: the caller flushes them itself and opens no job."""
-    return h.finish(at, me)
 
 
 def _shown(state: State, me: Process, after: Process, event: Event) -> Event | None:
@@ -205,8 +209,12 @@ def _shown(state: State, me: Process, after: Process, event: Event) -> Event | N
         name = "open" if pc == h.OPEN_JOB else "wake"
         return event if event.name == name else Event(name, {})
     if pc in (h.CLAIM, h.CALLER_CLAIM):
+        if at.words:
+            return Event("claim", {"cursor": at.cursor * state.grain})
         # A static or queued round hands out nothing by the cursor.
-        return Event("claim", {"cursor": at.cursor * state.grain}) if at.words else None
+        return Event("await all", {}) if pc == h.CALLER_CLAIM and at.awaited else None
+    if pc == h.COPY:
+        return Event("done", {"cursor": me.claim * state.grain}) if at.words else None
     if pc == h.LOOK_INSIDE and after.pc == h.GO_TO_SLEEP:
         return Event("doze", {"state": at.state})
     if pc == h.CHECK_IN and after.pc == h.READ_JOB:
@@ -218,11 +226,12 @@ def _shown(state: State, me: Process, after: Process, event: Event) -> Event | N
         h.RING_BELL: ("ring", {"ring": at.ring}),
         h.RING_TO_QUIT: ("ring", {"ring": at.ring}),
         h.CALLER_COPY: ("done", {"cursor": me.claim * state.grain}),
-        h.COPY: ("done", {"cursor": me.claim * state.grain}),
+        h.AWAIT_ALL: ("all completed", {}),
         h.CLOSE_JOB: ("close", {"state": at.state}),
         h.RETURN: ("return", {}),
         h.SET_QUIT: ("quit", {"state": at.state}),
         h.READ_JOB: ("job", {"round": at.job}),
+        h.COMPLETE: ("complete", {"round": at.job}),
         h.CHECK_OUT: ("leave", {"state": at.state}),
         h.WAKE_CALLER: ("wake caller", {}),
         h.END: ("end", {}),
