@@ -152,6 +152,15 @@ def test_rams(what: str) -> None:
         make()
 
 
+def test_attached_memory_cannot_be_closed_underneath() -> None:
+    memory = mmap.mmap(-1, 4 * PAGE)
+    ram = ColoRam([Block("a", host=memory)])
+    with pytest.raises(BufferError):
+        memory.close()
+    ram.release()
+    memory.close()
+
+
 @pytest.fixture
 def ram() -> ColoRam:
     """60 pages and a hole, one dirty page in each bitmap."""

@@ -240,11 +240,12 @@ def write_each(memory: Any, order: Any) -> None:
         memory[page * 4096 + 8 * (page & 255)] += 1
 
 
-def lost_writes(log: KernelDirtyLog, collect: Callable[[Any], None], rounds: int) -> int:
+def lost_writes(
+    log: KernelDirtyLog, memory: Any, collect: Callable[[Any], None], rounds: int
+) -> int:
     """A guest thread writes each page once, in random order, while ``collect`` runs over and over;
     every page reported is copied to a shadow. Pages in which the shadow lags behind at the end."""
-    pages = 2048
-    memory = array(private(pages * HOST_PAGE))
+    pages = memory.nbytes // HOST_PAGE
     shadow = np.zeros_like(memory).reshape(pages, HOST_PAGE)
     host_dirty = np.zeros(pages // 64, np.uint64)
     log.start([Watched("ram", memory, 0, memory.nbytes)])
@@ -268,9 +269,13 @@ def lost_writes(log: KernelDirtyLog, collect: Callable[[Any], None], rounds: int
     return 0
 
 
-def test_no_write_is_lost_while_syncs_run(log: KernelDirtyLog) -> None:
+@pytest.mark.parametrize("allocate", [private, shared, memfd, transparent_huge])
+def test_no_write_is_lost_while_syncs_run(
+    log: KernelDirtyLog, allocate: Callable[[int], Any], long_run: bool
+) -> None:
     write_each(np.zeros(4096, np.uint8), np.array([0]))  # compile before the race
-    assert lost_writes(log, log.sync, rounds=60) == 0
+    memory = array(allocate(2048 * HOST_PAGE))
+    assert lost_writes(log, memory, log.sync, rounds=2000 if long_run else 20) == 0
 
 
 def test_the_race_is_real(log: KernelDirtyLog) -> None:
@@ -280,7 +285,7 @@ def test_the_race_is_real(log: KernelDirtyLog) -> None:
         log.fetch(host_dirty)
         log.rearm()
 
-    assert lost_writes(log, in_two_steps, rounds=2000) > 0
+    assert lost_writes(log, array(private(2048 * HOST_PAGE)), in_two_steps, rounds=2000) > 0
 
 
 # An exception that is raised within a destructor is only printed by Python, not passed on.
