@@ -91,11 +91,13 @@ class Exploration:
 
 
 HOLD = (
-    *(Exploration("join", {"helpers": n, "watched": w}) for n in (1, 2, 3) for w in (0, 1)),
-    *(Exploration("join", {"helpers": 4, "watched": w}, deep=True) for w in (0, 1)),
-    *(Exploration("join", {"helpers": n, "static": True}) for n in (1, 2, 3)),
-    *(Exploration("patch", {"threads": n}) for n in (1, 2, 3)),
-    Exploration("patch", {"threads": 4}, deep=True),
+    *(
+        Exploration("join", {"helpers": n, "watched": w}, deep=n + w > 3)
+        for n in (1, 2, 3, 4)
+        for w in (0, 1)
+    ),
+    *(Exploration("join", {"helpers": n, "static": True}, deep=n > 3) for n in (1, 2, 3, 4)),
+    *(Exploration("patch", {"threads": n}, deep=n > 3) for n in (1, 2, 3, 4)),
     Exploration("static", {"border": 64}),
     Exploration("dynamic", {"helpers": 2, "words": 3}),
     Exploration("dynamic", {"helpers": 3, "words": 3}),
