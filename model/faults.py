@@ -19,11 +19,12 @@ from model.handshake_faults import (
     BROKEN_IN_A_STATIC_ROUND,
     BrokenSteps,
 )
-from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST
+from model.queue import SWAP
+from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.reading import select
 from model.shares import cut_at_word
-from model.walk import ONE, ZERO, find
+from model.walk import ONE, ZERO, copy_next, find, finished
 from model.words import ALL_PAGES, LAST_BIT, pages_between
 
 TWO_WORDS = 2 * PAGES_PER_WORD - 1
@@ -119,6 +120,32 @@ def _clear_first(step: Any, to_copy: Any) -> Any:
     after_load = select(step == LOAD_CACHE, LOAD_HOST, STORE_CACHE)
     after_copy = select(step == STORE_CACHE, STORE_HOST, copy_or_next)
     return select(step < COPY, after_load, after_copy)
+
+
+def _search_stays(walk: Any, limit: Any) -> Any:
+    return walk._replace(host_next=find(walk.host_dirty, walk.offset, limit))
+
+
+def _both_uncounted(walk: Any, limit: Any) -> Any:
+    return copy_next(walk, limit)._replace(both_count=walk.both_count)
+
+
+def _host_counted_if_behind(walk: Any, limit: Any) -> Any:
+    counted = ~finished(walk, limit) & (walk.host_next < walk.cache_next)
+    host_count = walk.host_count + select(counted, ONE, ZERO)
+    return copy_next(walk, limit)._replace(host_count=host_count)
+
+
+def _takes_blindly(queue: Any, me: Any) -> Any:
+    return me.step == SWAP
+
+
+def _leaves_when_empty(me: Any) -> Any:
+    return me.step == me.step
+
+
+def _always_room(queue: Any) -> Any:
+    return queue.tail == queue.tail
 
 
 def _as_at_start(at_start: Any, now: Any) -> Any:
@@ -267,11 +294,53 @@ FAULTS: dict[str, Fault] = {
             _clear_first,
         ),
         Fault(
+            "search does not move on",
+            "the host search clears no bit, so it finds the same page again",
+            "model.walk",
+            "search_host",
+            _search_stays,
+        ),
+        Fault(
+            "pages in both not counted",
+            "a page dirty in both bitmaps is not counted as such",
+            "model.walk",
+            "copy_next",
+            _both_uncounted,
+        ),
+        Fault(
+            "host pages counted when behind",
+            "a host-dirty page is counted only if the host cursor is strictly behind",
+            "model.walk",
+            "copy_next",
+            _host_counted_if_behind,
+        ),
+        Fault(
             "lost decrement",
             "the dirty count is not lowered when a cache bit is cleared",
             "model.walk",
             "count_down",
             _stays,
+        ),
+        Fault(
+            "an entry taken without comparing",
+            "a copier advances HEAD by fetch-add and takes the word that it had read before",
+            "model.queue",
+            "takes",
+            _takes_blindly,
+        ),
+        Fault(
+            "a copier leaves too early",
+            "a copier leaves when the queue is empty, whether or not the search is over",
+            "model.queue",
+            "leaves",
+            _leaves_when_empty,
+        ),
+        Fault(
+            "a full queue is overwritten",
+            "the searcher queues a word whether or not there is room",
+            "model.queue",
+            "has_room",
+            _always_room,
         ),
         Fault(
             "bounds computed once",
@@ -322,7 +391,9 @@ def broken(name: str | None) -> Iterator[None]:
     holders = [
         vars(module)
         for module_name, module in list(sys.modules.items())
-        if module_name.startswith("model.") and vars(module).get(fault.function) is whole
+        if module_name.startswith("model.")
+        and module_name != __name__
+        and vars(module).get(fault.function) is whole
     ]
     for holder in holders:
         holder[fault.function] = fault.replacement

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from model import queue_scenarios, word_scenarios  # noqa: F401  (they register scenarios)
 from model.faults import FAULTS, broken
 from model.ram import ColoError
 from model.scenarios import FAILS, SCENARIOS
-from model.word_scenarios import set_bits as _  # registers the scenarios of words
 
 
 @dataclass(frozen=True)

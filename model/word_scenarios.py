@@ -199,6 +199,18 @@ def _state(memory: Memory, me: Worker) -> str:
     return f"cache-dirty {cache}, host-dirty {host}, copied {copied}; next: {at} of word {me.word}"
 
 
+@scenario(lambda: iter(()))
+def flushed_again(cache: int, host: int, copied: int, differs: int) -> Lines:
+    """A flush has stopped with these words and pages copied; another one is run from the start."""
+    yield f"left: cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}"
+    yield f"copied {bits_text(copied)} of the pages {bits_text(differs)} that differ"
+    *_, (memory, _) = kernel.flush_words(Memory((cache,), (host,), (copied,)), 0, 1, 0, 64)
+    yield f"flushed again: copied {bits_text(memory.copied[0])}"
+    wrong = differs & ~memory.copied[0]
+    if wrong or memory.cache[0] or memory.host[0]:
+        yield f"{FAILS}pages {bits_text(wrong)} still differ from the checkpoint"
+
+
 def _two_words() -> Cases:
     for cache, step, other_step in product((3, words.ALL_PAGES), range(5), range(5)):
         yield {

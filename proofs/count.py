@@ -6,8 +6,8 @@ from model import walk
 from proofs import symbolic
 from proofs.obligation import Listed, Proof, claim, faulty, without
 from proofs.shares import a_split
-from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select
-from proofs.walk import a_walk
+from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, select
+from proofs.walk import a_walk, a_window, any_turn
 
 _ONES = z3.RecFunction("ones", symbolic.BITMAP, z3.IntSort(), z3.IntSort())
 _bits, _n = z3.Const("bits", symbolic.BITMAP), z3.Int("n")
@@ -24,7 +24,7 @@ def one_fewer(pages: Natural, bitmap: Bitmap, page: Natural) -> Truth:
     """Clearing a bit below ``pages`` lowers the number of set bits by one if it was set."""
     was_set = (page >= 0) & (page < pages) & bitmap[page]
     after = ones(symbolic.clear(bitmap, page), pages)
-    return after == ones(bitmap, pages) - select(was_set, natural(1), natural(0))
+    return after + was_set.as_number() == ones(bitmap, pages)
 
 
 def none_set(pages: Natural, bitmap: Bitmap) -> Truth:
@@ -109,3 +109,46 @@ def each_turn_keeps_the_count(p: Proof, pages: Natural) -> None:
             "each turn keeps the count",
             done.dirty_pages - ones(after, pages) == turn.dirty_pages - ones(before, pages),
         )
+
+
+def none_between(n: Natural, bitmap: Bitmap, start: Natural) -> Truth:
+    """If none of the ``n`` bits from ``start`` is set, they add nothing to the number of set bits."""
+    clear = forall(lambda k: implies((k >= start) & (k < start + n), ~bitmap[k]))
+    return implies((start >= 0) & clear, ones(bitmap, start + n) == ones(bitmap, start))
+
+
+@claim(
+    faulty("pages in both not counted", refutes="each turn counts its page: both_dirty"),
+    faulty("host pages counted when behind", refutes="each turn counts its page: host_dirty"),
+)
+def the_counters_are_right(p: Proof) -> None:
+    """``host_dirty`` and ``both_dirty`` come out as the pages of the window that are set there.
+
+    Between two turns a counter is the number of such pages up to ``offset``.
+    """
+    window = a_window(p)
+    hosts, boths = p.bitmaps("host_window both_window")
+    p.assume(
+        "what is to be counted",
+        forall(lambda k: hosts[k] == (window.holds(k) & window.host[k])),
+        forall(lambda k: boths[k] == (hosts[k] & window.cache[k])),
+    )
+    turn = any_turn(p, window)
+    seen = select(turn.fresh, turn.before.offset, turn.before.offset + 1)
+    reached = select(turn.finished, window.limit, turn.after.offset)
+    none = p.by_induction("no bit set, none counted", none_set, hosts)
+    nothing = p.by_induction("no bit between, none counted", none_between, hosts, seen)
+    for name, bits, before, after in (
+        ("host_dirty", hosts, turn.before.host_count, turn.after.host_count),
+        ("both_dirty", boths, turn.before.both_count, turn.after.both_count),
+    ):
+        counted = select(turn.finished, ones(bits, window.limit), ones(bits, reached + 1))
+        none(window.start, bits)
+        p.prove(f"it begins at zero: {name}", ones(bits, window.start) == 0)
+        p.assume("counted so far", before == ones(bits, seen))
+        p.prove(
+            f"no page is passed over: {name}",
+            forall(lambda k: implies((seen <= k) & (k < reached), ~bits[k])),
+        )
+        nothing(reached - seen, bits, seen)
+        p.prove(f"each turn counts its page: {name}", after == counted)

@@ -7,10 +7,9 @@ happens to other words; ``interleaving`` and ``restart`` rest on that.
 from typing import NamedTuple
 
 from model import kernel, words
-from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST
-from model.kernel import Memory, Worker
+from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST, Memory, Worker
 from proofs.obligation import Proof, claim, faulty
-from proofs.symbolic import Truth, Word, every, implies, select, word
+from proofs.symbolic import Truth, Word, every, implies, word
 from proofs.words import bit
 
 MOST_WORDS = 2**58
@@ -120,6 +119,22 @@ def before(p: Proof, me: Worker, index: Word) -> Before:
     return Before(cache, host, p.read_words(words.window_mask)(index, me.first, me.last))
 
 
+def each_step_keeps_it(
+    p: Proof, memory: Memory, me: Worker, index: Word, begun_at: Word, was: Before
+) -> None:
+    """The invariant holds after each step of the worker if it did before."""
+    memory_after, after = p.read_words(kernel.turn)(memory, me)
+    kept = flushing(memory_after, after, index, begun_at, was)
+    with p.case():
+        p.assume("another word", index != me.word)
+        p.prove("another word is left alone", kept)
+    for step, name in enumerate(STEPS):
+        with p.case():
+            p.assume("its own word", index == me.word, me.step == step)
+            p.prove(f"the invariant is kept by: {name}", kept)
+    p.prove("each step keeps the invariant", kept)
+
+
 @claim(
     faulty("clears too much", refutes="the invariant is kept by: store cache"),
     faulty("copies what is in both", refutes="the invariant is kept by: load host"),
@@ -135,7 +150,7 @@ def a_range_of_words_is_flushed(p: Proof) -> None:
     index, begun_at, end, position = p.words("index begun_at end position")
     was = before(p, me, index)
     p.show("word flush", cache=was.cache, host=was.host, first=me.first, last=me.last, differs=0)
-    turn, starting = p.read_words(kernel.turn), p.read_words(kernel.starting)
+    starting = p.read_words(kernel.starting)
     with p.case():
         p.assume("nothing is done", untouched(at(memory, index), was))
         start = Worker(*map(word, starting(begun_at, me.first, me.last)))
@@ -143,11 +158,8 @@ def a_range_of_words_is_flushed(p: Proof) -> None:
     p.assume("between two steps", flushing(memory, me, index, begun_at, was))
     p.assume("words are left", me.word < end, end <= MOST_WORDS)
     p.steer(index == 0, me.word == 0, begun_at == 0)
-    memory_after, after = turn(memory, me)
-    kept = flushing(memory_after, after, index, begun_at, was)
-    for step, name in enumerate(STEPS):
-        p.prove(f"the invariant is kept by: {name}", implies(me.step == step, kept))
-    p.prove("each step keeps the invariant", kept)
+    memory_after, after = p.read_words(kernel.turn)(memory, me)
+    each_step_keeps_it(p, memory, me, index, begun_at, was)
     p.prove(
         "each step goes forward",
         (after.word > me.word)

@@ -20,6 +20,7 @@ from proofs.symbolic import (
     Bitmap,
     MaybeTruth,
     Natural,
+    Sequence,
     Term,
     Truth,
     Word,
@@ -122,6 +123,8 @@ class Proof:
             "find": self._find,
             "loaded": symbolic.loaded,
             "stored": symbolic.stored,
+            "get": symbolic.get,
+            "put": symbolic.put,
             "trailing_zeros": symbolic.trailing_zeros,
             "population": symbolic.population,
         }
@@ -146,6 +149,10 @@ class Proof:
     def word_arrays(self, names: str) -> list[Words]:
         """Variables for arrays of 64-bit words."""
         return [Words(z3.Const(name, symbolic.WORDS)) for name in names.split()]
+
+    def sequences(self, names: str) -> list[Sequence]:
+        """Variables for sequences of integers."""
+        return [Sequence(z3.Const(name, symbolic.SEQUENCE)) for name in names.split()]
 
     def truths(self, names: str) -> list[Truth]:
         """Variables for propositions."""
@@ -206,17 +213,21 @@ class Proof:
 
     @contextmanager
     def case(self) -> Iterator[None]:
-        """What is assumed and proved within the block is forgotten after it."""
+        """What is assumed within the block is forgotten after it; what is proved then holds in that case."""
         before = self._assumed, self._proved, self._example, self._steer
         self._assumed, self._proved, self._example, self._steer = (list(part) for part in before)
         yield
+        new = every(*self._assumed[len(before[0]) :])
+        found = [implies(new, statement) for statement in self._proved[len(before[1]) :]]
         self._assumed, self._proved, self._example, self._steer = before
+        self._proved += found
 
     @contextmanager
     def _on_its_own(self) -> Iterator[None]:
-        with self.case():
-            self._assumed, self._proved, self._example, self._steer = [], [], [], []
-            yield
+        before = self._assumed, self._proved, self._example, self._steer
+        self._assumed, self._proved, self._example, self._steer = [], [], [], []
+        yield
+        self._assumed, self._proved, self._example, self._steer = before
 
     def show(self, scenario: str, **values: Any) -> None:
         """How a counterexample is run on the model: a scenario of ``model.scenarios`` and its values."""

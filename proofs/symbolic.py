@@ -66,6 +66,7 @@ def every(*truths: MaybeTruth) -> Truth:
 
 
 BITMAP = z3.ArraySort(z3.IntSort(), z3.BoolSort())
+SEQUENCE = z3.ArraySort(z3.IntSort(), z3.IntSort())
 WORDS = z3.ArraySort(z3.BitVecSort(64), z3.BitVecSort(64))
 
 
@@ -263,7 +264,22 @@ class Words:
     __hash__ = None  # type: ignore[assignment]
 
 
-Term: TypeAlias = Truth | Natural | Word | Bitmap | Words
+class Sequence:
+    """A sequence of integers of any length: an array."""
+
+    def __init__(self, z: z3.ArrayRef) -> None:
+        self.z = z
+
+    def __getitem__(self, index: Any) -> Natural:
+        return Natural(z3.Select(self.z, natural(index).z))
+
+    def __eq__(self, other: "Sequence") -> Truth:  # type: ignore[override]
+        return Truth(self.z == other.z)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+Term: TypeAlias = Truth | Natural | Word | Bitmap | Words | Sequence
 
 
 def select(condition: MaybeTruth, then: Any, otherwise: Any) -> Any:
@@ -296,6 +312,16 @@ def stored(words: Words, index: Any, value: Any) -> Words:
 def loaded(words: Words, index: Any) -> Word:
     """``model.kernel.loaded`` on arrays."""
     return words[index]
+
+
+def get(sequence: Sequence, index: Any) -> Natural:
+    """``model.queue.get`` on arrays."""
+    return sequence[index]
+
+
+def put(sequence: Sequence, index: Any, value: Any) -> Sequence:
+    """``model.queue.put`` on arrays."""
+    return Sequence(z3.Store(sequence.z, natural(index).z, natural(value).z))
 
 
 def trailing_zeros(value: Word) -> Word:

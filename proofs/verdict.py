@@ -19,7 +19,7 @@ from model.scenarios import SCENARIOS
 from proofs.obligation import Claim, Control, Listed, Obligation, Proof, stated
 from proofs.symbolic import Natural, Truth, Word
 
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 30_000
 # Most proofs take less; where z3 needs longer, a refutation is looked for near the claim's example.
 QUICK_MS = 1_000
 # A counterexample is made smaller as long as z3 answers within this time.
@@ -88,7 +88,7 @@ def check(claim: Claim, control: Control | None = None) -> Outcome:
         verdict = decide(obligation)
         decided.append(Decided(obligation.name, verdict, time.perf_counter() - started))
         if verdict is not Verdict.PROVED:
-            found = _counterexample(claim, control, proof, obligation, verdict)
+            found = _counterexample(claim, control, proof, obligation)
             break
     return Outcome(
         claim=claim.name,
@@ -158,7 +158,7 @@ def _complaint(control: Control | None, last: Decided, found: Counterexample | N
 
 
 def _counterexample(
-    claim: Claim, control: Control | None, proof: Proof, obligation: Obligation, verdict: Verdict
+    claim: Claim, control: Control | None, proof: Proof, obligation: Obligation
 ) -> Counterexample | None:
     """Values that fail on the model: z3's if they do, else the first of the scenario's small cases.
 
@@ -167,25 +167,32 @@ def _counterexample(
     """
     if not proof.scenario:
         return None
-    models = _models(obligation, proof.shown) if verdict is Verdict.REFUTED else iter(())
-    values = ({name: _plain(m, shown) for name, shown in proof.shown.items()} for m in models)
+    near = (more for more in (obligation.steer, obligation.example) if more)
     cases = iter(()) if control and control.without else SCENARIOS[proof.scenario].cases()
+    candidates = chain(
+        (_values(obligation, more, proof.shown) for more in near),
+        cases,
+        (_values(obligation, more, proof.shown) for more in ((),)),
+    )
     fault = control.fault if control else None
     name = control.name if control else None
     with broken(fault):
-        for candidate in chain(values, cases):
-            seen = replay(Counterexample(claim.name, name, fault, proof.scenario, candidate))
+        for values in filter(None, candidates):
+            seen = replay(Counterexample(claim.name, name, fault, proof.scenario, values))
             if seen.failure:
                 return seen
     return None
 
 
-def _models(obligation: Obligation, shown: dict[str, Any]) -> Iterator[z3.ModelRef]:
-    """Small solutions: as the claim steers them, then any."""
-    for more in (*filter(None, (obligation.steer, obligation.example)), ()):
-        solver = _solver((*obligation.question, *(t.z for t in more)), MINIMISE_MS)
-        if solver.check() == z3.sat:
-            yield _smallest(solver, shown)
+def _values(
+    obligation: Obligation, more: tuple[Truth, ...], shown: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Small values that refute the obligation and agree with ``more``; None if z3 finds none."""
+    solver = _solver((*obligation.question, *(t.z for t in more)), MINIMISE_MS)
+    if solver.check() != z3.sat:
+        return None
+    model = _smallest(solver, shown)
+    return {name: _plain(model, value) for name, value in shown.items()}
 
 
 def _smallest(solver: z3.Solver, shown: dict[str, Any]) -> z3.ModelRef:

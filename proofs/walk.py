@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from model import walk
 from model.walk import Walk
-from proofs.obligation import Listed, Proof, claim, faulty
+from proofs.obligation import Listed, Proof, claim, faulty, without
 from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, truth
 
 
@@ -92,6 +92,27 @@ def flushed(state: Walk, window: Window) -> Truth:
     )
 
 
+class Turn(NamedTuple):
+    """A turn of the loop, from any state in which the invariant holds."""
+
+    before: Walk
+    fresh: Truth
+    after: Walk
+    finished: Truth
+
+
+def any_turn(p: Proof, window: Window) -> Turn:
+    """A turn from any state that the invariant allows; proves that it keeps the invariant."""
+    state = a_walk(p)
+    (fresh,) = p.truths("fresh")
+    step, finished = p.read(walk.step), p.read(walk.finished)
+    p.assume("between two turns", walked(state, fresh, window))
+    p.assume("the walk goes on", fresh | ~finished(state, window.limit))
+    after = step(state, window.used, window.limit)
+    p.prove("each turn keeps the invariant", walked(after, truth(False), window))
+    return Turn(state, fresh, after, finished(after, window.limit))
+
+
 @claim(
     faulty("bulk stage", refutes="each turn keeps the invariant"),
 )
@@ -100,14 +121,43 @@ def a_window_is_flushed(p: Proof) -> None:
 
     Pages and bits outside the window stay as they were.
     """
-    window, state = a_window(p), a_walk(p)
-    (fresh,) = p.truths("fresh")
-    step, finished = p.read(walk.step), p.read(walk.finished)
+    window = a_window(p)
     p.prove("it holds at the start", walked(begun(p, window), truth(True), window))
-    p.assume("between two turns", walked(state, fresh, window))
-    p.assume("the walk goes on", fresh | ~finished(state, window.limit))
-    after = step(state, window.used, window.limit)
-    p.prove("each turn keeps the invariant", walked(after, truth(False), window))
+    turn = any_turn(p, window)
+    p.prove("at the end all is done", implies(turn.finished, flushed(turn.after, window)))
+
+
+@claim(
+    faulty("search does not move on", refutes="each turn keeps the invariant"),
+)
+def a_walk_ends(p: Proof) -> None:
+    """Every turn but the first copies a page above the last one, so a walk ends: limit - offset sinks."""
+    window = a_window(p)
+    turn = any_turn(p, window)
+    last, now = turn.before.offset, turn.after.offset
     p.prove(
-        "at the end all is done", implies(finished(after, window.limit), flushed(after, window))
+        "a turn that does not finish copies a page further on",
+        turn.finished | ((now < window.limit) & ((last < now) | (turn.fresh & (last == now)))),
+    )
+
+
+@claim(
+    without("a window of the block", refutes="the same page is found and cleared"),
+)
+def searching_past_the_limit_is_harmless(p: Proof) -> None:
+    """The patch's cache search runs past the window's limit; cut at the limit it would do the same.
+
+    It costs time (each thread reads up to the end of its block), not correctness.
+    """
+    window, state = a_window(p), a_walk(p)
+    search = p.read(walk.search_cache)
+    p.steer(window.limit == 1, window.used == 0, state.offset == 0, state.cache_next == 0)
+    p.steer(window.start == 0, window.cache[0])
+    past, cut = search(state, window.used, window.limit), search(state, window.limit, window.limit)
+    beyond = (past.cache_next >= window.limit) & (cut.cache_next >= window.limit)
+    p.prove(
+        "the same page is found and cleared",
+        past.cache_dirty == cut.cache_dirty,
+        past.dirty_pages == cut.dirty_pages,
+        (past.cache_next == cut.cache_next) | beyond,
     )
