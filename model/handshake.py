@@ -12,8 +12,8 @@ nobody is inside. A helper *checks in* (compare-and-swap on STATE, only while OP
 the parameters, works, and *checks out*. So a helper that is asleep, late or descheduled before it
 checks in holds up nobody, and after the flush has returned nobody touches memory.
 
-A *static* round is the patch's: every helper has a share of its own, so the caller keeps the job open
-until all of them have COMPLETED it, and waits for the slowest.
+A *static* round is the patch's: every helper has a share of its own, so the caller keeps the job
+open until all of them have COMPLETED it, and waits for the slowest.
 
 Each step below is one access to shared memory. They are plain functions of (control block, process)
 in the discipline of ``model.reading``: explored as Python (``model.interleave``), proved for any
@@ -136,22 +136,42 @@ class Process(NamedTuple):
 
 After = tuple[Control, Process]
 
-# The caller's program, in order.
-WRITE_JOB, REWIND, OPEN_JOB, RING_BELL, WAKE_HELPERS = 1, 2, 3, 4, 5
-CALLER_CLAIM, CALLER_COPY, CLOSE_JOB, LOOK_INSIDE, GO_TO_SLEEP, CALLER_SLEEPS = 6, 7, 8, 9, 10, 11
-RETURN, SET_QUIT, RING_TO_QUIT, WAKE_TO_QUIT, JOIN, AWAIT_ALL = 12, 13, 14, 15, 16, 17
+# Where a process may stand. First the caller's program, in order.
+(
+    WRITE_JOB,
+    REWIND,
+    OPEN_JOB,
+    RING_BELL,
+    WAKE_HELPERS,
+    CALLER_CLAIM,
+    CALLER_COPY,
+    AWAIT_ALL,
+    CLOSE_JOB,
+    LOOK_INSIDE,
+    GO_TO_SLEEP,
+    CALLER_SLEEPS,
+    RETURN,
+    SET_QUIT,
+    RING_TO_QUIT,
+    WAKE_TO_QUIT,
+    JOIN,
+) = range(1, 18)
 # A helper's program, in order.
-READ_RING, READ_STATE, CHECK_IN, READ_JOB, CLAIM, COPY, CHECK_OUT, WAKE_CALLER = (
-    21,
-    22,
-    23,
-    24,
-    25,
-    26,
-    27,
-    28,
-)
-LOOK_AT_RING, GO_TO_BED, HELPER_SLEEPS, END, COMPLETE = 29, 30, 31, 32, 33
+(
+    READ_RING,
+    READ_STATE,
+    CHECK_IN,
+    READ_JOB,
+    CLAIM,
+    COPY,
+    COMPLETE,
+    CHECK_OUT,
+    WAKE_CALLER,
+    LOOK_AT_RING,
+    GO_TO_BED,
+    HELPER_SLEEPS,
+    END,
+) = range(21, 34)
 
 
 def write_job(at: Control, me: Process) -> After:
@@ -435,11 +455,10 @@ def join_protocol(
 ) -> System[Control, Process]:
     """The caller (``c``) and some helpers (``1``, ``2``, ...).
 
-    In ``static`` rounds each helper has a share, there are no claims, and no helper stops for ever.
-
     Any helper may stop for ever while it is outside: a pool that is being closed then waits for it,
     but a flush must not. (A futex_wake that wakes only some of the sleepers needs no case of its
-    own: the others are as good as late.)
+    own: the others are as good as late.) In ``static`` rounds each helper has a share instead of
+    claims, and no helper stops.
     """
     control = Control(
         state=0,
@@ -459,7 +478,7 @@ def join_protocol(
         working=0,
     )
     return System(
-        name=f"join protocol, {helpers} helpers, {rounds} rounds of {words}",
+        name=f"join protocol, {helpers} helpers, {rounds} {'static' if static else 'dynamic'} rounds",
         shared=control,
         processes=(Process(WRITE_JOB), *[Process(READ_RING)] * helpers),
         names="c123456789"[: helpers + 1],
@@ -468,14 +487,13 @@ def join_protocol(
         },
         rest=at_rest,
         alike=1,
-        forget=what_nobody_reads,
+        forget=without_what_nobody_reads,
         stale=numbers_gone_by,
     )
 
 
-def what_nobody_reads(at: Control) -> Control:
-    """Shared memory without how far past the last claim the cursor is, and without COMPLETED if
-    nobody waits for it."""
+def without_what_nobody_reads(at: Control) -> Control:
+    """Forget how far the cursor is past the last claim, and COMPLETED where nobody awaits it."""
     completed = at.completed if at.awaited else 0
     return at._replace(cursor=min(at.cursor, at.words), completed=completed)
 
@@ -505,7 +523,7 @@ def forked_child(parent: Control) -> System[Control, Process]:
         steps=program(),
         rest=at_rest,
         alike=1,
-        forget=what_nobody_reads,
+        forget=without_what_nobody_reads,
     )
 
 

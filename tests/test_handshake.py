@@ -145,7 +145,7 @@ def older_numbers(at: Control, me: Process, past: int) -> tuple[Control, Process
 
 def forgotten(at: Control, me: Process) -> tuple[Control, Process]:
     """What the explorer keeps of a state."""
-    at = handshake.what_nobody_reads(at)
+    at = handshake.without_what_nobody_reads(at)
     return at, handshake.numbers_gone_by(at, me)
 
 
