@@ -66,24 +66,13 @@ def said(act: Callable[[Any, Any], tuple[Any, Any]], **more: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class Footprint(Generic[S, L]):
-    """Which shared variables a process may touch: ``now``, in its next step, and ``meanwhile``, in
-    any number of steps that it and others take before the first process moves.
-    """
-
-    now: Callable[[L], frozenset[Hashable]]
-    meanwhile: Callable[[S, L], frozenset[Hashable]]
-
-
-@dataclass(frozen=True)
 class System(Generic[S, L]):
     """Shared memory, processes with their names, and the steps of their programs.
 
     ``alike``: this process and all after it run one program under one set of values, so that
     states which differ only in who is who are one state. ``rest`` says whether a standstill is as
     it should be. ``forget`` maps shared memory, and ``stale`` a process in it, to ones that no step
-    tells apart from them, so that there are fewer. ``footprint``, where given, lets
-    :func:`explore` leave out orders of independent steps.
+    tells apart from them, so that there are fewer.
     """
 
     name: str
@@ -95,7 +84,6 @@ class System(Generic[S, L]):
     alike: int
     forget: Callable[[S], S] = lambda shared: shared
     stale: Callable[[S, L], L] | None = None
-    footprint: Footprint[S, L] | None = None
 
 
 class Failure(NamedTuple):
@@ -228,10 +216,8 @@ def explore(
 ) -> Explored:
     """Visit every state any schedule reaches; stop at the first that fails.
 
-    Plain (``reduced=False``) it visits each state there is, and the failing schedule is a shortest
-    one. Reduced, processes that are alike are interchangeable, which keeps the schedule shortest;
-    and where the system has a footprint, only a *persistent set* of them moves (Godefroid 1996):
-    every standstill and every broken claim is still found, though perhaps by a longer schedule.
+    The schedule of a failure is a shortest one. ``reduced``: processes that are alike stand for each
+    other, so of states that differ only in who is who one is visited.
     ``limit``, if not 0, is the number of states after which to give up with MemoryError;
     ``visited`` is called with each state.
     """
@@ -260,11 +246,9 @@ class _Search(Generic[S, L]):
         self.table = _Numbered(system)
         self.transitions = 0
         self._canonical = _sorting(system.alike) if reduced else _as_it_is
-        self._persistent = _Persistent(self.table) if reduced and system.footprint else None
         start = self._canonical(self.table.start())
         self.came_from: dict[State, State | None] = {start: None}
         self._everyone = tuple(range(1, len(start)))
-        self._closed: set[State] = set()
 
     def broken_claim(self, state: State) -> str | None:
         """The claim that a process, about to take its step, breaks."""
@@ -275,32 +259,18 @@ class _Search(Generic[S, L]):
 
     def expand(self, state: State, found: list[State]) -> str | None:
         """Add the new states one move away to ``found``; STANDSTILL if nobody moves who should."""
-        if self._persistent is None:
-            moved, _ = self._move(state, self._everyone, found)
-        else:
-            moved, goes_on = self._move(state, self._persistent(state), found)
-            self._closed.add(state)
-            if not goes_on:  # a cycle may close here, and put off the other processes for ever
-                moved, _ = self._move(state, self._everyone, found)
-        if moved or self.system.rest(self.table.meaning(state)[1]):
-            return None
-        return STANDSTILL
-
-    def _move(
-        self, state: State, processes: tuple[int, ...], found: list[State]
-    ) -> tuple[bool, bool]:
-        """Move each of ``processes``: could one take a step, and does one lead to an open state?"""
-        stepped, goes_on = False, False
-        for position in processes:
+        stepped = False
+        for position in self._everyone:
             for kind, shared, me in self.table.moves(state[0], state[position]):
                 self.transitions += 1
                 stepped = stepped or kind == STEP
                 after = self._canonical(self.table.after(state, position, shared, me))
-                goes_on = goes_on or after not in self._closed
                 if after not in self.came_from:
                     self.came_from[after] = state
                     found.append(after)
-        return stepped, goes_on
+        if stepped or self.system.rest(self.table.meaning(state)[1]):
+            return None
+        return STANDSTILL
 
     def schedule(self, last: State) -> str:
         """The schedule that leads to ``last``: the path found, the processes told apart again."""
@@ -330,46 +300,6 @@ def _sorting(alike: int) -> Callable[[State], State]:
         return (*state[:first], *sorted(state[first:]))
 
     return canonical
-
-
-class _Persistent(Generic[S, L]):
-    """Chooses, in a state, a set of processes whose moves alone need to be explored.
-
-    The set holds the first process. Whatever those outside do before the set moves, they touch
-    nothing that the next step of a process inside touches (Godefroid 1996, persistent sets).
-    """
-
-    def __init__(self, table: _Numbered[S, L]) -> None:
-        assert table.system.footprint is not None
-        self._table = table
-        self._footprint = table.system.footprint
-        self._touches: dict[tuple[int, int], tuple[frozenset[Hashable], frozenset[Hashable]]] = {}
-
-    def __call__(self, state: State) -> tuple[int, ...]:
-        touches = [self._touched(state[0], member) for member in state[1:]]
-        members, waiting = {0}, [0]
-        while waiting:
-            now, _ = touches[waiting.pop()]
-            for other, (_, meanwhile) in enumerate(touches):
-                if other not in members and now & meanwhile:
-                    members.add(other)
-                    waiting.append(other)
-        chosen = tuple(member + 1 for member in sorted(members))
-        return chosen if self._can_move(state, chosen) else tuple(range(1, len(state)))
-
-    def _touched(self, shared: int, member: int) -> tuple[frozenset[Hashable], frozenset[Hashable]]:
-        pair = (shared, member)
-        if pair not in self._touches:
-            at, me = self._table.value[shared], self._table.value[member]
-            self._touches[pair] = self._footprint.now(me), self._footprint.meanwhile(at, me)
-        return self._touches[pair]
-
-    def _can_move(self, state: State, chosen: tuple[int, ...]) -> bool:
-        return any(
-            kind == STEP
-            for position in chosen
-            for kind, *_ in self._table.moves(state[0], state[position])
-        )
 
 
 # Schedules as strings, and their replay.

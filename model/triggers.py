@@ -10,10 +10,9 @@ Each event operation is broken down to its memory accesses (``model.event``).
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from model.event import SET, Event, Place, Then, reset_event, set_event, wait_event
-from model.interleave import ENDED, Claim, Footprint, Step, System
+from model.event import Event, Place, Then, reset_event, set_event, wait_event
+from model.interleave import ENDED, Claim, Step, System
 
-MOST_THREADS = 9
 TRIGGER, COMPLETE = Place("triggers"), Place("completes")
 
 
@@ -83,10 +82,6 @@ def patch_protocol(threads: int, rounds: int, fault: str | None = None) -> Syste
         steps={**_caller(threads, rounds, fault), **_thread(fault)},
         rest=lambda processes: all(process.pc == ENDED for process in processes),
         alike=made + 1,
-        footprint=Footprint(
-            now=_touches_now,
-            meanwhile=_touches_in_a_round if fault else _touches_meanwhile,
-        ),
     )
 
 
@@ -168,57 +163,6 @@ def _thread(fault: str | None) -> dict[Hashable, Step]:
         **set_event(COMPLETE, "complete", _goto("reset trigger" if resets_last else "wait")),
         "end": Step("the thread ends", end),
     }
-
-
-# What each step touches, by the first part of its name: a thread's steps, then the caller's.
-_OF_THREAD = {
-    "wait": "triggers",
-    "reset trigger": "triggers",
-    "check quit": "quit",
-    "copy": "memory",
-    "complete": "completes",
-    "end": "ended",
-}
-_OF_CALLER = {
-    "flush": "every memory",
-    "reset completion": "completes",
-    "set trigger": "triggers",
-    "await": "completes",
-    "return": "every memory",
-    "release": "quit",
-    "set last trigger": "triggers",
-    "join": "ended",
-}
-
-
-def _part(me: Process) -> str:
-    return str(me.pc).split(",")[0]
-
-
-def _touches_now(me: Process) -> frozenset[Hashable]:
-    if me.pc == ENDED:
-        return frozenset()
-    field = {**_OF_THREAD, **_OF_CALLER}[_part(me)]
-    if field == "quit":
-        return frozenset({"quit"})
-    if field == "every memory":
-        return frozenset(("memory", index) for index in range(MOST_THREADS))
-    return frozenset({(field, me.thread)})
-
-
-def _touches_meanwhile(at: Threads, me: Process) -> frozenset[Hashable]:
-    """A thread that waits, or is about to, goes no further until the caller has triggered it."""
-    if at.triggers and at.triggers[me.thread].value != SET:
-        if _part(me) == "wait":
-            return frozenset({("triggers", me.thread)})
-        if _part(me) == "complete":
-            return frozenset({("triggers", me.thread), ("completes", me.thread)})
-    return _touches_in_a_round(at, me)
-
-
-def _touches_in_a_round(at: Threads, me: Process) -> frozenset[Hashable]:
-    fields = set(_OF_THREAD.values())
-    return frozenset((field, me.thread) for field in fields) | {"quit"}
 
 
 def _with(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
