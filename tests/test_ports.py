@@ -1,12 +1,14 @@
 """Building ports: each compiler, each choice, once."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from impl.ports.build import (
     C_PORTS,
+    HERE,
     RUST,
     SERIAL,
     BuildError,
@@ -72,6 +74,27 @@ def test_a_port_that_does_not_compile_leaves_nothing_behind(tmp_path: Path, cach
     with pytest.raises(BuildError, match=r"wrong\.c"):
         build(source)
     assert list(cache.iterdir()) == []
+
+
+@needs_cc
+@pytest.mark.parametrize("port", C_PORTS, ids=lambda path: path.stem)
+def test_the_c_ports_compile_without_a_warning(port: Path, tmp_path: Path) -> None:
+    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-fPIC"]
+    command = [compiler_for(port), *flags, "-c", str(port), "-o", str(tmp_path / "port.o")]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+
+
+@needs_cc
+def test_the_header_is_c_and_cpp(tmp_path: Path) -> None:
+    """Alone, as C11 and as C++: somebody will include it first, in either."""
+    for language in ("c", "c++"):
+        if language == "c++" and not shutil.which("c++"):
+            continue
+        source = tmp_path / f"header.{language}"
+        source.write_text('#include "colo_flush.h"\n')
+        command = [compiler_for(SERIAL), "-x", language, "-Wall", "-Werror", f"-I{HERE}"]
+        command += ["-fsyntax-only", str(source)]
+        assert subprocess.run(command, capture_output=True, text=True).stderr == ""
 
 
 def test_no_compiler_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ C_PORTS = (SERIAL, PATCH, COALESCING)
 
 Memcpy = Literal["called", "inlined"]
 
-C_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread")
-RUST_FLAGS = ("--edition=2021", "--crate-type=cdylib", "-O", "-C", "panic=abort", "-D", "warnings")
+C_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-pthread")
+RUST_FLAGS = ("--edition=2021", "--crate-type=cdylib", "-O", "-C", "panic=abort")
 
 
 class NoCompilerError(ColoError, RuntimeError):

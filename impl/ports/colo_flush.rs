@@ -121,7 +121,9 @@ impl Flush {
         host_bitmap: *mut u64,
         words: usize,
     ) -> Result<Flush, Invalid> {
-        if !page_size.is_power_of_two() || (words > 0 && (cache_bitmap.is_null() || host_bitmap.is_null())) {
+        if !page_size.is_power_of_two()
+            || (words > 0 && (cache_bitmap.is_null() || host_bitmap.is_null()))
+        {
             return Err(Invalid);
         }
         let bits = (words as u64).checked_mul(PAGES_PER_WORD).ok_or(Invalid)?;
@@ -134,7 +136,14 @@ impl Flush {
             return Err(Invalid);
         }
         let cursor = AtomicUsize::new(0);
-        let flush = Flush { regions, page_size, cache_bitmap, host_bitmap, words, cursor };
+        let flush = Flush {
+            regions,
+            page_size,
+            cache_bitmap,
+            host_bitmap,
+            words,
+            cursor,
+        };
         if flush.any_stray() {
             return Err(Invalid);
         }
@@ -217,11 +226,15 @@ impl Flush {
 
     /// The caller and its helpers; a helper that cannot be started is not missed.
     fn run(&self, threads: u32) -> ColoStats {
-        let claims = self.words.div_ceil(WORDS_PER_CLAIM);
+        let claims = (self.words + WORDS_PER_CLAIM - 1) / WORDS_PER_CLAIM;
         let workers = (threads as usize).min(claims).min(MOST_THREADS);
         thread::scope(|scope| {
             let helpers: Vec<_> = (1..workers)
-                .map_while(|_| thread::Builder::new().spawn_scoped(scope, || self.work()).ok())
+                .map_while(|_| {
+                    thread::Builder::new()
+                        .spawn_scoped(scope, || self.work())
+                        .ok()
+                })
                 .collect();
             let mut done = self.work();
             for helper in helpers {
@@ -256,9 +269,14 @@ pub unsafe extern "C" fn colo_flush(
     if threads == 0 || dirty_pages.is_null() || (blocks.is_null() && n_blocks > 0) {
         return -EINVAL;
     }
-    let blocks = if n_blocks == 0 { &[] } else { slice::from_raw_parts(blocks, n_blocks) };
-    let Ok(flush) = Flush::new(blocks, page_size, cache_bitmap, host_bitmap, n_words) else {
-        return -EINVAL;
+    let blocks = if n_blocks == 0 {
+        &[]
+    } else {
+        slice::from_raw_parts(blocks, n_blocks)
+    };
+    let flush = match Flush::new(blocks, page_size, cache_bitmap, host_bitmap, n_words) {
+        Ok(flush) => flush,
+        Err(Invalid) => return -EINVAL,
     };
     let done = flush.run(threads);
 

@@ -6,11 +6,12 @@ their bits, errors become -EINVAL and -ERANGE, and clauses about NULL exist only
 
 import ctypes
 import errno
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from impl import Block, ColoError, ColoRam, DirtyCountMismatch, FlushPool, FlushStats
+from impl.pool import Strategy
 from model.ram import Block as RamBlock
 from model.ram import Layout
 from tests.conformance.guarded import bytes_at
@@ -25,7 +26,7 @@ class Implementation:
     only_reads_inputs = False  # a ColoRam's cache is memory that receive() may write
 
     def __init__(self, strategy: str) -> None:
-        self._strategy: Any = strategy
+        self._strategy = cast(Strategy, strategy)
         self._pools: dict[int, FlushPool] = {}
         # The kernels are compiled at the first flush: here, and not in a call that is timed.
         ram = ColoRam([Block("warm-up", size=4096)])

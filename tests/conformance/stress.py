@@ -19,7 +19,7 @@ from tests.conformance.call import ALL_ONES, WORD, Block, Call, Outcome
 from tests.conformance.port import Bench, Placed, Words
 
 ROUNDS_PER_LAYOUT = 100
-SIGNAL_PERIOD = 0.0007
+SIGNAL_PERIOD = 0.0003
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("dense", 1024, (2, 12), "all"),
-    Scenario("borders", 1024, (4, 16), "borders"),
+    Scenario("borders", 1024, (1, 5), "borders"),
     Scenario("random", 1024, (2, 16), "random"),
     Scenario("one-heavy-share", 16384, (2, 6), "one word"),
-    Scenario("signals", 4096, (2, 8), "random", signals=True),
+    Scenario("signals", 65536, (2, 3), "one word", signals=True),
 )
 
 

@@ -57,9 +57,14 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """The next call gets a new process."""
         if self._process:
             self._process.__exit__()
         self._process = None
+        self._before.clear()
 
     def look(self, calls: tuple[Call, ...]) -> Finding | None:
         """Make the calls; what they show, if it breaks a rule."""
@@ -73,9 +78,8 @@ class Session:
 
     def settle(self, finding: Finding, *, small: bool = False) -> Finding:
         """The finding confirmed and made small; the next check gets a new process."""
-        self.__exit__()
         before = [call for calls in self._before for call in calls]
-        self._before.clear()
+        self.restart()
         if not finding.calls or not self.effort.shrink:
             return finding
         return settle(self.subject, finding, before, small=small)
@@ -85,7 +89,7 @@ class Session:
         try:
             return self._running().ask(function, *arguments, patience=patience)
         except PortDiedError:
-            self.__exit__()
+            self.restart()
             raise
 
     def _running(self) -> PortProcess:
@@ -241,6 +245,7 @@ def _refused_plans(session: Session) -> int | Finding:
 
 
 def _resources(session: Session) -> int | Finding:
+    session.restart()  # memory freed by earlier calls would hide a leak
     broken = session.ask(piled_up, patience=GRACE)
     return Finding(tuple(broken)) if broken else 1
 

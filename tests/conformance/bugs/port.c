@@ -68,7 +68,6 @@ enum bug {
     bug_share_32,               /* shares are computed in 32 bits */
     bug_thread_not_checked,     /* colo_plan takes any thread */
     bug_stack_of_threads,       /* an array of as many stats as threads, on the stack */
-    bug_pages_from_max,         /* the pages to share out end with the last block's max_length */
     bug_pages_of_last_listed,   /* the pages to share out end with the block listed last */
     /* the count and the stats */
     bug_count_union,            /* the dirty count falls by the pages copied */
@@ -656,10 +655,9 @@ static uint64_t last_page(const job *j)
 
     for (size_t i = 0; i < j->n_blocks; i++) {
         const colo_block *b = &j->blocks[i];
-        uint64_t length = HAS(pages_from_max) ? b->max_length : b->used_length;
-        uint64_t end = b->first_bit + length / j->page_size;
+        uint64_t end = b->first_bit + used_pages(b, j->page_size);
 
-        if (length && (end > pages || HAS(pages_of_last_listed))) {
+        if (b->used_length && (end > pages || HAS(pages_of_last_listed))) {
             pages = end;
         }
     }
