@@ -50,6 +50,11 @@ class Reading:
             self._read[function] = self._finish(again)
         return self._read[function]
 
+    @property
+    def functions(self) -> set[FunctionType]:
+        """The functions read so far, those called by others included."""
+        return set(self._read)
+
     def _value(self, value: Any) -> Any:
         if isinstance(value, int):
             return self._number(value)

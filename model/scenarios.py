@@ -170,6 +170,9 @@ def claimed(words: int, grain: int, word: int) -> Lines:
         yield f"cursor {cursor}: words [{first}, {last})"
         if first >= last:
             break
+        if last > words:
+            yield f"{FAILS}the claim passes the end of the bitmap"
+            return
         holding += first <= word < last
         cursor += grain
     if holding != 1:

@@ -132,6 +132,12 @@ class Proof:
         self.read = Reading(number=lambda value: value, primitives=primitives)
         self.read_words = Reading(number=symbolic.word, primitives=primitives)
 
+    @property
+    def functions(self) -> set[str]:
+        """The model functions that the claim is about, as ``shares.chunk``."""
+        read = self.read.functions | self.read_words.functions
+        return {f"{f.__module__.removeprefix('model.')}.{f.__name__}" for f in read}
+
     def naturals(self, names: str) -> list[Natural]:
         """Variables for integers that are not negative."""
         variables = [Natural(z3.Int(name)) for name in names.split()]

@@ -48,4 +48,8 @@ def _leave_interrupts_to_the_parent() -> None:
 
 def _check(name: str, control: int | None) -> Outcome:
     (claim,) = catalogue([name])
-    return check(claim, None if control is None else claim.controls[control])
+    try:
+        return check(claim, None if control is None else claim.controls[control])
+    except Exception as error:
+        error.add_note(f"claim {name} cannot be stated or checked")
+        raise

@@ -181,6 +181,7 @@ def claims_cover_the_bitmap(p: Proof) -> None:
     p.prove("its claim is the quotient", mine * grain <= word, word < mine * grain + grain)
     first, last = off_cursor(mine * grain, grain, words_in_all)
     p.prove("the claim holds the word", first <= word, word < last)
+    p.prove("no claim passes the end", last <= words_in_all)
     with p.case():
         empty_first, empty_last = off_cursor(empty * grain, grain, words_in_all)
         p.assume("an empty claim", empty_first >= empty_last)

@@ -105,6 +105,10 @@ class Natural:
         rest = mask - (length - 1) * place
         return self // place % length * place + (self & rest)
 
+    def __or__(self, mask: int) -> "Natural":
+        """As Python's, for a mask that is not negative."""
+        return self + mask - (self & mask)
+
     def __lt__(self, other: Any) -> Truth:
         return Truth(self.z < natural(other).z)
 
@@ -237,11 +241,6 @@ class Bitmap:
 
     def __getitem__(self, page: Any) -> Truth:
         return Truth(z3.Select(self.z, natural(page).z))
-
-    @staticmethod
-    def empty() -> "Bitmap":
-        """No page is set."""
-        return Bitmap(z3.K(z3.IntSort(), z3.BoolVal(False)))
 
     def __eq__(self, other: "Bitmap") -> Truth:  # type: ignore[override]
         return Truth(self.z == other.z)

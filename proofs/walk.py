@@ -50,7 +50,9 @@ def a_walk(p: Proof) -> Walk:
 def begun(p: Proof, window: Window) -> Walk:
     """The walk about to enter the window."""
     begin = p.read(walk.begin)
-    start: Walk = begin(window.start, window.cache, window.host, Bitmap.empty(), 0)
+    (nothing,) = p.bitmaps("nothing")
+    p.assume("nothing is copied", forall(lambda k: ~nothing[k]))
+    start: Walk = begin(window.start, window.cache, window.host, nothing, 0)
     return start
 
 
@@ -122,9 +124,9 @@ def a_window_is_flushed(p: Proof) -> None:
     Pages and bits outside the window stay as they were.
     """
     window = a_window(p)
-    p.prove("it holds at the start", walked(begun(p, window), truth(True), window))
     turn = any_turn(p, window)
     p.prove("at the end all is done", implies(turn.finished, flushed(turn.after, window)))
+    p.prove("it holds at the start", walked(begun(p, window), truth(True), window))
 
 
 @claim(

@@ -1,0 +1,47 @@
+"""Slips in the model are refused: each by a claim, with a counterexample that fails on the model."""
+
+from functools import cache
+
+import pytest
+
+from proofs import verdict
+from proofs.catalogue import catalogue
+from proofs.obligation import Claim, stated
+from tests.mutations import MUTATIONS, Mutation, mutated
+
+# Those of the default run; the long one takes all.
+SAMPLE = MUTATIONS[::6]
+
+
+@cache
+def about() -> dict[str, list[Claim]]:
+    """The claims about each model function, those with the fewest obligations first."""
+    found: dict[str, list[Claim]] = {}
+    proofs = [(claim, stated(claim)) for claim in catalogue()]
+    for claim, proof in sorted(proofs, key=lambda pair: len(pair[1].obligations)):
+        for function in proof.functions:
+            found.setdefault(function, []).append(claim)
+    return found
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_no_slip_survives(
+    mutation: Mutation, long_run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not long_run and mutation not in SAMPLE:
+        pytest.skip("long runs only")
+    monkeypatch.setattr(verdict, "TIMEOUT_MS", 2_000)
+    claims = about()[mutation.function]
+    with mutated(mutation):
+        for claim in claims:
+            outcome = verdict.check(claim)
+            if outcome.counterexample:
+                assert outcome.counterexample.failure
+                print(f"{claim.name}: {outcome.verdict} at {outcome.at!r}")
+                print(outcome.counterexample.failure)
+                return
+    pytest.fail(f"no claim refuses it with values that fail; asked {[c.name for c in claims]}")
+
+
+def test_there_are_enough() -> None:
+    assert len(set(MUTATIONS)) == len(MUTATIONS) >= 25
