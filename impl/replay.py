@@ -7,6 +7,7 @@ counts and the dirty count must be what the model says.
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rich.table import Table
 from impl import trace as traces
 from impl.block import Block
 from impl.contents import first_wrong_page, write_pages
+from impl.events import EventLog
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
 from impl.stats import FlushStats
@@ -121,6 +123,12 @@ def add_command(commands: Any) -> None:
     parser.add_argument("trace", metavar="TRACE.npz")
     parser.add_argument("--threads", type=int, help="default: the CPUs this process may use")
     parser.add_argument("--strategy", choices=STRATEGIES, default="dynamic")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="FILE.ndjson",
+        help="what each worker did: python -m tests.trace",
+    )
     parser.set_defaults(run=run)
 
 
@@ -131,8 +139,9 @@ def run(arguments: argparse.Namespace) -> int:
     table = Table(title=f"{arguments.trace}: {trace.source}", title_justify="left")
     for column in ("epoch", "cache", "host", "both", "copied", "ms", "GB/s", "recorded ms"):
         table.add_column(column, justify="right")
+    events = EventLog() if arguments.events else None
     try:
-        with FlushPool(arguments.threads) as pool:
+        with FlushPool(arguments.threads, event_log=events) as pool:
             replay = Replay(trace, pool, arguments.strategy)
             steps = track(
                 range(trace.epochs),
@@ -149,6 +158,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"DIFFERENT: {difference}", file=sys.stderr)
         return 1
     console.print(table)
+    if events:
+        events.write(arguments.events)
     print(
         f"{trace.epochs} epochs flushed by {pool.threads} threads ({arguments.strategy}): "
         "memory, bitmaps and counts equal the model's after each"
