@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
 
 from model import kernel, words
 from model.kernel import Memory, Worker

@@ -22,7 +22,7 @@ from rich.console import Console
 from proofs.catalogue import catalogue
 from proofs.obligation import Claim
 from proofs.parallel import outcomes, processes, second_answers
-from proofs.report import Report, as_json, complaints, exit_code, parts, summary
+from proofs.report import Report, as_json, as_markdown, complaints, exit_code, parts, summary
 from proofs.smtlib import export
 from proofs.verdict import Outcome
 
@@ -37,6 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     if not claims:
         print(f"error: no claim matches {' '.join(options.only)}", file=sys.stderr)
         return USAGE
+    if options.catalogue:
+        print(as_markdown(claims))
+        return 0
     console = Console(highlight=False)
     begin = time.perf_counter()
     try:
@@ -75,6 +78,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--second", choices=["cvc5"], help="ask a second solver as well")
     parser.add_argument(
         "--record", metavar="DIR", type=Path, help="write each control's counterexample"
+    )
+    parser.add_argument(
+        "--catalogue", action="store_true", help="print the claims as a table; prove nothing"
     )
     parser.add_argument("--jobs", metavar="N", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args(arguments)

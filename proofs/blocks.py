@@ -80,7 +80,7 @@ def a_window_stays_in_its_block(p: Proof) -> None:
     p.example(block.pages == 200, block.threads == 2, thread == 0, block.first == 0)
     start, limit = p.read(shares.clip)(block.first, block.used, lower, upper)
     p.assume("in reach", p.read(shares.in_reach)(block.first, block.used, lower, upper))
-    p.prove("it is part of the block", 0 <= start, start <= limit, limit <= block.used)
+    p.prove("it is part of the block", start >= 0, start <= limit, limit <= block.used)
     p.assume("a page of it", start <= page, page < limit)
     p.prove("it is part of the share", lower <= block.first + page, block.first + page < upper)
 

@@ -6,7 +6,7 @@ from model import walk
 from proofs import symbolic
 from proofs.obligation import Listed, Proof, claim, faulty, without
 from proofs.shares import a_split
-from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, select
+from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select
 from proofs.walk import a_walk, a_window, any_turn
 
 _ONES = z3.RecFunction("ones", symbolic.BITMAP, z3.IntSort(), z3.IntSort())
@@ -29,8 +29,7 @@ def one_fewer(pages: Natural, bitmap: Bitmap, page: Natural) -> Truth:
 
 def none_set(pages: Natural, bitmap: Bitmap) -> Truth:
     """If no bit below ``pages`` is set their number is zero."""
-    clear = forall(lambda k: implies((k >= 0) & (k < pages), ~bitmap[k]))
-    return implies(clear, ones(bitmap, pages) == 0)
+    return implies(no_page(bitmap, natural(0), pages), ones(bitmap, pages) == 0)
 
 
 @claim(
@@ -65,10 +64,7 @@ def the_dirty_count_reaches_zero(p: Proof) -> None:
     p.assume("no stray bit", forall(lambda k: implies(at_start[k], in_use[k])))
     p.assume("pages in use are walked", forall(lambda k: at_end[k] == (at_start[k] & ~in_use[k])))
     p.assume("turns", left - ones(at_end, pages) == dirty_pages - ones(at_start, pages))
-    p.prove(
-        "no page is dirty at the end",
-        forall(lambda k: implies((k >= 0) & (k < pages), ~at_end[k])),
-    )
+    p.prove("no page is dirty at the end", no_page(at_end, natural(0), pages))
     zero = p.by_induction("no bit set, none counted", none_set, at_end)
     zero(pages, at_end)
     p.prove("the dirty count is zero", left == 0)
@@ -111,9 +107,14 @@ def each_turn_keeps_the_count(p: Proof, pages: Natural) -> None:
         )
 
 
+def no_page(bitmap: Bitmap, start: Natural, end: Natural) -> Truth:
+    """No bit is set in ``[start, end)``."""
+    return forall(lambda k: implies((k >= start) & (k < end), ~bitmap[k]))
+
+
 def none_between(n: Natural, bitmap: Bitmap, start: Natural) -> Truth:
     """If none of the ``n`` bits from ``start`` is set, they add nothing to the number of set bits."""
-    clear = forall(lambda k: implies((k >= start) & (k < start + n), ~bitmap[k]))
+    clear = no_page(bitmap, start, start + n)
     return implies((start >= 0) & clear, ones(bitmap, start + n) == ones(bitmap, start))
 
 
@@ -146,9 +147,6 @@ def the_counters_are_right(p: Proof) -> None:
         none(window.start, bits)
         p.prove(f"it begins at zero: {name}", ones(bits, window.start) == 0)
         p.assume("counted so far", before == ones(bits, seen))
-        p.prove(
-            f"no page is passed over: {name}",
-            forall(lambda k: implies((seen <= k) & (k < reached), ~bits[k])),
-        )
+        p.prove(f"no page is passed over: {name}", no_page(bits, seen, reached))
         nothing(reached - seen, bits, seen)
         p.prove(f"each turn counts its page: {name}", after == counted)

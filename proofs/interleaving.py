@@ -2,7 +2,16 @@
 
 from model import kernel
 from model.kernel import STEPS, STORE_CACHE, STORE_HOST
-from proofs.kernel import a_memory, a_worker, before, flushing
+from proofs.kernel import (
+    MOST_WORDS,
+    a_memory,
+    a_worker,
+    at,
+    before,
+    each_step_keeps_it,
+    flushed,
+    flushing,
+)
 from proofs.obligation import Proof, claim, without
 from proofs.symbolic import every, implies
 
@@ -49,9 +58,9 @@ def steps_on_different_words_commute(p: Proof) -> None:
 def any_interleaving_is_the_serial_flush(p: Proof) -> None:
     """In any interleaving of any number of workers every word ends as the serial flush leaves it.
 
-    The invariant of one arbitrary word and the one worker that holds it is kept by that worker's steps
-    (``kernel.a_range_of_words_is_flushed``) and by those of any other; and it ends with the word
-    flushed, whatever the order. The dirty count is lowered by atomic subtractions, which commute.
+    The invariant of one arbitrary word and the one worker that holds it is kept by that worker's
+    steps and by those of any other; and it says that a word left behind is flushed, whatever the
+    order. The dirty count is lowered by atomic subtractions, which commute.
     """
     memory, owner, other = a_memory(p), a_worker(p, "owner"), a_worker(p, "other")
     index, begun_at = p.words("index begun_at")
@@ -69,8 +78,14 @@ def any_interleaving_is_the_serial_flush(p: Proof) -> None:
     p.steer(index == 0, owner.word == 0, other.word == 0, was.cache == 3, was.host == 0)
     p.steer(owner.first == 0, owner.last == 1, other.first == 1, other.last == 2)
     p.steer(owner.step == STORE_HOST, other.step == STORE_CACHE, other.cache == 3)
+    p.assume("words are left", owner.word < MOST_WORDS)
     after, _ = p.read_words(kernel.turn)(memory, other)
     p.prove(
         "a step of another worker keeps the invariant",
         flushing(after, owner, index, begun_at, was),
+    )
+    each_step_keeps_it(p, memory, owner, index, begun_at, was)
+    p.prove(
+        "a word that its worker has left is flushed",
+        implies((begun_at <= index) & (index < owner.word), flushed(at(memory, index), was)),
     )

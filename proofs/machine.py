@@ -9,6 +9,7 @@ from typing import Any
 
 from model.reading import Reading
 from proofs import symbolic
+from proofs.obligation import Proof
 from proofs.symbolic import Natural, Truth, every, implies, natural, truth
 
 TWO_TO_THE_64 = 2**64
@@ -81,9 +82,9 @@ def select(condition: Condition, then: Any, otherwise: Any) -> Number:
     return Number(symbolic.select(condition.exact, then.exact, otherwise.exact), taken_fits)
 
 
-def in_64_bits() -> Reading:
+def in_64_bits(p: Proof) -> Reading:
     """A reading of model functions in this domain."""
-    return Reading(number=lambda value: value, primitives={"select": select})
+    return p.reading(lambda value: value, {"select": select})
 
 
 def _made(exact: Natural, left: Number, right: Any) -> Number:

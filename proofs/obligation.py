@@ -9,6 +9,7 @@ obligation named, by values that also fail when they are run on the model.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import z3
@@ -74,7 +75,7 @@ def claim(*controls: Control) -> Callable[[Callable[["Proof"], None]], Claim]:
 
     def register(state: Callable[["Proof"], None]) -> Claim:
         subject = state.__module__.removeprefix("proofs.")
-        sentence = " ".join((state.__doc__ or "").split("\n\n")[0].split())
+        sentence = " ".join((state.__doc__ or "").split("\n\n")[0].replace("``", "").split())
         made = Claim(f"{subject}.{state.__name__}", sentence, state, controls)
         CLAIMS[made.name] = made
         return made
@@ -110,6 +111,8 @@ class Proof:
     obligations: list[Obligation] = field(default_factory=list)
     scenario: str = ""
     shown: dict[str, Any] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
+    _readings: list[Reading] = field(default_factory=list)
     _assumed: list[Truth] = field(default_factory=list)
     _proved: list[Truth] = field(default_factory=list)
     _example: list[Truth] = field(default_factory=list)
@@ -129,13 +132,19 @@ class Proof:
             "population": symbolic.population,
         }
         # The same code over integers, or over words if its constants are words.
-        self.read = Reading(number=lambda value: value, primitives=primitives)
-        self.read_words = Reading(number=symbolic.word, primitives=primitives)
+        self.read = self.reading(lambda value: value, primitives)
+        self.read_words = self.reading(symbolic.word, primitives)
+
+    def reading(self, number: Callable[[int], Any], primitives: dict[str, Any]) -> Reading:
+        """A reading of model functions in some domain; they count among those the claim is about."""
+        made = Reading(number, primitives)
+        self._readings.append(made)
+        return made
 
     @property
     def functions(self) -> set[str]:
         """The model functions that the claim is about, as ``shares.chunk``."""
-        read = self.read.functions | self.read_words.functions
+        read = set[FunctionType]().union(*(reading.functions for reading in self._readings))
         return {f"{f.__module__.removeprefix('model.')}.{f.__name__}" for f in read}
 
     def naturals(self, names: str) -> list[Natural]:
@@ -166,6 +175,8 @@ class Proof:
 
     def assume(self, name: str, *truths: MaybeTruth) -> None:
         """Assume; a control may leave out what bears ``name``."""
+        if name not in self.assumptions:
+            self.assumptions.append(name)
         if name != self.dropped:
             self._assumed += [truth(t) for t in truths]
 
@@ -219,7 +230,7 @@ class Proof:
 
     @contextmanager
     def case(self) -> Iterator[None]:
-        """What is assumed within the block is forgotten after it; what is proved then holds in that case."""
+        """What is assumed within the block is forgotten after it; what is proved holds in that case."""
         before = self._assumed, self._proved, self._example, self._steer
         self._assumed, self._proved, self._example, self._steer = (list(part) for part in before)
         yield

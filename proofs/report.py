@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from proofs.obligation import Claim, Control
+from proofs.obligation import Claim, Control, stated
 from proofs.verdict import Outcome, Verdict
 
 Key = tuple[str, str | None]
@@ -123,6 +123,24 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
     if any(o.verdict is Verdict.VACUOUS for o in wrong):
         return 3
     return 2 if wrong else 0
+
+
+def as_markdown(claims: Iterable[Claim]) -> str:
+    """The catalogue as the table in README.md."""
+    rows = ["| claim | assumes | about `model/` | must fail |", "|---|---|---|---|"]
+    for claim in claims:
+        proof = stated(claim)
+        subject = {name.split(".")[0] for name in proof.functions}
+        functions = sorted(name for name in proof.functions if "._" not in name)
+        about = ", ".join(f"`{name}`" for name in functions[:6])
+        if len(functions) > 6:
+            about += (
+                f" and {len(functions) - 6} more of {', '.join(f'`{s}`' for s in sorted(subject))}"
+            )
+        controls = "; ".join(control.name for control in claim.controls)
+        assumed = "; ".join(proof.assumptions) or "nothing"
+        rows.append(f"| **{claim.name}** {claim.sentence} | {assumed} | {about} | {controls} |")
+    return "\n".join(rows)
 
 
 def as_json(claims: Sequence[Claim], outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:

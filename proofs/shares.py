@@ -107,7 +107,7 @@ def shares_lie_end_to_end(p: Proof) -> None:
     next_lower, _ = share(pages, threads, thread + 1)
     p.steer(lower > upper)
     p.prove("the chunks fit", (thread + 1) * size <= threads * size, threads * size <= pages)
-    p.prove("a share has a beginning and an end", 0 <= lower, lower <= upper, upper <= pages)
+    p.prove("a share has a beginning and an end", lower >= 0, lower <= upper, upper <= pages)
     p.prove("a chunk is whole words", size == 64 * (size // 64))
     p.prove("a share begins at a whole word", lower == 64 * (thread * (size // 64)))
     p.prove(
@@ -207,7 +207,7 @@ def sixty_four_bits_suffice(p: Proof) -> None:
     p.assume("the cursor is not far past the end", cursor + grain < TWO_TO_THE_64)
     p.show("in 64 bits", pages=pages, threads=threads, thread=thread, cursor=cursor, grain=grain)
     p.steer(threads == 2, thread == 0)
-    read = in_64_bits()
+    read = in_64_bits(p)
     size = p.read(shares.chunk)(pages, threads)
     lower, upper = read(shares.share)(number(pages), number(threads), number(thread))
     p.prove("a chunk is computed right", read(shares.chunk)(number(pages), number(threads)).fits)

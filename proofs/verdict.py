@@ -108,7 +108,7 @@ def decide(obligation: Obligation) -> Verdict:
     if met != z3.sat:
         return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
     question = obligation.question
-    attempts = (
+    attempts: tuple[Callable[[], z3.CheckSatResult], ...] = (
         lambda: _solver(question, QUICK_MS).check(),
         lambda: _solver(question, QUICK_MS, z3.SimpleSolver).check(),
         lambda: _refuted_by_example((*question, *example)),
@@ -135,12 +135,12 @@ def _first_answer(
 
 def _solver(
     asked: Iterable[z3.BoolRef],
-    timeout_ms: int = TIMEOUT_MS,
+    timeout_ms: int | None = None,
     make: Callable[[], z3.Solver] = z3.Solver,
 ) -> z3.Solver:
     """z3 with its usual preprocessing, or (``SimpleSolver``) without."""
-    solver = make()
-    solver.set("timeout", timeout_ms)
+    solver: Any = make()
+    solver.set("timeout", timeout_ms or TIMEOUT_MS)
     solver.add(*asked)
     return solver
 

@@ -73,8 +73,9 @@ def walked(state: Walk, fresh: Truth, window: Window) -> Truth:
         )
 
     def done(page: Natural) -> Truth:
-        passed = ~fresh & window.holds(page) & (page <= at)
-        return state.copied[page] == (passed & (window.cache[page] | window.host[page]))
+        passed: Truth = ~fresh & window.holds(page) & (page <= at)
+        copied: Truth = state.copied[page]
+        return copied == (passed & (window.cache[page] | window.host[page]))
 
     return every(
         window.start <= at,
