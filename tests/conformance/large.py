@@ -6,6 +6,7 @@ touched. Runs in the child.
 """
 
 import ctypes
+import errno
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,18 +24,28 @@ THREADS = 3
 
 @dataclass(frozen=True)
 class Large:
-    """One block of ``pages`` pages from bit ``first_bit`` on; these pages of it are dirty."""
+    """One block of ``pages`` pages from bit ``first_bit`` on; these pages of it are dirty.
+
+    A bit ``stray`` is set in the host bitmap: the call must be refused.
+    """
 
     name: str
     page_size: int
     first_bit: int
     pages: int
     dirty: tuple[int, ...]
+    stray: int | None = None
+
+    @property
+    def words(self) -> int:
+        """Length of the bitmaps."""
+        return max(self.first_bit + self.pages - 1, self.stray or 0) // WORD + 1
 
     def __str__(self) -> str:
         return (
             f"one block, {self.pages} pages of {self.page_size} bytes from bit {self.first_bit}, "
             f"dirty in both bitmaps: pages {', '.join(map(str, self.dirty))}"
+            + (f"; bit {self.stray} is stray" if self.stray else "")
         )
 
 
@@ -43,6 +54,9 @@ LARGE = (
     Large("byte-4GiB", 4096, 0, (1 << 20) + 2, (1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1)),
     Large("bit-2^31", 1024, (1 << 31) - 3, 6, (0, 2, 3, 4)),
     Large("bit-2^32", 1024, (1 << 32) - 3, 6, (0, 2, 3, 5)),
+    Large("bit-past-2^32", 1024, (1 << 32) + 61, 6, (0, 2, 3, 5)),
+    Large("stray-past-2^31", 1024, 0, 6, (0, 5), stray=(1 << 31) + 2),
+    Large("stray-past-2^32", 1024, 0, 6, (0, 5), stray=(1 << 32) + 2),
 )
 
 
@@ -52,12 +66,13 @@ def large(bench: Bench, case: Large) -> list[Violation]:
     host, cache = _reserve(size), _reserve(size)
     for page in case.dirty:
         cache[page * case.page_size : (page + 1) * case.page_size] = page % 251 + 1
-    n_words = -(-(case.first_bit + case.pages) // WORD)
-    bitmaps = [_reserve(8 * n_words).view(np.uint64) for _ in range(2)]
+    bitmaps = [_reserve(8 * case.words).view(np.uint64) for _ in range(2)]
     for bitmap in bitmaps:
         for page in case.dirty:
             bit = case.first_bit + page
             bitmap[bit // WORD] |= np.uint64(1 << bit % WORD)
+    if case.stray is not None:
+        bitmaps[1][case.stray // WORD] |= np.uint64(1 << case.stray % WORD)
     count = np.array([len(case.dirty)], np.uint64)
     stats = np.array(STATS_BEFORE, np.uint64)
     struct = BlockStruct(
@@ -74,20 +89,46 @@ def large(bench: Bench, case: Large) -> list[Violation]:
         page_size=case.page_size,
         cache_bitmap=bitmaps[0].ctypes.data,
         host_bitmap=bitmaps[1].ctypes.data,
-        n_words=n_words,
+        n_words=case.words,
         dirty_pages=count.ctypes.data,
         threads=THREADS,
         stats=stats.ctypes.data,
     )
     status = bench.target.flush(arguments)
+    if case.stray is None:
+        found = _broken(case, status, host, cache, bitmaps)
+        counts = [0, *[len(case.dirty)] * 4]
+    else:
+        found = _broken_refusal(case, status, host, bitmaps)
+        counts = [len(case.dirty), *STATS_BEFORE]
+    if [*count.tolist(), *stats.tolist()] != counts:
+        found.append(("count", f"dirty_pages and stats are {[*count, *stats]}, not {counts}"))
+    return [Violation(rule, f"{detail} ({case})") for rule, detail in found]
+
+
+Broken = list[tuple[str, str]]
+
+
+def _broken(case: Large, status: int, host: Bytes, cache: Bytes, bitmaps: list[Words]) -> Broken:
     found = [("accepts", f"returned {status}, not 0")] if status else []
     found += _wrong_pages(case, host, cache)
-    found += _wrong_bits(case, bitmaps)
-    if count[0]:
-        found.append(("count", f"dirty_pages is {count[0]}, not 0"))
-    if stats.tolist() != [len(case.dirty)] * 4:
-        found.append(("stats", f"stats are {stats.tolist()}, not all {len(case.dirty)}"))
-    return [Violation(rule, f"{detail} ({case})") for rule, detail in found]
+    return found + [
+        ("clears", f"{name} bitmap: bit {bit} is left set")
+        for name, bitmap in zip(("cache", "host"), bitmaps, strict=True)
+        for bit in _set(case, bitmap)
+    ]
+
+
+def _broken_refusal(case: Large, status: int, host: Bytes, bitmaps: list[Words]) -> Broken:
+    found = [("refuses", f"returned {status}, not -EINVAL")] if status != -errno.EINVAL else []
+    changed = host.any() or any(len(_set(case, b)) < len(case.dirty) for b in bitmaps)
+    return found + ([("refusal-changes-nothing", "pages or bits changed")] if changed else [])
+
+
+def _set(case: Large, bitmap: Words) -> list[int]:
+    """The bits of the dirty pages that are set."""
+    bits = [case.first_bit + page for page in case.dirty]
+    return [bit for bit in bits if int(bitmap[bit // WORD]) >> bit % WORD & 1]
 
 
 def _reserve(size: int) -> Bytes:
@@ -106,11 +147,3 @@ def _wrong_pages(case: Large, host: Bytes, cache: Bytes) -> Iterator[tuple[str, 
             yield "copies-dirty", f"page {page} is dirty and was not copied, whole"
         if page not in case.dirty and host[there].any():
             yield "spares-clean", f"page {page} is clean and was written"
-
-
-def _wrong_bits(case: Large, bitmaps: list[Words]) -> Iterator[tuple[str, str]]:
-    for name, bitmap in zip(("cache", "host"), bitmaps, strict=True):
-        for page in case.dirty:
-            bit = case.first_bit + page
-            if int(bitmap[bit // WORD]) >> bit % WORD & 1:
-                yield "clears", f"{name} bitmap: bit {bit} is left set"

@@ -53,6 +53,7 @@ enum bug {
     bug_byte_offset_int,        /* the byte offset of a page is an int */
     bug_bit_number_int,         /* the bit of a page is an int (the patch: int nr) */
     bug_bit_number_32,          /* the bit of a page is a uint32_t */
+    bug_first_bit_32,           /* a block's first bit is a uint32_t */
     bug_run_into_next_block,    /* a run of dirty pages is copied past the end of its block */
     /* blocks */
     bug_offset_for_bit,         /* a block's bits are found by its offset */
@@ -108,6 +109,7 @@ enum bug {
     bug_stray_cache_only,       /* the host bitmap is not searched for stray bits */
     bug_stray_within_max,       /* a bit beyond used_length but below max_length is no stray */
     bug_stray_last_word,        /* the last word is not searched for stray bits */
+    bug_stray_bits_32,          /* stray bits are searched for with a uint32_t */
     bug_stray_dropped,          /* stray bits are cleared, and the call goes on */
     bug_stray_seen_late,        /* stray bits are found after the flush */
     bug_null_dirty_pages,       /* dirty_pages is not checked for NULL */
@@ -372,6 +374,9 @@ static void flush_share(const job *j, uint64_t lower, uint64_t upper, colo_stats
         uint64_t first_bit = HAS(offset_for_bit) ? block->offset / j->page_size : block->first_bit;
         uint64_t pages = used_pages(block, j->page_size);
 
+        if (HAS(first_bit_32)) {
+            first_bit = (uint32_t)first_bit;
+        }
         if (HAS(first_word_of_block)) {
             first_bit = first_bit / WORD * WORD;
         }
@@ -684,6 +689,9 @@ static bool any_stray(const job *j, size_t n_words)
         uint64_t dirty = j->cache[w] | (HAS(stray_cache_only) ? 0 : j->host[w]);
         uint64_t have = dirty ? paged(j, w) : 0;
 
+        if (HAS(stray_bits_32) && (w * WORD) >> 32) {
+            continue;
+        }
         if (HAS(stray_at_end_only) && w * WORD + WORD <= last_page(j)) {
             continue;
         }
