@@ -179,6 +179,30 @@ def claimed(words: int, grain: int, word: int) -> Lines:
         yield f"{FAILS}word {word} is in {holding} claims before the first empty one"
 
 
+def _unions() -> Cases:
+    for length in range(1, 4):
+        for union in product((0, 1, 0b111), repeat=length):
+            for grain in range(1, 4):
+                yield {"union": list(union), "grain": grain}
+
+
+@scenario(_unions)
+def claims_of_dirty_pages(union: list[int], grain: int) -> Lines:
+    """All claims of dirty pages, cut at words: is each word with a dirty page in exactly one?"""
+    before = shares.dirty_before(union)
+    yield f"dirty pages in the words below each word: {before}; claimed {grain} at a time"
+    holding = [0] * len(union)
+    for cursor in range(0, before[-1], grain):
+        first, last = shares.claim(cursor, grain, before[-1])
+        low, high = shares.claimed_words(before, first, last)
+        yield f"cursor {cursor}: dirty pages [{first}, {last}), words [{low}, {high})"
+        for word in range(low, min(high, len(union))):
+            holding[word] += 1
+    wrong = [w for w, bits in enumerate(union) if bits and holding[w] != 1]
+    if wrong:
+        yield f"{FAILS}word {wrong[0]} is in {holding[wrong[0]]} claims, not in exactly one"
+
+
 class _Machine(int):
     """A number modulo 2^64."""
 

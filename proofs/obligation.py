@@ -124,6 +124,7 @@ class Proof:
             "clear": symbolic.clear,
             "mark": symbolic.mark,
             "find": self._find,
+            "first_word_with": self._first_word_with,
             "loaded": symbolic.loaded,
             "stored": symbolic.stored,
             "get": symbolic.get,
@@ -259,6 +260,16 @@ class Proof:
             found <= end,
             forall(lambda k: implies((start <= k) & (k < found), ~bitmap[k])),
             implies(found < end, bitmap[found]),
+        ]
+        return found
+
+    def _first_word_with(self, before: Sequence, pages: Any) -> Natural:
+        """``model.shares.first_word_with`` by its contract."""
+        found = Natural(z3.FreshInt("found"))
+        self._assumed += [
+            found >= 0,
+            before[found] >= pages,
+            forall(lambda k: implies((k >= 0) & (k < found), before[k] < pages)),
         ]
         return found
 

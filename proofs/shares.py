@@ -3,7 +3,7 @@
 from model import shares, words
 from proofs.machine import TWO_TO_THE_64, in_64_bits, number
 from proofs.obligation import Proof, claim, faulty, without
-from proofs.symbolic import Natural, implies, select
+from proofs.symbolic import Natural, Sequence, Truth, forall, implies, select
 
 MOST_PAGES = 2**52
 MOST_THREADS = 2**12
@@ -224,3 +224,47 @@ def sixty_four_bits_suffice(p: Proof) -> None:
     p.prove("a window is computed right", implies(reached.exact, start.fits & limit.fits))
     claimed = read(shares.claim)(number(cursor), number(grain), number(pages))
     p.prove("a claim is computed right", *(bound.fits for bound in claimed))
+
+
+@claim(
+    faulty("claims overlap", refutes="no earlier claim holds it"),
+)
+def claims_of_dirty_pages_share_no_word(p: Proof) -> None:
+    """Claims of dirty pages, cut at words: each word with a dirty page is in exactly one claim.
+
+    ``before[w]`` dirty pages lie below word ``w``. What the workers of a dynamic flush claim.
+    """
+    dirty, grain, end, word, other = p.naturals("dirty grain end word other")
+    (before,) = p.sequences("before")
+    p.assume("a grain", grain >= 1)
+    p.assume("dirty pages add up", rising(before), before[end] == dirty)
+    p.assume("a dirty word", word < end, before[word] < before[word + 1])
+    p.show("claims of dirty pages")
+    p.example(grain == 1, word == 0, end == 1, other == 1)
+    off_cursor, claimed_words = p.read(shares.claim), p.read(shares.claimed_words)
+
+    def holds(number: Natural) -> Truth:
+        first, last = claimed_words(before, *off_cursor(number * grain, grain, dirty))
+        held: Truth = (first <= word) & (word < last)
+        return held
+
+    mine = before[word] // grain
+    p.prove("its claim is the quotient", mine * grain <= before[word])
+    p.prove("the next claim begins past its first page", before[word] < (mine + 1) * grain)
+    p.prove("its claim holds it", holds(mine))
+    with p.case():
+        p.assume("a later claim", mine < other)
+        p.prove("it begins past the word's first page", (mine + 1) * grain <= other * grain)
+        p.prove("no later claim holds it", ~holds(other))
+    with p.case():
+        p.assume("an earlier claim", other < mine)
+        p.prove("it ends by the word's first page", (other + 1) * grain <= mine * grain)
+        p.prove("no earlier claim holds it", ~holds(other))
+
+
+def rising(before: Sequence) -> Truth:
+    """Sums of natural numbers never fall."""
+    return forall(
+        lambda low: forall(lambda high: implies(low <= high, before[low] <= before[high]), "high"),
+        "low",
+    )

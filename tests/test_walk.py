@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from itertools import accumulate
 
 from hypothesis import given, note
 from hypothesis import strategies as st
@@ -87,3 +88,13 @@ def test_claims_of_dirty_pages_partition_the_dirty_words(union: list[int], grain
         assert before[last] - before[first] < grain + 64
     assert owners == sorted(set(owners))
     assert {word for word, bits in enumerate(union) if bits} <= set(owners)
+
+
+@given(counts=st.lists(st.integers(0, 3), max_size=20), pages=st.integers(0, 60))
+def test_first_word_with_keeps_its_contract(counts: list[int], pages: int) -> None:
+    """What proofs/ assumes of ``first_word_with``, for as many pages as there are."""
+    before = [0, *accumulate(counts)]
+    pages = min(pages, before[-1])
+    found = shares.first_word_with(before, pages)
+    assert before[found] >= pages
+    assert all(before[word] < pages for word in range(found))

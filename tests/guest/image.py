@@ -130,7 +130,9 @@ def _write_initramfs(target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder()) as scratch:
         workload = Path(scratch) / "workload"
         source = HERE / "workload.c"
-        subprocess.run(["gcc", "-O2", "-funroll-loops", "-static", "-o", workload, source], check=True)
+        subprocess.run(
+            ["gcc", "-O2", "-funroll-loops", "-static", "-o", workload, source], check=True
+        )
         archive = Path(scratch) / "initramfs"
         archive.write_bytes(b"".join(cpio(_entries(workload.read_bytes()))))
         archive.replace(target)
