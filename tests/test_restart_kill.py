@@ -263,7 +263,7 @@ def test_only_the_patchs_order_loses_pages(clear_first: bool) -> None:
     """Control: the harness finds the pages lost by a flush that clears a bit first, then copies."""
     ram, dice = SharedRam(), random.Random(5)
     lost = 0
-    for _ in range(12):
+    for _ in range(6):
         kill(ram, lambda: flush_in_python(clear_first), in_the_middle, dice)
         lost += int((ram.differing() & ~ram.marked()).sum())
         ram.host[:] = ram.cache
