@@ -17,7 +17,7 @@ Slots = Any
 
 ZERO = 0
 ONE = 1
-SLOTS = 1024
+SLOTS = 256
 
 # The steps of a copier, one access to shared memory each.
 READ_CLOSED, READ_HEAD, READ_TAIL, READ_SLOT, SWAP, FLUSH, FINISHED = range(7)

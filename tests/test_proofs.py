@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import z3
 
+from impl.control import QUEUE_SLOTS
+from model import queue
 from model.faults import FAULTS
 from model.replay import load, replay
 from model.scenarios import SCENARIOS
@@ -294,3 +296,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing() -> None:
 
 def test_claims_are_registered_once() -> None:
     assert len(catalogue()) == len(CLAIMS)
+
+
+def test_the_queue_proved_is_as_long_as_the_one_that_runs() -> None:
+    assert queue.SLOTS == QUEUE_SLOTS
