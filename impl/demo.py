@@ -43,7 +43,8 @@ VGA_BYTES = 16 << 20
 _PAGE_HEADER = struct.Struct("<IQ")
 _CHECKPOINT = _PAGE_HEADER.pack(0xFFFF_FFFF, 0)
 # What this process answers when it has flushed: go on.
-_GO = b"g"
+# One byte each, never read ahead: whoever looks whether there is word must find it in the socket.
+_GO, _STOP = b"g", b"s"
 
 
 class DemoFailed(ColoError, RuntimeError):
@@ -132,7 +133,7 @@ def run_primary(wire: socket.socket, machine: Machine, interval: float) -> None:
 def run_guest(wire: socket.socket, machine: Machine, with_log: bool) -> None:
     """The secondary's guest: write until told to stop, sync the log, answer how long that took."""
     rng = np.random.default_rng()
-    with wire.makefile("rw") as stream, KernelDirtyLog() as log:
+    with wire.makefile("w") as stream, KernelDirtyLog() as log:
         try:
             if with_log:
                 log.start(
@@ -146,14 +147,14 @@ def run_guest(wire: socket.socket, machine: Machine, with_log: bool) -> None:
             return
         _say(stream, "ready")
         epoch = 0
-        while stream.readline() == "go\n":
+        while wire.recv(1) == _GO:
             for number, first, pages in workload(machine, epoch):
                 for page in range(first, first + pages):
                     at = int(rng.integers(PAGE - 8))
                     _page(machine.secondary[number], page)[at : at + 8] = rng.integers(256, size=8)
                 if _has_word(wire):
                     break
-            stream.readline()
+            wire.recv(1)
             begin = time.perf_counter()
             if with_log:
                 log.sync(machine.host_dirty)
@@ -286,9 +287,9 @@ def checkpoints(
         _hear(from_guest, "ready")
         for _ in range(count):
             _tell(to_primary, _GO, "primary")
-            _tell(to_guest, b"go\n", "guest")
+            _tell(to_guest, _GO, "guest")
             take_pages(ram, machine.names, from_primary)
-            _tell(to_guest, b"stop\n", "guest")
+            _tell(to_guest, _STOP, "guest")
             sync_seconds = float(_hear(from_guest, "stopped"))
             stats = pool.flush(ram, strategy)
             compare(machine)
