@@ -4,6 +4,7 @@ The invariant is about one arbitrary word, so it holds for all of them. Nothing 
 happens to other words; ``interleaving`` and ``restart`` rest on that.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 from model import kernel, words
@@ -168,16 +169,31 @@ def a_range_of_words_is_flushed(p: Proof) -> None:
             (after.step > me.step) | ((after.step == COPY) & (after.to_copy < me.to_copy)),
         ),
     )
-    p.assume("the end", after.word >= end, begun_at <= index, index < end, position < 64)
-    page, now = index * 64 + position, at(memory_after, index)
-    dirty = bit(was.cache, position) | bit(was.host, position)
-    inside = (me.first <= page) & (page < me.last)
-    p.prove("at the end every word is flushed", flushed(now, was))
-    p.prove(
+    p.assume("the end", after.word >= end, begun_at <= index, index < end)
+    p.prove("at the end every word is flushed", flushed(at(memory_after, index), was))
+    p.lemma(
         "page by page it is what the walk leaves",
-        bit(now.copied, position) == (dirty & inside),
-        bit(now.cache, position) == (bit(was.cache, position) & ~inside),
-        bit(now.host, position) == (bit(was.host, position) & ~inside),
+        partial(as_the_walk, p),
+        *(was.cache, was.host, was.cache, was.host, was.cache),
+        *(index, me.first, me.last, position),
+    )
+
+
+def as_the_walk(p: Proof, *words_of_it: Word) -> Truth:
+    """A flushed word, page by page, is as ``proofs.walk.flushed`` says of a bitmap."""
+    cache, host, *there, index, first, last, position = words_of_it
+    now = There(*there)
+    mask = p.read_words(words.window_mask)(index, first, last)
+    page = index * 64 + position
+    inside = (first <= page) & (page < last)
+    in_cache, in_host = bit(cache, position), bit(host, position)
+    return implies(
+        flushed(now, Before(cache, host, mask)) & (index < MOST_WORDS) & (position < 64),
+        every(
+            bit(now.copied, position) == ((in_cache | in_host) & inside),
+            bit(now.cache, position) == (in_cache & ~inside),
+            bit(now.host, position) == (in_host & ~inside),
+        ),
     )
 
 

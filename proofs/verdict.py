@@ -24,6 +24,8 @@ TIMEOUT_MS = 30_000
 QUICK_MS = 1_000
 # A counterexample is made smaller as long as z3 answers within this time.
 MINIMISE_MS = 200
+# To find it in the first place may take this long.
+VALUES_MS = 5_000
 # Pages below this are listed when a bitmap is part of a counterexample.
 LISTED_PAGES = 4096
 
@@ -188,9 +190,10 @@ def _values(
     obligation: Obligation, more: tuple[Truth, ...], shown: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Small values that refute the obligation and agree with ``more``; None if z3 finds none."""
-    solver = _solver((*obligation.question, *(t.z for t in more)), MINIMISE_MS)
+    solver = _solver((*obligation.question, *(t.z for t in more)), VALUES_MS)
     if solver.check() != z3.sat:
         return None
+    solver.set("timeout", MINIMISE_MS)
     model = _smallest(solver, shown)
     return {name: _plain(model, value) for name, value in shown.items()}
 
