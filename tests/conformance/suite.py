@@ -22,7 +22,7 @@ from tests.conformance.rules import Violation, violations
 from tests.conformance.stress import SCENARIOS, Collision, Scenario, stress
 from tests.conformance.vectors import Vector, all_vectors
 
-SEQUENCES, REFUSALS, PLANS = 1_500, 1_000, 300
+SEQUENCES, REFUSALS, PLANS = 1_000, 700, 300
 ACCUMULATED = 2_000
 SOME_STRESS, MORE_STRESS = 1.2, 3.0  # seconds
 STRESS_SLICE = 0.6
