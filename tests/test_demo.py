@@ -65,7 +65,14 @@ def test_a_process_that_is_killed_ends_the_demo(who: str) -> None:
 def test_ctrl_c() -> None:
     """It ends at once with the shell's number for it, and takes both other processes along."""
     command = [sys.executable, "-m", "impl", "demo", *SMALL, "--checkpoints", "100000"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As in a terminal, also where this test runs in the background and Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         end = time.monotonic() + 60
         while len(started := children(process.pid)) < 2 and time.monotonic() < end:
             time.sleep(0.01)
