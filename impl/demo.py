@@ -242,7 +242,9 @@ def process(target: Callable[..., None], *arguments: Any) -> Iterator[socket.soc
         with suppress(BrokenPipeError, ConnectionResetError):
             target(theirs, *arguments)
 
-    child = multiprocessing.get_context("fork").Process(target=run, daemon=True)
+    child = multiprocessing.get_context("fork").Process(
+        target=run, name=target.__name__, daemon=True
+    )
     child.start()
     theirs.close()
     try:

@@ -1,5 +1,6 @@
 """The live secondary: right at every checkpoint, wrong without the dirty log, and it ends by itself."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -55,7 +56,8 @@ def test_a_process_that_is_killed_ends_the_demo(who: str) -> None:
     machine = demo.make_machine(32 << 20)
     rows = demo.checkpoints(machine, 1000, interval=0.02)
     next(rows)
-    primary, guest = sorted(children(os.getpid()))[-2:]
+    pids = {child.name: child.pid for child in multiprocessing.active_children()}
+    primary, guest = pids["run_primary"], pids["run_guest"]
     os.kill(primary if who == "primary" else guest, signal.SIGKILL)
     with pytest.raises(demo.DemoFailed, match=f"the {who} has gone"):
         list(rows)
