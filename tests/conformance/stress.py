@@ -24,13 +24,17 @@ SIGNAL_PERIOD = 0.0003
 
 @dataclass(frozen=True)
 class Scenario:
-    """One way to make threads collide: pages of this size, this many words, so dirty."""
+    """One way to make threads collide: pages of this size, this many words, so dirty.
+
+    ``cuts``: how often the bitmap is cut into blocks, at least and at most.
+    """
 
     name: str
     page_size: int
     words: tuple[int, int]
     dirty: str
     signals: bool = False
+    cuts: tuple[int, int] = (0, 4)
 
     def __str__(self) -> str:
         low, high = self.words
@@ -42,6 +46,7 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("dense", 1024, (4, 16), "all"),
+    Scenario("many-blocks", 1024, (2, 6), "all", cuts=(10, 50)),
     Scenario("borders", 1024, (1, 5), "borders"),
     Scenario("random", 1024, (2, 16), "random"),
     Scenario("one-heavy-share", 16384, (2, 6), "one word"),
@@ -79,7 +84,7 @@ def _rounds_on_one_layout(
 ) -> Iterator[tuple[Call, Outcome | None]]:
     """Flush again and again over one layout; the outcome is given only if something is wrong."""
     words = int(random.integers(*scenario.words, endpoint=True))
-    blocks = _blocks(random, words, scenario.page_size)
+    blocks = _blocks(random, words, scenario)
     zeros = (0,) * words
     placed = Placed(bench, Call(scenario.page_size, blocks, zeros, zeros, 0, 1), 0)
     for _ in range(ROUNDS_PER_LAYOUT):
@@ -99,10 +104,11 @@ def _rounds_on_one_layout(
         yield call, None if placed.looks_right(status) else placed.outcome(status)
 
 
-def _blocks(random: np.random.Generator, words: int, page_size: int) -> tuple[Block, ...]:
-    """The whole bitmap, cut into one to five blocks anywhere, so that most borders share a word."""
-    pages = words * WORD
-    cuts = sorted({0, pages, *random.integers(1, pages, int(random.integers(0, 5))).tolist()})
+def _blocks(random: np.random.Generator, words: int, scenario: Scenario) -> tuple[Block, ...]:
+    """The whole bitmap, cut into blocks anywhere, so that most borders share a word."""
+    pages, page_size = words * WORD, scenario.page_size
+    number = int(random.integers(*scenario.cuts, endpoint=True))
+    cuts = sorted({0, pages, *random.integers(1, pages, number).tolist()})
     return tuple(
         Block(low, (high - low) * page_size, (high - low) * page_size, low * page_size)
         for low, high in pairwise(cuts)

@@ -27,7 +27,7 @@ ACCUMULATED = 2_000
 SOME_STRESS, MORE_STRESS = 1.2, 3.0  # seconds
 STRESS_SLICE = 0.6
 HISTORY = 60
-GRACE = 10.0
+GRACE = 15.0
 
 
 @dataclass(frozen=True)
