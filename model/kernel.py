@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from model.reading import select
-from model.words import cleared, either, next_page, window_mask, without_next
+from model.words import cleared, either, window_mask, without_next
 
 Word = Any
 Words = Any
@@ -128,9 +128,3 @@ def flush_words(
     while me.word < end_word:
         memory, me = turn(memory, me)
         yield memory, me
-
-
-def page_of(me: Worker) -> int:
-    """The page that a worker at COPY is about to copy."""
-    page: int = me.word * 64 + next_page(me.to_copy)
-    return page
