@@ -1,11 +1,13 @@
 """Contenders flushing the same pages in turn: times, ratios, and a check of every result.
 
-Rounds are interleaved and the order rotates, so that a machine whose speed drifts slows all alike, and
-only ratios within a round are compared. Before each flush the dirty pages are written again, as the
-primary and the guest do, and other memory is read, as the rest of a machine does between checkpoints:
-otherwise a contender would be timed on what the one before it left in the processor's cache.
+Rounds are interleaved, each in another order, so that a machine whose speed drifts slows all alike and
+nobody always follows the same contender; only ratios within a round are compared. Before each flush the
+dirty pages are written again, as the primary and the guest do, and other memory is read, as the rest of
+a machine does between checkpoints: otherwise a contender would be timed on what the one before it left
+in the processor's cache.
 """
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,14 +106,14 @@ class Contest:
         for contender in contenders:
             self.check(contender, pattern.epochs[0])
         times: dict[str, list[int]] = {contender.name: [] for contender in contenders}
+        order = random.Random(2016)
         begin = time.monotonic()
         number = 0
         while number < FEWEST_ROUNDS or (
             number < MOST_ROUNDS and time.monotonic() - begin < seconds
         ):
             epoch = pattern.epochs[number % len(pattern.epochs)]
-            turn = number % len(contenders)
-            for contender in contenders[turn:] + contenders[:turn]:
+            for contender in order.sample(contenders, len(contenders)):
                 self.prepare(epoch)
                 times[contender.name].append(contender.flush(epoch))
                 self.host[epoch.pages] = self.cache[epoch.pages]

@@ -26,8 +26,9 @@ STATE, RING = _line(0), _line(1)
 CURSOR = _line(2)
 # The round's parameters, written before it opens, read by helpers that have checked in.
 ROUND, STRATEGY, JOB, THREADS, GRAIN, CLAIMABLE = (_line(3) + np.uint64(8 * i) for i in range(6))
-# Set once: up to so many dirty bytes the caller flushes alone.
-ALONE = _line(3) + np.uint64(8 * 6)
+# Set once: up to so many dirty bytes the caller flushes alone; so many nanoseconds a thread looks
+# for what it waits for before it sleeps.
+ALONE, SPIN = (_line(3) + np.uint64(8 * i) for i in range(6, 8))
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = _line(4), _line(5), _line(6)
 # The round's totals, written by the caller when it is over; laid out like a worker's line, with the

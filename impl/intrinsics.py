@@ -204,6 +204,12 @@ def pause(builder: Any) -> None:
 # Sleeping, waking, time.
 
 
+@_instruction
+def give_way(builder: Any) -> None:
+    """Let another thread that waits for this processor run first (``sched_yield``)."""
+    builder.call(_external(builder, "sched_yield", _I32, []), [])
+
+
 def _futex(builder: Any, address: Any, operation: int, value: Any) -> Any:
     syscall = _external(builder, "syscall", _I64, [_I64], vararg=True)
     zero = _I64(0)

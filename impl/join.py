@@ -24,9 +24,9 @@ from impl.intrinsics import (
     fence_stores,
     futex_wait,
     futex_wake,
+    give_way,
     load,
     nanoseconds,
-    pause,
     store,
 )
 from impl.kernel import (
@@ -55,8 +55,6 @@ _dirty_pages = np.uint64(8 * DIRTY_PAGES)
 # Dirty pages in a claim: few enough for a short tail, enough to be worth the claiming.
 _SMALLEST_CLAIM, _LARGEST_CLAIM = np.uint64(32), np.uint64(128)
 _CLAIMS_PER_THREAD = np.uint64(16)
-# How often a thread looks before it sleeps: about 20 us.
-_SPINS = np.uint64(500)
 
 _is_open, _has_quit = compiled(handshake.is_open), compiled(handshake.has_quit)
 _inside = compiled(handshake.inside)
@@ -87,9 +85,13 @@ def helper(control: Any, worker: Any) -> None:
                 complete(control, worker, current)
                 e.record(control, worker, e.COMPLETE, current, _0)
             check_out(control, worker)
+        bedtime = nanoseconds() + load(control + c.SPIN)
         while atomic_load(ring) == seen:
-            e.record(control, worker, e.BED, seen, _0)
-            futex_wait(ring, seen)
+            if nanoseconds() < bedtime:
+                give_way()
+            else:
+                e.record(control, worker, e.BED, seen, _0)
+                futex_wait(ring, seen)
     e.record(control, worker, e.END, _0, _0)
 
 
@@ -131,14 +133,13 @@ def run_round(control: Any, helpers: Any) -> None:
         e.record(control, _CALLER, e.ALL_COMPLETED, _0, _0)
 
     e.record(control, _CALLER, e.CLOSE, atomic_and(state_word, _NOT_OPEN), _0)
-    spins = _0
+    bedtime = nanoseconds() + load(control + c.SPIN)
     while True:
         state = atomic_load(state_word)
         if _inside(state) == _0:
             break
-        spins += _1
-        if spins < _SPINS:
-            pause()
+        if nanoseconds() < bedtime:
+            give_way()
         else:
             e.record(control, _CALLER, e.DOZE, state, _0)
             futex_wait(state_word, state)
@@ -148,16 +149,15 @@ def run_round(control: Any, helpers: Any) -> None:
 @kernel
 def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
     """The patch's wait: for every helper in turn, until it has completed this round."""
+    bedtime = nanoseconds() + load(control + c.SPIN)
     for number in range(helpers):
         completed = s.worker_line(control, number + _1) + c.COMPLETED
-        spins = _0
         while True:
             seen = atomic_load(completed)
             if seen == current:
                 break
-            spins += _1
-            if spins < _SPINS:
-                pause()
+            if nanoseconds() < bedtime:
+                give_way()
             else:
                 futex_wait(completed, seen)
 

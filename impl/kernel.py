@@ -45,8 +45,8 @@ _LINE = np.uint64(LINE_BYTES)
 _IN_LINE = np.uint64(LINE_BYTES - 1)
 _LAST_BIT = np.uint64(63)
 _PAGES_PER_WORD = np.uint64(64)
-# Bytes fetched ahead of each page's copy: enough for the hardware prefetcher to follow on.
-_AHEAD_BYTES = np.uint64(8 * LINE_BYTES)
+# What is fetched of the next page: enough for the hardware prefetcher to follow on.
+_FETCHED_BYTES = np.uint64(8 * LINE_BYTES)
 # Where streaming begins to win: measured at 4 to 8 MiB written shortly before.
 _STREAM_FROM_BYTES = np.uint64(4 << 20)
 _STRIDE = np.uint64(STRIDE_WORDS)
@@ -114,7 +114,7 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
         cache, host = load(cache_word), load(host_word)
         dirty = _either(cache, host) & mask
 
-        ahead = _0
+        ahead = NO_PAGE
         if following < end:
             soon = _either(word_at(cache_bitmap, following), word_at(host_bitmap, following))
             ahead = following * _PAGES_PER_WORD + _next_page(soon)
@@ -146,31 +146,33 @@ def next_dirty_word(cache_bitmap: Any, host_bitmap: Any, word: Any, end: Any) ->
 def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
     """Copy the pages of one bitmap word from cache to host, fetching each next page ahead.
 
-    ``ahead`` is the bit of the page that will be copied after this word's last one.
+    ``ahead`` is the bit of the page that will be copied after this word's last one, or NO_PAGE. A
+    page that lies right behind is not fetched: the processor sees that coming by itself.
     """
     page_bytes = load(job + _page_bytes)
     first_bit, host, cache = load(row + _first_bit), load(row + _host), load(row + _cache)
     streams = load(job + _streams) != _0 and (host & _IN_LINE) == _0
-    base = word * _PAGES_PER_WORD - first_bit
+    base = word * _PAGES_PER_WORD
     while dirty != _0:
-        at = (base + _next_page(dirty)) * page_bytes
+        bit = base + _next_page(dirty)
         dirty = _without_next(dirty)
-        if dirty != _0:
-            soon = (base + _next_page(dirty)) * page_bytes
-        else:
-            soon = (ahead - first_bit) * page_bytes
-        fetch_ahead(cache + soon)
+        following = base + _next_page(dirty) if dirty != _0 else ahead
+        if following != bit + _1 and following != NO_PAGE:
+            soon = (following - first_bit) * page_bytes
+            fetch(cache + soon)
+            if not streams:
+                fetch(host + soon)
+        at = (bit - first_bit) * page_bytes
         if streams:
             stream(host + at, cache + at, page_bytes)
         else:
-            fetch_ahead(host + soon)
             copy_bytes(host + at, cache + at, page_bytes)
 
 
 @kernel
-def fetch_ahead(address: Any) -> None:
+def fetch(address: Any) -> None:
     """Prefetch the beginning of a page."""
-    end = address + _AHEAD_BYTES
+    end = address + _FETCHED_BYTES
     while address < end:
         prefetch(address)
         address += _LINE

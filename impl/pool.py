@@ -34,6 +34,8 @@ STRATEGIES: dict[str, np.uint64] = {
 }
 MAX_THREADS = 4096
 ALONE_BYTES = 1 << 20
+# Longer than it takes to wake a thread, so that flushes in quick succession find everyone awake.
+SPIN_NANOSECONDS = 100_000
 # What a worker copies between two looks at the cursor, in a backup.
 BACKUP_CLAIM_BYTES = 2 << 20
 
@@ -55,9 +57,8 @@ class FlushPool:
         alone_bytes: int = ALONE_BYTES,
         event_log: EventLog | None = None,
     ) -> None:
-        count = len(os.sched_getaffinity(0))
-        if threads is not None:
-            count = whole_number(threads, "threads")
+        cpus = len(os.sched_getaffinity(0))
+        count = cpus if threads is None else whole_number(threads, "threads")
         if not 1 <= count <= MAX_THREADS:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
         compile_kernels()
@@ -65,6 +66,8 @@ class FlushPool:
         self._alone_bytes = whole_number(alone_bytes, "alone_bytes")
         if not 0 <= self._alone_bytes < 2**64:
             raise ColoError(f"alone_bytes {alone_bytes} is impossible: use 0 to 2^64 - 1")
+        # Where threads outnumber the CPUs, one that looks holds up one that works.
+        self._spin = SPIN_NANOSECONDS if count <= cpus else 0
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._become_owner(helpers=count - 1, event_log=event_log)
@@ -76,6 +79,7 @@ class FlushPool:
         self._control = c.allocate(self.threads)
         self._address = c.address(self._control)
         self._control[c.row(c.ALONE), c.column(c.ALONE)] = self._alone_bytes
+        self._control[c.row(c.SPIN), c.column(c.SPIN)] = self._spin
         self._totals = self._control[c.row(c.TOTALS)]
         self._lines = self._control[c.row(c.WORKERS) :]
         if event_log is not None:
