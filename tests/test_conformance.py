@@ -37,6 +37,7 @@ SAMPLE = (
     "page_size_of_first",
     "stray_within_max",
     "leaks_threads",
+    "host_clears_first",
     "share_cut_in_block",
     "completes_early",
 )

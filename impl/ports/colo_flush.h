@@ -40,7 +40,10 @@ typedef struct {
 
 uint32_t colo_abi_version(void);
 
-/* Returns
+/* A page's bits are cleared only after it has been copied. So at every instant each page that still
+ * differs is marked, and a flush that dies anywhere is finished by another (count the cache bits anew).
+ *
+ * Returns
  *   0        everything was flushed and *dirty_pages is 0;
  *   -EINVAL  nothing was changed, no byte, bit, count or stat: threads is 0; page_size is not a
  *            power of two; an offset or length is not page aligned; max_length < used_length; used

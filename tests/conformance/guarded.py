@@ -9,7 +9,8 @@ import mmap
 import os
 import platform
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,13 @@ class Buffer:
         self._protect(self._open[0], self._open[1], _READ)
 
     def allow_writes(self) -> None:
+        """Undoes forbid_writes."""
         assert self._open
         self._protect(self._open[0], self._open[1], _READ | _WRITE)
+
+    def allow_write_at(self, offset: int) -> None:
+        """The same for the OS page around one byte."""
+        self._protect((self.address + offset) // OS_PAGE * OS_PAGE, OS_PAGE, _READ | _WRITE)
 
     def slack_is_intact(self) -> bool:
         """Are the bytes that share an OS page with the buffer, but are not its own, unchanged?"""
@@ -135,18 +141,31 @@ _X86_ERROR_IN_CONTEXT = 192
 _X86_WRITE = 2
 
 _keep_alive: list[Any] = []
+_catchers: list[Callable[[int], bool]] = []
+
+
+@contextmanager
+def catching_faults(catch: Callable[[int], bool]) -> Iterator[None]:
+    """While inside, a faulting access whose address ``catch`` takes care of is tried again."""
+    _catchers.append(catch)
+    try:
+        yield
+    finally:
+        _catchers.remove(catch)
 
 
 def on_fault(report: Callable[[str, int | None, str], None]) -> None:
     """Call ``report(signal name, address, "read" | "written" | "reached")`` when the port faults.
 
-    ``report`` runs inside the signal handler and must end the process. Python can run there because
-    ctypes has given up the interpreter lock for the call of the port.
+    ``report`` runs inside the signal handler, and the process ends after it. Python can run there
+    because ctypes has given up the interpreter lock for the call of the port.
     """
 
     def handle(number: int, info: int, context: int) -> None:
         has_address = number in (signal.SIGSEGV, signal.SIGBUS)
         address = _load(info + _ADDRESS_IN_SIGINFO) if has_address else None
+        if address is not None and any(catch(address) for catch in _catchers):
+            return
         access = "reached"
         if has_address and platform.machine() == "x86_64":
             write = _load(context + _X86_ERROR_IN_CONTEXT) & _X86_WRITE

@@ -9,11 +9,8 @@ from tests.conformance.rules import Violation
 
 Ranges = list[tuple[int, int, int]]
 
-FIXED = tuple(
-    (pages, threads)
-    for pages in (0, 1, 63, 64, 65, 127, 128, 504, 505, 32_385, 1_048_576, 2**31 + 65, 2**52 + 1)
-    for threads in (1, 2, 3, 4, 7, 8, 64, 255, 256)
-)
+EDGES = (0, 1, 63, 64, 65, 127, 128, 504, 505, 32_385, 1_048_576, 2**31 + 65, 2**52 + 1, 2**58 + 1)
+FIXED = tuple((pages, threads) for pages in EDGES for threads in (1, 2, 3, 4, 7, 8, 64, 255, 256))
 REFUSED = ((100, 4, 4), (100, 4, 5), (100, 4, 2**32 - 1), (100, 1, 1), (0, 1, 1), (100, 0, 0))
 
 

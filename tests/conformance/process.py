@@ -27,7 +27,7 @@ START_PATIENCE = 240.0
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(
-    ["tests.conformance.process", "tests.conformance.stress", "tests.conformance.large"]
+    [f"tests.conformance.{module}" for module in ("process", "stress", "large", "repeat")]
 )
 
 

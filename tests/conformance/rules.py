@@ -15,6 +15,7 @@ RULES = {
     "spares-clean": "no page that is clean in both bitmaps is written",
     "copies-right": "a page is copied from its own page in the cache",
     "clears": "both bits of every flushed page are cleared",
+    "marked-until-copied": "a page's bits are cleared after it is copied: a dead flush is repeatable",
     "sets-no-bit": "no bit is ever set",
     "count": "the dirty count falls by the cache bits cleared",
     "stats": "the stats are this flush's, in pages",

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.conformance import plan, search
+from tests.conformance import plan, repeat, search
 from tests.conformance.accumulated import cases
 from tests.conformance.call import Call
 from tests.conformance.expected import expect
@@ -119,6 +119,7 @@ def all_checks() -> list[Check]:
         Check("plan/refused", _in_child(_refused_plans)),
         Check("plan/search", _in_child(_searched_plans)),
         Check("resources", _in_child(_resources)),
+        *(Check(f"repeat/{name}", _repeat(call)) for name, call in repeat.CALLS.items()),
         *(Check(f"large/{case.name}", _large(case)) for case in LARGE),
         Check("accumulated", _accumulated),
         *(Check(f"stress/{one.name}", _stress(one, SOME_STRESS)) for one in SCENARIOS),
@@ -248,6 +249,16 @@ def _resources(session: Session) -> int | Finding:
     session.restart()  # memory freed by earlier calls would hide a leak
     broken = session.ask(piled_up, patience=GRACE)
     return Finding(tuple(broken)) if broken else 1
+
+
+def _repeat(call: Call) -> Callable[[Session], int | Finding]:
+    def look(session: Session) -> int | Finding:
+        unmarked, outcome = session.ask(repeat.watched, call, patience=GRACE)
+        broken = unmarked or violations(call, expect(call), outcome)
+        note = "Seen while the call runs: whenever a page is about to be written, its bits are looked at."
+        return Finding(tuple(broken), (call,), outcome, note, repeats=False) if broken else 1
+
+    return _in_child(look)
 
 
 def _large(case: Large) -> Callable[[Session], int | Finding]:

@@ -42,6 +42,9 @@ enum bug {
     bug_clear_xor,              /* bits are flipped instead of cleared: host-only ones get set */
     bug_skip_by_four,           /* clean words are skipped by four, and the tail with them */
     bug_stops_at_clean,         /* the scan ends at the first clean word */
+    bug_clears_first,           /* a word's bits are cleared before its pages are copied */
+    bug_clears_early,           /* a page's bits are cleared before it is copied (the patch) */
+    bug_host_clears_first,      /* host bits are cleared before the copy, cache bits after it */
     /* one page */
     bug_copies_backwards,       /* host and cache are swapped in the copy */
     bug_copies_4096,            /* the page size is taken to be 4096 in the copy */
@@ -67,6 +70,7 @@ enum bug {
     bug_chunk_divides,          /* the owner of a page is page / chunk, and chunk is 0 */
     bug_share_rounded_up,       /* shares are rounded up, and the last one is before its start */
     bug_share_32,               /* shares are computed in 32 bits */
+    bug_share_product,          /* a share begins at pages * thread / threads, cut at a word */
     bug_thread_not_checked,     /* colo_plan takes any thread */
     bug_stack_of_threads,       /* an array of as many stats as threads, on the stack */
     bug_pages_of_last_listed,   /* the pages to share out end with the block listed last */
@@ -264,6 +268,10 @@ static void copy_word(const job *j, const colo_block *block, uint64_t first_bit,
         } else if (HAS(bit_number_32)) {
             bit = (uint32_t)bit;
         }
+        if (HAS(clears_early)) {
+            j->cache[w] &= ~(dirty & -dirty);
+            j->host[w] &= ~(dirty & -dirty);
+        }
         copy_page(j, block, first_bit, bit);
         if (HAS(run_into_next_block) && dirty >> 63 && used_pages(block, j->page_size) % WORD) {
             copy_page(j, block, first_bit, bit + 1);
@@ -297,6 +305,12 @@ static void flush_word(const job *j, const colo_block *block, uint64_t first_bit
 
     if (!dirty || (HAS(cache_bits_only) && !cache)) {
         return;
+    }
+    if (HAS(clears_first)) {
+        clear(&j->cache[w], dirty);
+    }
+    if (HAS(clears_first) || HAS(host_clears_first)) {
+        clear(&j->host[w], dirty);
     }
     copy_word(j, block, first_bit, w, dirty);
 
@@ -356,6 +370,10 @@ static void share(uint64_t pages, uint32_t threads, uint32_t thread, uint64_t *l
     }
     *lower = HAS(share_32) ? (uint32_t)(thread * chunk) : thread * chunk;
     *upper = thread == threads - 1 ? pages : (thread + UINT64_C(1)) * chunk;
+    if (HAS(share_product)) {
+        *lower = pages * thread / threads & ~UINT64_C(63);
+        *upper = thread == threads - 1 ? pages : pages * (thread + 1) / threads & ~UINT64_C(63);
+    }
     if (HAS(rest_lost)) {
         *upper = (thread + UINT64_C(1)) * chunk;
     }
