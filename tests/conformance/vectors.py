@@ -508,9 +508,21 @@ def refusals() -> Iterator[Vector]:
         call(block(0, 70), block(200, 20), block(69, 61), cache=[0, 64, 129]),
     )
     yield one(
+        "overlap-not-first",
+        "BlockOrder",
+        "neither of the two that overlap is the first in the list",
+        call(block(0, 10), block(20, 30), block(100, 20), block(49, 10), cache=[0, 49]),
+    )
+    yield one(
         "overlap-clean", "", "an overlap with nothing dirty", call(block(0, 10), block(9, 10))
     )
     yield one("past-end-by-one", "", "bit 192 of 192", call(block(0, 193), cache=[0], n_words=3))
+    yield one(
+        "past-end-from-inside",
+        "",
+        "a block from bit 100 reaches bit 192 of 192",
+        call(block(100, 93), cache=[100], n_words=3),
+    )
     yield one(
         "past-end-whole", "", "the block lies past the bitmaps", call(b, block(192, 1), n_words=3)
     )

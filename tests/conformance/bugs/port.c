@@ -55,6 +55,8 @@ enum bug {
     bug_byte_offset_32,         /* the byte offset of a page is a uint32_t */
     bug_byte_offset_int,        /* the byte offset of a page is an int */
     bug_bit_number_int,         /* the bit of a page is an int (the patch: int nr) */
+    bug_pages_int,              /* a block's pages are counted in an int */
+    bug_pages_32,               /* a block's pages are counted in a uint32_t */
     bug_bit_number_32,          /* the bit of a page is a uint32_t */
     bug_first_bit_32,           /* a block's first bit is a uint32_t */
     bug_run_into_next_block,    /* a run of dirty pages is copied past the end of its block */
@@ -99,11 +101,13 @@ enum bug {
     bug_max_unchecked,          /* max_length may be below used_length */
     bug_overlap_unchecked,      /* blocks may overlap */
     bug_overlap_of_neighbours,  /* only neighbours in the list are checked for overlap */
+    bug_overlap_with_first,     /* only overlaps with the first block in the list are seen */
     bug_overlap_start_only,     /* a block that lies around another is not seen to overlap */
     bug_overlap_touching,       /* blocks that touch are taken to overlap */
     bug_overlap_by_offset,      /* overlap is judged by byte offsets */
     bug_overlap_of_empty,       /* a block with used_length 0 overlaps what is around it */
     bug_reach_wraps,            /* first_bit + pages passes 2^64 unseen */
+    bug_reach_from_start,       /* a block must be no longer than the bitmaps, wherever it begins */
     bug_reach_one_more,         /* a block may end one bit past the bitmaps */
     bug_reach_by_max,           /* max_length must lie inside the bitmaps */
     bug_reach_of_empty,         /* first_bit must lie inside the bitmaps, pages or not */
@@ -171,7 +175,9 @@ typedef struct {
 
 static uint64_t used_pages(const colo_block *block, uint64_t page_size)
 {
-    return block->used_length / page_size;
+    uint64_t pages = block->used_length / page_size;
+
+    return HAS(pages_int) ? (uint64_t)(int)pages : HAS(pages_32) ? (uint32_t)pages : pages;
 }
 
 /* ---- one word ---- */
@@ -621,7 +627,7 @@ static bool is_in_reach(const colo_block *b, uint64_t page_size, uint64_t bits)
     if (!pages && !HAS(reach_of_empty)) {
         return true;
     }
-    return b->first_bit <= bits && pages <= bits - b->first_bit;
+    return b->first_bit <= bits && pages <= bits - (HAS(reach_from_start) ? 0 : b->first_bit);
 }
 
 static bool has_memory(const colo_block *b)
@@ -663,7 +669,7 @@ static bool blocks_are_sound(const job *j, uint64_t bits)
             return false;
         }
         for (size_t k = HAS(overlap_of_neighbours) && i ? i - 1 : 0;
-             k < i && !HAS(overlap_unchecked); k++) {
+             k < (HAS(overlap_with_first) && i ? 1 : i) && !HAS(overlap_unchecked); k++) {
             if (overlap(&j->blocks[k], b, j->page_size)) {
                 return false;
             }
