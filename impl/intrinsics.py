@@ -12,12 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_name
 from numba import types
 from numba.extending import intrinsic
 
 MACHINE = platform.machine()
 #: The x86 names of instructions are used; False also on x86 would be right, if slower.
 IS_X86 = MACHINE == "x86_64"
+#: AMD's Zen: other habits of copying are faster there.
+IS_ZEN = get_host_cpu_name().startswith("znver")
 LINE_BYTES = 64
 STRIDE_WORDS = 32
 

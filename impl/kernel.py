@@ -16,6 +16,7 @@ import numpy as np
 
 from impl.compile import compiled, kernel, primitives
 from impl.intrinsics import (
+    IS_ZEN,
     LINE_BYTES,
     STRIDE_WORDS,
     any_of_stride,
@@ -30,7 +31,7 @@ from impl.intrinsics import (
 from model import shares, words
 
 # A job: these fields, then the rows of the regions, then those of the gaps.
-PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, STREAMS, INDEX = (
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, COPYING, INDEX = (
     range(10)
 )
 JOB_FIELDS = 10
@@ -40,6 +41,10 @@ GAP_FIRST, GAP_LAST = range(2)
 GAP_FIELDS = 2
 NO_PAGE = ~np.uint64(0)
 
+# How pages are copied (choose_copy): as memcpy does; past the processor's cache, fetching the beginning
+# of the next page before; the same, fetching all of the next page meanwhile.
+ORDINARY, STREAMING, STREAMING_FETCHING = (np.uint64(i) for i in range(3))
+
 _0, _1, _2, _8 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(8)
 _LINE = np.uint64(LINE_BYTES)
 _IN_LINE = np.uint64(LINE_BYTES - 1)
@@ -47,8 +52,11 @@ _LAST_BIT = np.uint64(63)
 _PAGES_PER_WORD = np.uint64(64)
 # What is fetched of the next page: enough for the hardware prefetcher to follow on.
 _FETCHED_BYTES = np.uint64(8 * LINE_BYTES)
-# Where streaming begins to win: measured at 4 to 8 MiB written shortly before.
-_STREAM_FROM_BYTES = np.uint64(4 << 20)
+# Where streaming begins to win, so many bytes written shortly before: measured on Sapphire Rapids, and
+# on Zen 5, where fetching whole pages wins as well, as long as a last-level cache holds them all.
+_STREAM_FROM_BYTES = np.uint64(0 if IS_ZEN else 4 << 20)
+_FETCH_WHOLE_UP_TO_BYTES = np.uint64(16 << 20 if IS_ZEN else 0)
+_LARGEST_FETCHED_WHOLE = np.uint64(4096)
 _STRIDE = np.uint64(STRIDE_WORDS)
 
 _page_bytes = np.uint64(8 * PAGE_BYTES)
@@ -58,7 +66,7 @@ _words = np.uint64(8 * WORDS)
 _regions = np.uint64(8 * REGIONS)
 _gaps = np.uint64(8 * GAPS)
 _dirty_pages = np.uint64(8 * DIRTY_PAGES)
-_streams = np.uint64(8 * STREAMS)
+_copying = np.uint64(8 * COPYING)
 _index = np.uint64(8 * INDEX)
 _table = np.uint64(8 * JOB_FIELDS)
 _row_bytes = np.uint64(8 * REGION_FIELDS)
@@ -151,22 +159,25 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
     """
     page_bytes = load(job + _page_bytes)
     first_bit, host, cache = load(row + _first_bit), load(row + _host), load(row + _cache)
-    streams = load(job + _streams) != _0 and (host & _IN_LINE) == _0
+    copying = load(job + _copying) if (host & _IN_LINE) == _0 else ORDINARY
     base = word * _PAGES_PER_WORD
     while dirty != _0:
         bit = base + _next_page(dirty)
         dirty = _without_next(dirty)
         following = base + _next_page(dirty) if dirty != _0 else ahead
-        if following != bit + _1 and following != NO_PAGE:
-            soon = (following - first_bit) * page_bytes
-            fetch(cache + soon)
-            if not streams:
+        jumps = following != bit + _1 and following != NO_PAGE
+        at, soon = (bit - first_bit) * page_bytes, (following - first_bit) * page_bytes
+        if copying == ORDINARY:
+            if jumps:
+                fetch(cache + soon)
                 fetch(host + soon)
-        at = (bit - first_bit) * page_bytes
-        if streams:
-            stream(host + at, cache + at, page_bytes)
-        else:
             copy_bytes(host + at, cache + at, page_bytes)
+        elif copying == STREAMING_FETCHING and jumps:
+            stream_fetching(host + at, cache + at, page_bytes, cache + soon)
+        else:
+            if jumps:
+                fetch(cache + soon)
+            stream(host + at, cache + at, page_bytes)
 
 
 @kernel
@@ -186,6 +197,14 @@ def stream(to: Any, source: Any, length: Any) -> None:
         stream_line(to, source)
         to += _LINE
         source += _LINE
+
+
+@kernel
+def stream_fetching(to: Any, source: Any, length: Any, soon: Any) -> None:
+    """The same, prefetching a line at ``soon`` for each line copied."""
+    for line in range(_0, length, _LINE):
+        prefetch(soon + line)
+        stream_line(to + line, source + line)
 
 
 @kernel
@@ -222,13 +241,17 @@ def count_dirty(bitmap: Any, n_words: Any) -> Any:
 
 @kernel
 def choose_copy(job: Any, dirty: Any) -> None:
-    """Stream past the processor's cache, or not, for so many dirty pages.
+    """Choose how so many dirty pages are copied.
 
     A few pages have just been written and lie in the cache: an ordinary copy finds them there. Many
     do not, and a streaming store saves reading each line of the host before it is overwritten.
     """
-    streams = dirty * load(job + _page_bytes) > _STREAM_FROM_BYTES
-    store(job + _streams, _1 if streams else _0)
+    page_bytes = load(job + _page_bytes)
+    dirty_bytes = dirty * page_bytes
+    copying = STREAMING if dirty_bytes > _STREAM_FROM_BYTES else ORDINARY
+    if dirty_bytes <= _FETCH_WHOLE_UP_TO_BYTES and page_bytes <= _LARGEST_FETCHED_WHOLE:
+        copying = STREAMING_FETCHING
+    store(job + _copying, copying)
 
 
 @kernel

@@ -56,6 +56,12 @@ def test_without_x86_instructions_the_flush_is_as_right(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_tuned_for_another_processor_the_flush_is_as_right(tmp_path: Path) -> None:
+    """The ways of copying that this machine would not choose."""
+    run = flush_with_change(tmp_path, "intrinsics.py", "IS_ZEN = ", "IS_ZEN = not ")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def flush_with_change(
     folder: Path, file: str, whole: str, changed: str
 ) -> subprocess.CompletedProcess[str]:
