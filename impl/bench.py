@@ -188,6 +188,7 @@ def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
     pool = bench.pools[bench.threads]
     yield from measures.dispatch(pool)
     yield from measures.scan(pool)
+    yield from measures.copy_bandwidth(pool, size)
     yield from measures.backup(pool, size)
     yield from measures.first_flush(pool, size // 4)
     if bench.threads > 1:

@@ -101,6 +101,19 @@ def scan(pool: FlushPool) -> Iterator[Measure]:
     yield at_most("scan of a clean 1 TiB guest / plain read of its bitmaps", ratio, "x", 1.15)
 
 
+def copy_bandwidth(pool: FlushPool, size: int) -> Iterator[Measure]:
+    """The best whole-buffer copy in C: what the memory gives to one thread, and to all."""
+    block = Block("ram", size=size)
+    block.host[::4096] = block.cache[::4096] = 1
+    for threads in sorted({1, pool.threads}):
+        times: dict[str, list[int]] = {mode: [] for mode in ceiling.MODES}
+        for _ in range(7):
+            for mode, taken in times.items():
+                taken.append(ceiling.copy_whole(block, threads, mode))
+        best = min(float(np.median(taken)) for taken in times.values())
+        yield plain(f"whole-buffer copy in C, threads: {threads}", size / best, "GB/s")
+
+
 def backup(pool: FlushPool, size: int) -> Iterator[Measure]:
     """host -> cache of a whole RAM in parallel, against one memcpy by one thread."""
     ram = ColoRam([Block("ram", size=size)])

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from impl.block import Block
 from impl.patterns import Epoch
 from impl.ports.build import HERE, build
 from impl.ram import ColoRam
 
 Words = npt.NDArray[np.uint64]
+
+# What a whole buffer is copied by.
+PIECE = 2 << 20
 
 MODES = {"memcpy": 0, "streaming": 1, "streaming, fetching ahead": 2}
 
@@ -50,17 +54,21 @@ class PageList:
 
     def copy(self, threads: int, mode: str) -> int:
         """Copy them all; nanoseconds from all threads ready to all done."""
-        if len(self.to) == 0:
-            return 1
-        nanoseconds: int = _library().ceiling_copy(
-            self.to.ctypes.data,
-            self.source.ctypes.data,
-            len(self.to),
-            self.page_size,
-            threads,
-            MODES[mode],
-        )
-        return nanoseconds
+        return _copy(self.to, self.source, self.page_size, threads, mode) if len(self.to) else 1
+
+
+def copy_whole(block: Block, threads: int, mode: str) -> int:
+    """Copy a block's cache to its host, whole; nanoseconds from all threads ready to all done."""
+    pieces = np.arange(block.size // PIECE, dtype=np.uint64) * np.uint64(PIECE)
+    to, source = (pieces + np.uint64(memory.ctypes.data) for memory in (block.host, block.cache))
+    return _copy(to, source, PIECE, threads, mode)
+
+
+def _copy(to: Words, source: Words, size: int, threads: int, mode: str) -> int:
+    nanoseconds: int = _library().ceiling_copy(
+        to.ctypes.data, source.ctypes.data, len(to), size, threads, MODES[mode]
+    )
+    return nanoseconds
 
 
 def read(bitmap: Words) -> int:
