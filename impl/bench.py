@@ -68,11 +68,12 @@ class Row:
 
 
 class Bench:
-    """The contenders on one RAM after another."""
+    """The contenders on one RAM after another, ours with 1, 2, 4... and all threads."""
 
     def __init__(self, threads: int, seconds: float) -> None:
         self.threads, self.seconds = threads, seconds
-        self.pools = {n: FlushPool(n) for n in range(1, threads + 1)}
+        doubling = [1 << power for power in range(threads.bit_length())]
+        self.pools = {n: FlushPool(n) for n in sorted({*doubling, threads})}
 
     def contenders(self, ram: ColoRam) -> list[Contender]:
         """Ours by strategy and threads, the C ports with both kinds of memcpy."""

@@ -62,6 +62,6 @@ def watched(bench: Bench, call: Call) -> tuple[list[Violation], Outcome]:
         host.forbid_writes()
     with catching_faults(look):
         status = bench.target.flush(placed.arguments)
-    for host in hosts:
-        host.allow_writes()
+        for host in hosts:
+            host.allow_writes()
     return list(found.values()), placed.outcome(status)
