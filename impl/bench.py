@@ -27,7 +27,7 @@ from impl.patterns import Epoch, Pattern
 from impl.pool import FlushPool
 from impl.ports.binding import BoundPort
 from impl.ports.build import COALESCING, PATCH, SERIAL, build
-from impl.ports.ceiling import MODES, PageList
+from impl.ports.ceiling import BEST_MODE, MODES, PageList
 from impl.ram import ColoRam
 from model.ram import ColoError
 
@@ -92,6 +92,8 @@ class Bench:
                 made.append(_port(f"C {what}, {threads}, memcpy {memcpy}", port))
         for mode in MODES:
             made.append(_ceiling(f"ceiling: {mode}", ram, self.threads, mode))
+        # What the other threads can gain at all: often little, where the memory is the limit.
+        made.append(_ceiling("ceiling: one thread", ram, 1, BEST_MODE))
         return made
 
     def row(self, contest: Contest, pattern: Pattern) -> Row:

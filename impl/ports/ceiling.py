@@ -17,7 +17,8 @@ Words = npt.NDArray[np.uint64]
 # What a whole buffer is copied by.
 PIECE = 2 << 20
 
-MODES = {"memcpy": 0, "streaming": 1, "streaming, fetching ahead": 2}
+BEST_MODE = "streaming, fetching ahead"
+MODES = {"memcpy": 0, "streaming": 1, BEST_MODE: 2}
 
 
 @cache
