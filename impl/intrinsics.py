@@ -2,7 +2,7 @@
 
 Every function here takes and gives uint64. Addresses are byte addresses of live memory; whoever calls
 keeps that memory alive. Little here is x86 only: LLVM lowers a non-temporal store, a prefetch or an
-atomic to whatever the target has; the two instructions that have an x86 name have a portable twin.
+atomic to whatever the target has; the one instruction that has an x86 name has a portable twin.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 MACHINE = platform.machine()
-#: The x86 names of instructions are used; False also on x86 would be right, if slower.
+#: The x86 name of the fence is used; False also on x86 would be right, if slower.
 IS_X86 = MACHINE == "x86_64"
 #: AMD's Zen: other habits of copying are faster there.
 IS_ZEN = get_host_cpu_name().startswith("znver")
@@ -193,15 +193,6 @@ def fence_stores(builder: Any) -> None:
         builder.call(_external(builder, "llvm.x86.sse.sfence", ir.VoidType(), []), [])
     else:
         builder.fence("seq_cst")
-
-
-@_instruction
-def pause(builder: Any) -> None:
-    """Tell the core that this is a spinning loop."""
-    if IS_X86:
-        builder.call(_external(builder, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
-    else:
-        builder.fence("acquire")
 
 
 # Sleeping, waking, time.

@@ -21,9 +21,9 @@ from impl.intrinsics import (
     atomic_load,
     atomic_store,
     compare_and_swap,
+    give_way,
     load,
     nanoseconds,
-    pause,
     store,
 )
 from impl.kernel import (
@@ -157,7 +157,7 @@ def copy_queued(control: Any, worker: Any) -> None:
         if copy_one(control, worker) == _0:
             if closed != _0:
                 break
-            pause()
+            give_way()
 
 
 @kernel

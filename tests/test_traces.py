@@ -50,7 +50,7 @@ def test_a_broken_kernel_is_caught(what: str, tmp_path: Path) -> None:
 
 
 def test_without_x86_instructions_the_flush_is_as_right(tmp_path: Path) -> None:
-    """The portable twins of the fence and the pause, compiled on this machine."""
+    """The portable twin of the fence, compiled on this machine."""
     change = ('IS_X86 = MACHINE == "x86_64"', "IS_X86 = False")
     run = flush_with_change(tmp_path, "intrinsics.py", *change)
     assert run.returncode == 0, run.stdout + run.stderr
