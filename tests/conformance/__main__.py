@@ -33,7 +33,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     subject.add_argument("--implementation", choices=["impl"], help="our own flush")
     parser.add_argument("--strategy", default="dynamic", help="of our own flush")
     parser.add_argument("--only", metavar="GLOB", default="*", help="checks to run, by name")
-    parser.add_argument("--except", metavar="GLOB", default="", help="checks to leave out")
+    parser.add_argument(
+        "--except", dest="left_out", metavar="GLOB", default="", help="checks to leave out"
+    )
     parser.add_argument("--list", action="store_true", help="name the checks and end")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
     parser.add_argument("--effort", type=float, default=1.0, help="factor on search and stress")
@@ -45,11 +47,11 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> int:
     """Run the checks; the exit code."""
     options = arguments(given)
-    left_out = getattr(options, "except")
     checks = [
         check
         for check in all_checks()
-        if fnmatch.fnmatch(check.name, options.only) and not fnmatch.fnmatch(check.name, left_out)
+        if fnmatch.fnmatch(check.name, options.only)
+        and not fnmatch.fnmatch(check.name, options.left_out)
     ]
     console = Console(highlight=False, soft_wrap=True)
     if options.list:
