@@ -26,7 +26,7 @@ from model.ram import PAGES_PER_WORD, ColoError
 log = logging.getLogger(__name__)
 
 Strategy = Literal["dynamic", "static", "queue", "serial"]
-STRATEGIES: dict[str, np.uint64] = {
+STRATEGIES: dict[Strategy, np.uint64] = {
     "dynamic": s.DYNAMIC,
     "static": s.STATIC,
     "queue": s.QUEUE,

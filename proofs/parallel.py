@@ -17,7 +17,7 @@ from proofs.verdict import Outcome, check
 @contextmanager
 def processes(number: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes, gone at the end even if interrupted."""
-    pool = ProcessPoolExecutor(number, get_context("spawn"), _leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(number, get_context("spawn"))
     try:
         yield pool
     except BaseException:
@@ -30,20 +30,30 @@ def processes(number: int) -> Iterator[ProcessPoolExecutor]:
 
 def outcomes(pool: ProcessPoolExecutor, claims: Sequence[Claim]) -> Iterator[Outcome]:
     """The outcome of every claim and control, as they come."""
-    waiting = [
-        pool.submit(_check, claim.name, claim.controls.index(part) if part else None)
-        for claim, part in parts(claims)
-    ]
+    with _started_processes_hear_no_interrupt():
+        waiting = [
+            pool.submit(_check, claim.name, claim.controls.index(part) if part else None)
+            for claim, part in parts(claims)
+        ]
     return (done.result() for done in as_completed(waiting))
 
 
 def second_answers(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> dict[Path, str]:
     """cvc5's answer to each exported obligation."""
-    return dict(zip(paths, pool.map(ask_cvc5, paths), strict=True))
+    with _started_processes_hear_no_interrupt():
+        answers = pool.map(ask_cvc5, paths)
+    return dict(zip(paths, answers, strict=True))
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _started_processes_hear_no_interrupt() -> Iterator[None]:
+    """Ctrl-C goes to every process of a terminal; the parent alone is to act on it, and ends the
+    others. The pool starts them as work comes in, and a process takes its mask of signals along."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check(name: str, control: int | None) -> Outcome:
