@@ -4,24 +4,27 @@ Only if each page is marked, in either bitmap, until it has been copied. So all 
 read-only, and whenever the port is about to write a page that was dirty, its bits are looked at.
 """
 
-from tests.conformance.call import ALL_ONES, OS_PAGE, WORD, Block, Call, Outcome
+from collections.abc import Sequence
+from itertools import accumulate
+
+from tests.conformance.call import OS_PAGE, WORD, Call, Outcome
 from tests.conformance.guarded import catching_faults
 from tests.conformance.port import Bench, Placed
 from tests.conformance.rules import Violation
+from tests.conformance.vectors import block, call
 
 
-def _call(page_size: int, threads: int, *pages: int) -> Call:
-    """Blocks of so many pages, one right behind the other: pages dirty in one bitmap or both."""
-    blocks, bit = [], 0
-    for used in pages:
-        blocks.append(Block(bit, used * page_size, used * page_size, bit * page_size))
-        bit += used
-    words = -(-bit // WORD)
-    used_bits = [min(bit - word * WORD, WORD) for word in range(words)]
-    cache = tuple(0x5555_5555_7F7F_0FF5 & ALL_ONES >> WORD - bits for bits in used_bits)
-    host = tuple(0x3333_3333_F7F7_FF06 & ALL_ONES >> WORD - bits for bits in used_bits)
-    count = sum(word.bit_count() for word in cache)
-    return Call(page_size, tuple(blocks), cache, host, count, threads, place="low")
+def _call(size: int, threads: int, *pages: int) -> Call:
+    """Blocks of so many pages of ``size`` bytes, each right behind the one before. Of five pages
+    one is dirty in the cache bitmap, one in the host bitmap, one in both."""
+    blocks = [
+        block(first, used, size=size)
+        for first, used in zip(accumulate(pages, initial=0), pages, strict=False)
+    ]
+    cache, host = (
+        [bit for bit in range(sum(pages)) if bit % 5 in dirty] for dirty in ((0, 2), (1, 2))
+    )
+    return call(*blocks, cache=cache, host=host, threads=threads, size=size, place="low")
 
 
 CALLS = {
@@ -33,27 +36,22 @@ CALLS = {
 }
 
 
-def watched(bench: Bench, call: Call) -> tuple[list[Violation], Outcome]:
+def watched(bench: Bench, made: Call) -> tuple[list[Violation], Outcome]:
     """Make the call; what was written after its bits had been cleared, and what is seen at the end."""
-    placed = Placed(bench, call, 0)
-    hosts = [bench.buffers[f"host memory of block {i}"] for i in range(len(call.blocks))]
+    placed = Placed(bench, made, 0)
+    hosts = [bench.buffers[f"host memory of block {i}"] for i in range(len(made.blocks))]
     found: dict[int, Violation] = {}
 
     def look(address: int) -> bool:
-        for host, block in zip(hosts, call.blocks, strict=True):
+        for host, part in zip(hosts, made.blocks, strict=True):
             at = address - host.address
-            if 0 <= at < block.used_length:
-                page = at // call.page_size
-                word, bit = divmod(block.first_bit + page, WORD)
-                was, now = (
-                    call.cache[word] | call.host[word],
-                    placed.cache[word] | placed.host[word],
-                )
-                if was & ~int(now) & 1 << bit:
+            if 0 <= at < part.used_length:
+                page = at // made.page_size
+                bit = part.first_bit + page
+                was, now = (_is_marked(bit, c.cache, c.host) for c in (made, placed))
+                if was and not now:
                     detail = f"{host.name}: neither bit of page {page} is set when it is written"
-                    found.setdefault(
-                        block.first_bit + page, Violation("marked-until-copied", detail)
-                    )
+                    found.setdefault(bit, Violation("marked-until-copied", detail))
                 host.allow_write_at(at)
                 return True
         return False
@@ -65,3 +63,8 @@ def watched(bench: Bench, call: Call) -> tuple[list[Violation], Outcome]:
         for host in hosts:
             host.allow_writes()
     return list(found.values()), placed.outcome(status)
+
+
+def _is_marked(bit: int, cache: Sequence[int], host: Sequence[int]) -> bool:
+    word, position = divmod(bit, WORD)
+    return bool((int(cache[word]) | int(host[word])) >> position & 1)
