@@ -36,6 +36,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from impl.bitmap import set_bits
 from model.ram import ColoError
 
 Bytes = NDArray[np.uint8]
@@ -68,9 +69,6 @@ _PAGE_IS_WRITTEN = 2
 
 _HOST_PAGE = mmap.PAGESIZE
 _REGIONS = 16384  # room for what one scan returns; a fuller log takes another call
-_WORD_BITS = np.uint64(64)
-_LAST_BIT = np.uint64(63)
-_ALL_ONES = ~np.uint64(0)
 
 
 class DirtyLogUnavailable(ColoError, OSError):
@@ -311,24 +309,6 @@ class KernelDirtyLog:
                 f"the bitmap is {host_dirty.size} items of {host_dirty.dtype}: the dirty log needs "
                 f"{-(-need // 64)} words of uint64"
             )
-
-
-def set_bits(words: Words, first: Words, last: Words) -> None:
-    """Set the bits ``first[i] .. last[i]``, ends included, of a bitmap for every i."""
-    first_word, last_word = first // _WORD_BITS, last // _WORD_BITS
-    from_first = _ALL_ONES << (first & _LAST_BIT)
-    up_to_last = _ALL_ONES >> (_LAST_BIT - (last & _LAST_BIT))
-    one_word = first_word == last_word
-    np.bitwise_or.at(words, first_word, np.where(one_word, from_first & up_to_last, from_first))
-    np.bitwise_or.at(words, last_word, np.where(one_word, from_first & up_to_last, up_to_last))
-
-    if one_word.all():
-        return
-    # The whole words between: +1 where a run enters them, -1 where it leaves.
-    runs = np.zeros(words.size + 1, np.int32)
-    np.add.at(runs, first_word[~one_word] + np.uint64(1), 1)
-    np.subtract.at(runs, last_word[~one_word], 1)
-    words[np.cumsum(runs[:-1]) > 0] = _ALL_ONES
 
 
 def _host_pages(length: int) -> int:

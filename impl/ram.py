@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from impl.bitmap import set_bits
 from impl.block import (
     Block,
     Words,
@@ -28,7 +29,7 @@ from impl.block import (
 )
 from impl.compile import compile_kernels
 from impl.control import address
-from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched, set_bits
+from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched
 from impl.errors import RamReleased
 from impl.exclusive import Exclusive, Hold
 from impl.kernel import (

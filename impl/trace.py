@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from impl.dirtylog import set_bits
+from impl.bitmap import set_bits
 from impl.errors import TraceError
 from model.flush import stray_error
 from model.ram import PAGES_PER_WORD, Block, ColoError, Layout

@@ -19,13 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impl.dirtylog import (
-    DirtyLogError,
-    DirtyLogUnavailable,
-    KernelDirtyLog,
-    Watched,
-    set_bits,
-)
+from impl.bitmap import set_bits
+from impl.dirtylog import DirtyLogError, DirtyLogUnavailable, KernelDirtyLog, Watched
 
 HOST_PAGE = mmap.PAGESIZE
 HUGE_PAGE = 2 << 20
