@@ -143,7 +143,8 @@ def search(control: Any) -> None:
         tail = load(control + c.TAIL)
         while tail - atomic_load(control + c.HEAD) == _SLOTS:
             copy_one(control, _CALLER)
-        store(control + c.SLOTS + (tail % _SLOTS) * _8, word)
+        # Atomic, although TAIL publishes it: a late copier may be looking at what the slot held before.
+        atomic_store(control + c.SLOTS + (tail % _SLOTS) * _8, word)
         atomic_store(control + c.TAIL, tail + _1)
         word = following
     atomic_store(control + c.CLOSED, _1)
