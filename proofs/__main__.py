@@ -1,8 +1,8 @@
 """Prove every claim and refute every control: ``python -m proofs``.
 
 Exit 0: every claim is proved and every control refuted for its named reason. 1: something is refuted, or
-a control is not as it must be, or the second solver disagrees. 2: a claim is unknown. 3: a claim is
-vacuous. 64: the command line makes no sense. 130: interrupted.
+a control is not as it must be, or the second solver disagrees. 2: a claim is unknown, or the second
+solver has no answer. 3: a claim is vacuous. 64: the command line makes no sense. 130: interrupted.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
@@ -22,7 +23,16 @@ from rich.console import Console
 from proofs.catalogue import catalogue
 from proofs.obligation import Claim
 from proofs.parallel import outcomes, processes, second_answers
-from proofs.report import Report, as_json, as_markdown, complaints, exit_code, parts, summary
+from proofs.report import (
+    Report,
+    as_json,
+    as_markdown,
+    complaints,
+    exit_code,
+    parts,
+    second_exit_code,
+    summary,
+)
 from proofs.smtlib import export
 from proofs.verdict import Outcome
 
@@ -47,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
             with Report(claims, console) as report:
                 for outcome in outcomes(pool, claims):
                     report.add(outcome)
-            agreed = _export_and_ask(pool, claims, options.export, options.second, console)
+            second = _export_and_ask(pool, claims, options.export, options.second, console)
     except KeyboardInterrupt:
         print("interrupted: nothing is concluded", file=sys.stderr)
         return INTERRUPTED
@@ -63,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"FAILED {complaint}", style="bold red", soft_wrap=True)
     _write_counterexamples(found, console)
     console.print(summary(found, time.perf_counter() - begin), soft_wrap=True)
-    return exit_code(found) or (0 if agreed else 1)
+    return exit_code(found) or second_exit_code(second)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -104,24 +114,27 @@ def _export_and_ask(
     folder: Path | None,
     second: str | None,
     console: Console,
-) -> bool:
-    """Export the obligations and ask the second solver; whether it disagrees with none."""
+) -> Collection[str]:
+    """Export the obligations and ask the second solver; its answers, none if it is not asked."""
     if not folder and not second:
-        return True
+        return ()
     with TemporaryDirectory() as temporary:
         paths = [path for c in claims for path in export(c, folder or Path(temporary))]
         if folder:
             console.print(f"{len(paths)} obligations written to {folder}")
         if not second:
-            return True
+            return ()
         answers = second_answers(pool, paths)
     for path, answer in answers.items():
         if answer != "unsat":
             what = "DISAGREES" if answer == "sat" else "has no answer"
             console.print(f"{second} {what}: {path.parent.name}/{path.name}", soft_wrap=True)
     agreeing = sum(answer == "unsat" for answer in answers.values())
-    console.print(f"{second} agrees on {agreeing} of {len(answers)} obligations")
-    return all(answer != "sat" for answer in answers.values())
+    console.print(
+        f"{second} {version(second)} agrees on {agreeing} of {len(answers)} obligations",
+        soft_wrap=True,
+    )
+    return answers.values()
 
 
 def _record(outcomes: Sequence[Outcome], folder: Path) -> None:

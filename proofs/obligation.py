@@ -117,6 +117,7 @@ class Proof:
     _proved: list[Truth] = field(default_factory=list)
     _example: list[Truth] = field(default_factory=list)
     _steer: list[Truth] = field(default_factory=list)
+    _named: int = 0
 
     def __post_init__(self) -> None:
         primitives = {
@@ -210,7 +211,7 @@ class Proof:
         Calling the result with values uses it for them.
         """
         with self._on_its_own():
-            self.prove(name, holds(*(_fresh(term) for term in like)))
+            self.prove(name, holds(*(self._fresh(term) for term in like)))
         return lambda *values: self._proved.append(holds(*values))
 
     def by_induction(
@@ -220,11 +221,11 @@ class Proof:
 
         Two obligations, for 0 and from n to n + 1. Calling the result with (n, *values) uses it there.
         """
-        values = [_fresh(term) for term in like]
+        values = [self._fresh(term) for term in like]
         with self._on_its_own():
             self.prove(f"{name}: for 0", holds(natural(0), *values))
         with self._on_its_own():
-            n = Natural(z3.FreshInt("n"))
+            n = self._fresh(natural(0), "n")
             self._assumed += [n >= 0, holds(n, *values)]
             self.prove(f"{name}: from n to n + 1", holds(n + 1, *values))
         return lambda n, *terms: self._proved.append(implies(n >= 0, holds(n, *terms)))
@@ -251,9 +252,18 @@ class Proof:
         """How a counterexample is run on the model: a scenario of ``model.scenarios`` and its values."""
         self.scenario, self.shown = scenario, values
 
+    def _fresh(self, like: Term, name: str = "any") -> Any:
+        """A variable like a term, used nowhere else in this proof.
+
+        Numbered within the proof, not within the process as z3's own: what z3 is asked must not depend
+        on what was proved before.
+        """
+        self._named += 1
+        return type(like)(z3.Const(f"{name}!{self._named}", like.z.sort()))
+
     def _find(self, bitmap: Bitmap, start: Any, limit: Any) -> Natural:
         """``model.walk.find`` by its contract: the first set page in [start, limit), or the end."""
-        found = Natural(z3.FreshInt("found"))
+        found: Natural = self._fresh(natural(0), "found")
         end = symbolic.select(natural(start) < limit, limit, start)
         self._assumed += [
             found >= start,
@@ -265,17 +275,13 @@ class Proof:
 
     def _first_word_with(self, before: Sequence, pages: Any) -> Natural:
         """``model.shares.first_word_with`` by its contract."""
-        found = Natural(z3.FreshInt("found"))
+        found: Natural = self._fresh(natural(0), "found")
         self._assumed += [
             found >= 0,
             before[found] >= pages,
             forall(lambda k: implies((k >= 0) & (k < found), before[k] < pages)),
         ]
         return found
-
-
-def _fresh(term: Term) -> Any:
-    return type(term)(z3.FreshConst(term.z.sort()))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """What the proofs found, as a table that fills in while they run, as plain lines, and as JSON."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import z3
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -111,7 +112,7 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
         f"{len(proved)} of {len(claims)} claims proved "
         f"({sum(o.obligations for o in proved)} obligations), "
         f"{sum(o.good for o in controls)} of {len(controls)} controls refuted as they must be; "
-        f"{seconds:.1f} s"
+        f"z3 {z3.get_version_string()}, {seconds:.1f} s"
     )
 
 
@@ -123,6 +124,13 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
     if any(o.verdict is Verdict.VACUOUS for o in wrong):
         return 3
     return 2 if wrong else 0
+
+
+def second_exit_code(answers: Collection[str]) -> int:
+    """0: the second solver agrees on all. 1: it disagrees on one. 2: it has no answer to one."""
+    if "sat" in answers:
+        return 1
+    return 2 if any(answer != "unsat" for answer in answers) else 0
 
 
 def as_markdown(claims: Iterable[Claim]) -> str:

@@ -346,7 +346,17 @@ def population(value: Word) -> Natural:
     return total(one(value, position) for position in range(64))
 
 
+_bound: list[z3.ArithRef] = []
+
+
 def forall(statement: Callable[[Natural], Truth], name: str = "k") -> Truth:
-    """``statement`` for every integer."""
-    bound = z3.FreshInt(name)
-    return Truth(z3.ForAll([bound], statement(Natural(bound)).z))
+    """``statement`` for every integer.
+
+    The variable is named by how many quantifiers it stands within, and so as no other one there.
+    """
+    bound = z3.Int(f"{name}?{len(_bound)}")
+    _bound.append(bound)
+    try:
+        return Truth(z3.ForAll([bound], statement(Natural(bound)).z))
+    finally:
+        _bound.pop()

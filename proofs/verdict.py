@@ -1,7 +1,12 @@
 """What becomes of an obligation, and of a claim: z3's answers, and counterexamples that were run.
 
-No answer of z3 is taken for more than it is. A timeout is UNKNOWN, assumptions that nothing meets are
-VACUOUS, and a counterexample counts only if it fails when it is run on the model.
+No answer of z3 is taken for more than it is. A question that is not answered within a set amount of work
+is UNKNOWN, assumptions that nothing meets are VACUOUS, and a counterexample counts only if it fails when
+it is run on the model.
+
+A verdict depends on the question and on z3's version alone. Work is counted in z3's own units
+(``rlimit``), never in seconds, so a busy machine takes longer and says the same. And each question is put
+to a z3 of its own: what was asked before in this process makes no difference.
 """
 
 import time
@@ -19,13 +24,14 @@ from model.scenarios import SCENARIOS
 from proofs.obligation import Claim, Control, Listed, Obligation, Proof, stated
 from proofs.symbolic import Natural, Truth, Word
 
-TIMEOUT_MS = 30_000
-# Most proofs take less; where z3 needs longer, a refutation is looked for near the claim's example.
-QUICK_MS = 1_000
-# A counterexample is made smaller as long as z3 answers within this time.
-MINIMISE_MS = 200
-# To find it in the first place may take this long.
-VALUES_MS = 5_000
+# Units of z3's work; an idle core does some ten million a second. The hardest obligation takes four.
+WORK = 100_000_000
+# Most proofs take less; where z3 needs more, a refutation is looked for near the claim's example.
+QUICK_WORK = 5_000_000
+# A counterexample is made smaller as long as z3 answers within this.
+MINIMISING_WORK = 1_000_000
+# To find it in the first place may take this.
+VALUES_WORK = 20_000_000
 # Pages below this are listed when a bitmap is part of a counterexample.
 LISTED_PAGES = 4096
 
@@ -110,11 +116,13 @@ def decide(obligation: Obligation) -> Verdict:
     if met != z3.sat:
         return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
     question = obligation.question
+    # Either way of solving is at times the quick one, and at times does not come to an end.
     attempts: tuple[Callable[[], z3.CheckSatResult], ...] = (
-        lambda: _solver(question, QUICK_MS).check(),
-        lambda: _solver(question, QUICK_MS, z3.SimpleSolver).check(),
+        lambda: Asked(question, QUICK_WORK).check(),
+        lambda: Asked(question, QUICK_WORK, preprocessed=False).check(),
         lambda: _refuted_by_example((*question, *example)),
-        lambda: _solver(question).check(),
+        lambda: Asked(question, WORK, preprocessed=False).check(),
+        lambda: Asked(question, WORK).check(),
     )
     answer = next((a for attempt in attempts if (a := attempt()) != z3.unknown), z3.unknown)
     if answer == z3.unknown:
@@ -124,27 +132,56 @@ def decide(obligation: Obligation) -> Verdict:
 
 def _refuted_by_example(asked: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
     """``sat`` if there is a solution near the claim's example; else nothing is known."""
-    return z3.sat if _solver(asked, QUICK_MS).check() == z3.sat else z3.unknown
+    return z3.sat if Asked(asked, QUICK_WORK).check() == z3.sat else z3.unknown
 
 
 def _first_answer(
     wanted: z3.CheckSatResult, asked: tuple[z3.BoolRef, ...], more: tuple[z3.BoolRef, ...]
 ) -> z3.CheckSatResult:
     """The answer to ``asked`` with ``more``, and, unless that is as wanted, without."""
-    answer = _solver((*asked, *more)).check()
-    return answer if answer == wanted or not more else _solver(asked).check()
+    answer = Asked((*asked, *more), WORK).check()
+    return answer if answer == wanted or not more else Asked(asked, WORK).check()
 
 
-def _solver(
-    asked: Iterable[z3.BoolRef],
-    timeout_ms: int | None = None,
-    make: Callable[[], z3.Solver] = z3.Solver,
-) -> z3.Solver:
-    """z3 with its usual preprocessing, or (``SimpleSolver``) without."""
-    solver: Any = make()
-    solver.set("timeout", timeout_ms or TIMEOUT_MS)
-    solver.add(*asked)
-    return solver
+class Asked:
+    """A question put to a z3 of its own, with its usual preprocessing or without."""
+
+    def __init__(
+        self, question: Iterable[z3.BoolRef], work: int, *, preprocessed: bool = True
+    ) -> None:
+        self._context = z3.Context()
+        make = z3.Solver if preprocessed else z3.SimpleSolver
+        self._solver: Any = make(ctx=self._context)
+        self.limit(work)
+        self.add(*question)
+
+    def limit(self, work: int) -> None:
+        """Each check from now on may take so much work."""
+        self._solver.set("rlimit", work)
+
+    def add(self, *terms: z3.BoolRef) -> None:
+        """Ask for solutions that meet these, too."""
+        self._solver.add(*(term.translate(self._context) for term in terms))
+
+    def check(self, *terms: z3.BoolRef) -> z3.CheckSatResult:
+        """Is there a solution (that meets ``terms``, too)?"""
+        return self._solver.check(*(term.translate(self._context) for term in terms))
+
+    def solution(self) -> "Solution":
+        """The solution that the last check has found."""
+        return Solution(self._solver.model(), self._context)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What each term is in a solution."""
+
+    model: z3.ModelRef
+    context: z3.Context
+
+    def value(self, term: z3.ExprRef) -> z3.ExprRef:
+        """A term's value; an arbitrary one where any would do."""
+        return self.model.eval(term.translate(self.context), model_completion=True)
 
 
 def _complaint(control: Control | None, last: Decided, found: Counterexample | None) -> str:
@@ -190,31 +227,31 @@ def _values(
     obligation: Obligation, more: tuple[Truth, ...], shown: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Small values that refute the obligation and agree with ``more``; None if z3 finds none."""
-    solver = _solver((*obligation.question, *(t.z for t in more)), VALUES_MS)
-    if solver.check() != z3.sat:
+    asked = Asked((*obligation.question, *(t.z for t in more)), VALUES_WORK)
+    if asked.check() != z3.sat:
         return None
-    solver.set("timeout", MINIMISE_MS)
-    model = _smallest(solver, shown)
-    return {name: _plain(model, value) for name, value in shown.items()}
+    asked.limit(MINIMISING_WORK)
+    solution = _smallest(asked, shown)
+    return {name: _plain(solution, value) for name, value in shown.items()}
 
 
-def _smallest(solver: z3.Solver, shown: dict[str, Any]) -> z3.ModelRef:
+def _smallest(asked: Asked, shown: dict[str, Any]) -> Solution:
     """A solution whose shown numbers are as small as possible, one after the other."""
-    model = solver.model()
+    solution = asked.solution()
     for term in _numbers(list(shown.values())):
-        low, high = 0, _plain(model, term)
+        low, high = 0, _plain(solution, term)
         while low < high:
             middle = (low + high) // 2
-            if solver.check((term <= middle).z) == z3.sat:
-                model = solver.model()
-                high = _plain(model, term)
+            if asked.check((term <= middle).z) == z3.sat:
+                solution = asked.solution()
+                high = _plain(solution, term)
             else:
                 low = middle + 1
-        solver.add((term == high).z)
-        if solver.check() != z3.sat:
+        asked.add((term == high).z)
+        if asked.check() != z3.sat:
             break
-        model = solver.model()
-    return model
+        solution = asked.solution()
+    return solution
 
 
 def _numbers(values: list[Any]) -> Iterator[Natural | Word]:
@@ -225,15 +262,15 @@ def _numbers(values: list[Any]) -> Iterator[Natural | Word]:
             yield from _numbers(value)
 
 
-def _plain(model: z3.ModelRef, value: Any) -> Any:
+def _plain(solution: Solution, value: Any) -> Any:
     """A shown value in plain Python: numbers, lists, and bitmaps as lists of pages."""
     if isinstance(value, Natural | Word):
-        return model.eval(value.z, model_completion=True).as_long()
+        return solution.value(value.z).as_long()
     if isinstance(value, Truth):
-        return z3.is_true(model.eval(value.z, model_completion=True))
+        return z3.is_true(solution.value(value.z))
     if isinstance(value, Listed):
-        size = min(_plain(model, value.pages), LISTED_PAGES)
-        return [page for page in range(size) if _plain(model, value.bitmap[page])]
+        size = min(_plain(solution, value.pages), LISTED_PAGES)
+        return [page for page in range(size) if _plain(solution, value.bitmap[page])]
     if isinstance(value, list):
-        return [_plain(model, item) for item in value]
+        return [_plain(solution, item) for item in value]
     return value

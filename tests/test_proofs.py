@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,11 @@ from model.faults import FAULTS
 from model.replay import load, replay
 from model.scenarios import SCENARIOS
 from proofs.catalogue import catalogue
-from proofs.obligation import CLAIMS, Claim, Control, Proof, faulty, stated, without
-from proofs.report import as_markdown, exit_code
+from proofs.obligation import CLAIMS, Claim, Control, Obligation, Proof, faulty, stated, without
+from proofs.report import as_markdown, exit_code, second_exit_code
+from proofs.smtlib import ask_cvc5, export
 from proofs.symbolic import Natural
-from proofs.verdict import Outcome, Verdict, check
+from proofs.verdict import WORK, Asked, Outcome, Verdict, check
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "tests" / "counterexamples"
@@ -132,7 +135,8 @@ def test_vacuous_assumptions_are_no_proof() -> None:
 
 
 def test_a_question_too_hard_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proofs.verdict.TIMEOUT_MS", 300)
+    monkeypatch.setattr("proofs.verdict.WORK", 1_000_000)
+    monkeypatch.setattr("proofs.verdict.QUICK_WORK", 1_000_000)
 
     def state(p: Proof) -> None:
         a, b, c = p.naturals("a b c")
@@ -207,6 +211,73 @@ def test_what_is_assumed_in_a_case_does_not_leak() -> None:
     assert outcome.at == "after it"
 
 
+# The same verdict on any machine, however busy.
+
+
+def work_for(obligation: Obligation) -> int:
+    """How much work z3 has with an obligation, in its own units."""
+    asked = Asked(obligation.question, WORK)
+    assert asked.check() == z3.unsat
+    statistics = asked._solver.statistics()
+    return int(statistics.get_key_value("rlimit count"))
+
+
+def test_no_verdict_is_limited_by_time() -> None:
+    """``timeout`` and ``tlimit`` are z3's and cvc5's limits in seconds; work is counted instead."""
+    for source in (ROOT / "proofs").glob("*.py"):
+        assert not re.search("timeout|tlimit", source.read_text(encoding="utf-8")), source.name
+
+
+def test_what_was_proved_before_makes_no_difference() -> None:
+    (claim,) = catalogue(["count.the_counters_are_right"])
+    first = [work_for(obligation) for obligation in stated(claim).obligations]
+    (other,) = catalogue(["shares.no_word_shared"])
+    assert check(other).good
+    z3.FreshInt()
+    assert [work_for(obligation) for obligation in stated(claim).obligations] == first
+    assert max(first) < WORK / 5
+
+
+def test_busy_processes_make_no_difference(long_run: bool) -> None:
+    if not long_run:
+        pytest.skip("long runs only: a minute beside twenty busy processes")
+    (claim,) = catalogue(["count.the_counters_are_right"])
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(20)]
+    try:
+        assert check(claim).good
+        assert all(check(claim, control).good for control in claim.controls)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+# A second solver.
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ([], 0),
+        (["unsat", "unsat"], 0),
+        (["unsat", "unknown"], 2),
+        (["unsat", ""], 2),
+        (["unknown", "sat"], 1),
+    ],
+)
+def test_a_second_solver_must_agree_on_every_obligation(answers: list[str], code: int) -> None:
+    assert second_exit_code(answers) == code
+
+
+def test_a_question_too_hard_for_the_second_solver_has_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proofs.smtlib.SECOND_WORK", 10)
+    (claim,) = catalogue(["shares.no_word_shared"])
+    answers = {ask_cvc5(path) for path in export(claim, tmp_path)}
+    assert second_exit_code(answers) == 2
+
+
 # The command.
 
 
@@ -223,12 +294,13 @@ def test_the_command_writes_what_it_found(tmp_path: Path) -> None:
     assert {entry["verdict"] for entry in found} == {"proved", "refuted"}
     exported = sorted((tmp_path / "smt" / "shares.no_word_shared").glob("*.smt2"))
     assert len(exported) == len(found[0]["obligations"])
-    solver = z3.Solver()
     for path in exported:
-        solver.reset()
+        solver = z3.Solver()
         solver.from_file(str(path))
         assert solver.check() == z3.unsat
-    assert f"cvc5 agrees on {len(exported)} of {len(exported)}" in done.stdout
+    assert f"agrees on {len(exported)} of {len(exported)} obligations" in done.stdout
+    assert f"z3 {z3.get_version_string()}" in done.stdout
+    assert f"cvc5 {version('cvc5')}" in done.stdout
 
 
 def test_the_command_line_is_checked() -> None:
