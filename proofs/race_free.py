@@ -1,0 +1,119 @@
+"""No data race, for any number of helpers, and what that buys: sequential consistency.
+
+Every proof here, and the explorer, takes memory to be sequentially consistent. C, C++, Rust and LLVM
+give just that to a program whose atomic accesses are all sequentially consistent and which has no data
+race: in none of its *sequentially consistent* executions are two threads about to access one word, one
+of them writing and one of them plainly. This is DRF-SC: Boehm and Adve, "Foundations of the C++
+Concurrency Memory Model" (PLDI 2008), a note in [intro.races] of the C++ standard; for RC11, the
+repaired model, Lahav, Vafeiadis, Kang, Hur and Dreyer, "Repairing Sequential Consistency in C/C++11"
+(PLDI 2017). The theorem is trusted. What it asks for is known: ``tests/test_memory_order.py`` looks at
+each atomic access, and here it is proved that nothing races. So what is proved of sequentially
+consistent memory holds of the program that runs.
+
+Not covered: streaming stores, to which no such language gives a meaning, and the futex's own look at
+its word. ``model.accesses`` is the list of accesses that this is about.
+"""
+
+from collections.abc import Iterator
+
+from model import handshake as h
+from model.accesses import Race, Whose, races, same_word
+from model.handshake import Process
+from model.interleave import ENDED
+from model.queue import FLUSH
+from proofs import queue
+from proofs.handshake import World, always, claims_are_handed_out_once, stands, steps_of
+from proofs.obligation import Proof, claim, faulty
+from proofs.symbolic import Truth, every, implies, truth
+
+CALLER, HELPER = "caller", "helper"
+
+
+def places(who: str) -> Iterator[int]:
+    """Where a process may stand, broken steps included if the model has them now."""
+    yield from (pc for pc, _ in steps_of(h.CALLER if who == CALLER else h.HELPER))
+    if who == CALLER:
+        yield ENDED
+
+
+def no_race(w: World, race: Race, me: Process, other: Process) -> Truth:
+    """The two do not both stand there, or reach for different words of a family."""
+    here = stands(me, race.pc) & stands(other, race.other_pc)
+    return ~(here & truth(same_word(w.at, race, me, other)))
+
+
+def by_word(w: World, *, pages: bool) -> Iterator[tuple[str, Truth]]:
+    """Word for word: nobody races for it, be it the caller and a helper or two helpers.
+
+    ``pages``: those that two workers have claimed, and only those; else all other words.
+    """
+    pairs = ((CALLER, w.caller, w.helper), (HELPER, w.other, w.helper))
+    found: dict[str, list[Truth]] = {}
+    for who, me, helper in pairs:
+        for race in races(places(who), places(HELPER)):
+            if (race.one is race.other is Whose.CLAIMED) == pages:
+                found.setdefault(race.word, []).append(no_race(w, race, me, helper))
+    for word, statements in found.items():
+        yield word, every(*statements)
+
+
+@claim(
+    faulty("never closes", refutes="close job keeps it"),
+    faulty("parameters read early", refutes="load job keeps it"),
+)
+def no_two_race_for_a_plain_word(p: Proof) -> None:
+    """No data race between caller and helpers, or two helpers, in rounds of any kind.
+
+    Of pages, here, those that a worker and the guest might race for.
+    """
+    w = always(p)
+    for word, statement in by_word(w, pages=False):
+        p.prove(f"no race for {word}", statement)
+
+
+@claim(faulty("plain claims", refutes="claim keeps it"))
+def no_two_race_for_a_page(p: Proof) -> None:
+    """No data race between two workers for a page or a bitmap's word: they have claimed different ones.
+
+    In a dynamic round; in a static one ``shares.no_word_shared`` says it.
+    """
+    w = always(p, claims_are_handed_out_once, claims_exist, dynamic=True)
+    # What always holds holds whichever claim is watched: watch the helper's.
+    p.assume("the helper's claim is watched", w.at.watched == w.helper.claim)
+    for word, statement in by_word(w, pages=True):
+        p.prove(f"no race for {word}", statement)
+
+
+def claims_exist(p: Proof, w: World) -> Truth:
+    """Whoever copies has got one of the claims that there are."""
+    copies = ((w.caller, h.CALLER_COPY), (w.helper, h.COPY), (w.other, h.COPY))
+    return every(*(implies(stands(me, pc), me.claim < w.at.words) for me, pc in copies))
+
+
+@claim(
+    faulty("an entry taken without comparing", refutes="a copier keeps it right: swap"),
+    faulty("a full queue is overwritten", refutes="the searcher keeps it right"),
+)
+def no_two_race_for_a_queued_word(p: Proof) -> None:
+    """No data race off the queue: a copier's word is no other copier's, and the searcher is past it.
+
+    HEAD, TAIL, CLOSED and the slots are atomic, and TAIL is read plainly only by its one writer.
+    """
+    w = queue.always(p)
+    now, me, other, word_of = w.queue, w.me, w.other, w.entries
+    (read,) = p.naturals("read")
+    p.assume(
+        "words are queued in order",
+        *(
+            implies(earlier < later, word_of[earlier] < word_of[later])
+            for earlier, later in (
+                (me.head, other.head),
+                (other.head, me.head),
+                (me.head, now.tail),
+            )
+        ),
+    )
+    p.assume("the searcher reads on from the word it queues next", word_of[now.tail] <= read)
+    p.assume("a copier flushes", me.step == FLUSH)
+    p.prove("no race with another copier", implies(other.step == FLUSH, me.word != other.word))
+    p.prove("no race with the searcher", me.word != read)
