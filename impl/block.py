@@ -3,7 +3,6 @@
 import ctypes
 import logging
 import mmap
-import operator
 import os
 from collections.abc import Iterable
 from itertools import pairwise
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from model.arguments import block_name, whole_number
 from model.ram import LayoutError
 
 Bytes = npt.NDArray[np.uint8]
@@ -50,31 +50,36 @@ class Block:
         host: Any = None,
         cache: Any = None,
     ) -> None:
-        if not isinstance(name, str):
-            raise LayoutError(f"a block's name is text, not {name!r}")
+        name = block_name(name, "a block's name", LayoutError)
         if host is None and size is None:
             raise LayoutError(f"block {name!r} has neither memory nor size: give host= or size=")
         if host is None and cache is not None:
             raise LayoutError(f"block {name!r} has a cache but no host memory: give host= as well")
         attached = None if host is None else as_bytes(host, f"block {name!r}: host")
         there = 0 if attached is None else len(attached)
-        used = there if size is None else whole_number(size, f"block {name!r}: size")
-        most = max(used, there)
-        if max_size is not None:
-            most = whole_number(max_size, f"block {name!r}: max_size")
+        used = _number_of(name, "size", size, there)
+        most = _number_of(name, "max_size", max_size, max(used, there))
         if not 0 <= used <= most < LARGEST_ALLOCATION:
             raise LayoutError(
                 f"block {name!r}: size {used} and max size {most} are impossible: "
                 "use 0 <= size <= max_size < 2^47"
             )
-        self.name = name
-        self.offset = offset
-        if offset is not None:
-            self.offset = whole_number(offset, f"block {name!r}: offset")
+        self._name = name
+        self._offset = None if offset is None else _number_of(name, "offset", offset, 0)
         self._size = used
         self._host = _memory(attached, most, f"block {name!r}: host")
         attached = None if cache is None else as_bytes(cache, f"block {name!r}: cache")
         self._cache = _memory(attached, most, f"block {name!r}: cache")
+
+    @property
+    def name(self) -> str:
+        """What it is called by; no other block of its RAM has that name."""
+        return self._name
+
+    @property
+    def offset(self) -> int | None:
+        """Where it starts in the ``ram_addr_t`` space, bytes; None: after all blocks before it."""
+        return self._offset
 
     @property
     def size(self) -> int:
@@ -102,12 +107,9 @@ class Block:
             _populate(memory, self.name)
 
 
-def whole_number(value: Any, what: str) -> int:
-    """``value`` as an int; LayoutError if it is none (a float, text)."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise LayoutError(f"{what} is {value!r}: give a whole number") from None
+def _number_of(name: str, what: str, value: Any, default: int) -> int:
+    """An argument of a block, in bytes, or its default."""
+    return default if value is None else whole_number(value, f"block {name!r}: {what}", LayoutError)
 
 
 def as_bytes(buffer: Any, what: str) -> Bytes:

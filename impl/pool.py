@@ -11,7 +11,6 @@ import numpy as np
 
 from impl import control as c
 from impl import strategies as s
-from impl.block import whole_number
 from impl.compile import compile_kernels
 from impl.errors import PoolClosed
 from impl.events import EventLog
@@ -20,6 +19,7 @@ from impl.join import back_up_once, dismiss, flush_once, helper
 from impl.kernel import NO_PAGE
 from impl.ram import ColoRam
 from impl.stats import FlushStats
+from model.arguments import whole_number
 from model.flush import check_count
 from model.ram import PAGES_PER_WORD, ColoError
 
@@ -58,14 +58,14 @@ class FlushPool:
         event_log: EventLog | None = None,
     ) -> None:
         cpus = len(os.sched_getaffinity(0))
-        count = cpus if threads is None else whole_number(threads, "threads")
+        count = cpus if threads is None else whole_number(threads, "threads", ColoError)
         if not 1 <= count <= MAX_THREADS:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
         compile_kernels()
         self.threads = count
-        self._alone_bytes = whole_number(alone_bytes, "alone_bytes")
+        self._alone_bytes = whole_number(alone_bytes, "alone_bytes", ColoError)
         if not 0 <= self._alone_bytes < 2**64:
-            raise ColoError(f"alone_bytes {alone_bytes} is impossible: use 0 to 2^64 - 1")
+            raise ColoError(f"alone_bytes {self._alone_bytes} is impossible: use 0 to 2^64 - 1")
         # Where threads outnumber the CPUs, one that looks holds up one that works.
         self._spin = SPIN_NANOSECONDS if count <= cpus else 0
         self._closed = False

@@ -11,12 +11,13 @@ together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from impl.arguments import bitmap_words, page_content, page_number, page_numbers
 from impl.bitmap import set_bits
 from impl.block import (
     Block,
@@ -24,7 +25,6 @@ from impl.block import (
     as_words,
     check_apart,
     extent,
-    whole_number,
     zeroed_words,
 )
 from impl.compile import compile_kernels
@@ -42,6 +42,7 @@ from impl.kernel import (
     replace_bitmaps,
 )
 from model import ram as model
+from model.arguments import shown, whole_number
 from model.flush import stray_error
 from model.ram import PAGES_PER_WORD, BitmapKind, LayoutError, Region, StrayDirtyPages
 
@@ -75,7 +76,7 @@ class ColoRam:
 
     def __init__(
         self,
-        blocks: Sequence[Block],
+        blocks: Iterable[Block],
         *,
         page_size: int = 4096,
         layout: BitmapKind = "global",
@@ -86,12 +87,13 @@ class ColoRam:
         self._exclusive = Exclusive("this RAM is being flushed: wait until the flush has returned")
         self._released = False
         self._dirty_log: KernelDirtyLog | None = None
-        self._page_size, self._kind = whole_number(page_size, "page_size"), layout
+        self._page_size, self._kind = whole_number(page_size, "page_size", LayoutError), layout
         self._attached_cache = None if cache_dirty is None else as_words(cache_dirty, "cache_dirty")
         self._attached_host = None if host_dirty is None else as_words(host_dirty, "host_dirty")
         nothing = np.zeros(0, np.uint64)
-        sizes = {block.name: block.size for block in blocks}
-        self._now = self._built(blocks, sizes, nothing, nothing)
+        given = _list_of_blocks(blocks)
+        sizes = {block.name: block.size for block in given}
+        self._now = self._built(given, sizes, nothing, nothing)
 
     def _built(
         self,
@@ -138,9 +140,11 @@ class ColoRam:
     def block(self, name: str) -> Block:
         """The block of that name; LayoutError if there is none."""
         blocks = self._now.blocks
-        if name not in blocks:
-            raise LayoutError(f"there is no block {name!r}: have {', '.join(blocks) or 'none'}")
-        return blocks[name]
+        found = blocks.get(str.__str__(name)) if isinstance(name, str) else None
+        if found is None:
+            some = ", ".join(map(repr, islice(blocks, 8))) + (", ..." if len(blocks) > 8 else "")
+            raise LayoutError(f"there is no block {shown(name)}: have {some or 'none'}")
+        return found
 
     @property
     def cache_dirty(self) -> Words:
@@ -165,11 +169,16 @@ class ColoRam:
 
     @dirty_pages.setter
     def dirty_pages(self, count: int) -> None:
-        self._now.job[DIRTY_PAGES] = count % 2**64
+        number = whole_number(count, "dirty_pages", LayoutError)
+        if not -(2**63) <= number < 2**64:
+            raise LayoutError(f"dirty_pages {number} is impossible: it is kept in 64 bits")
+        with self.exclusive():
+            self._now.job[DIRTY_PAGES] = number % 2**64
 
     def recount(self) -> None:
         """Set the dirty count to the number of cache bits that are set."""
-        self._now.job[DIRTY_PAGES] = _count(self._now.cache_bitmap)
+        with self.exclusive():
+            self._now.job[DIRTY_PAGES] = _count(self._now.cache_bitmap)
 
     def backup(self, pool: "FlushPool", *, populate: bool = False) -> None:
         """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``).
@@ -185,56 +194,39 @@ class ColoRam:
     def receive(self, name: str, page: int, data: Any) -> None:
         """Take a page from the primary: cache written, bit set, count kept (``ram_load``).
 
-        ``data`` is exactly one page of bytes. Raises LayoutError with nothing changed.
+        ``data``, any buffer, is exactly one page of bytes. Raises LayoutError with nothing changed.
         """
-        content = _page_of_bytes(data, name, page)
         with self.exclusive():
             block, size = self.block(name), self._page_size
-            bit = self._bit(name, page)
-            if len(content) != size:
-                raise LayoutError(
-                    f"block {name!r}, page {page}: got {len(content)} bytes, a page has {size}"
-                )
+            region = self._now.regions[block.name]
+            number = page_number(page, region.used_pages, block.name)
+            content = page_content(data, size, f"block {block.name!r}, page {number}")
             # The bit first: whatever happens in between, a page that differs is marked.
-            mark_received(self.job, np.uint64(bit))
-            block._cache[page * size : (page + 1) * size] = content
+            mark_received(self.job, np.uint64(region.first_bit + number))
+            block._cache[number * size : (number + 1) * size] = content
 
     def mark_host_dirty(self, name: str, pages: int | Iterable[int]) -> None:
-        """Note pages that the secondary's guest wrote. Raises LayoutError with nothing changed."""
-        with self.exclusive():
-            self.block(name)
-            wanted = pages if isinstance(pages, Iterable) else [pages]
-            bits = np.array([self._bit(name, page) for page in wanted], dtype=np.uint64)
-            set_bits(self.host_dirty, bits, bits)
+        """Note pages that the secondary's guest wrote: a number, or numbers, of pages of a block.
 
-    def _bit(self, name: str, page: int) -> int:
-        region = self._now.regions[name]
-        number = whole_number(page, f"block {name!r}: page")
-        if not 0 <= number < region.used_pages:
-            raise LayoutError(
-                f"block {name!r} has no page {number}: its {region.used_pages} used pages count "
-                "from 0"
-            )
-        return region.first_bit + number
+        Raises LayoutError with nothing changed.
+        """
+        with self.exclusive():
+            region = self._now.regions[self.block(name).name]
+            numbers = page_numbers(pages, region.used_pages, region.block.name)
+            bits = np.uint64(region.first_bit) + numbers
+            set_bits(self.host_dirty, bits, bits)
 
     def set_dirty(self, cache_words: npt.ArrayLike, host_words: npt.ArrayLike) -> None:
         """Replace both bitmaps, uint64 (words,), and recount.
 
-        How a trace's epoch or a VMM's own bitmaps come in. Raises LayoutError for another shape or
-        dtype, with nothing changed; a stray bit is refused by the next flush.
+        How a trace's epoch or a VMM's own bitmaps come in; the RAM's own bitmaps may be among them.
+        Raises LayoutError for another shape or dtype, with nothing changed; a stray bit is refused
+        by the next flush.
         """
         with self.exclusive():
-            cache = self._checked_words(cache_words, "cache_words")
-            host = self._checked_words(host_words, "host_words")
+            cache = bitmap_words(cache_words, self.layout.words, "cache_words")
+            host = bitmap_words(host_words, self.layout.words, "host_words")
             replace_bitmaps(self.job, address(cache), address(host))
-
-    def _checked_words(self, words: npt.ArrayLike, what: str) -> Words:
-        array = np.asarray(words)
-        if array.dtype != np.uint64 or array.shape != (self.layout.words,):
-            raise LayoutError(
-                f"{what} is {array.dtype} {array.shape}: give uint64 ({self.layout.words},)"
-            )
-        return np.ascontiguousarray(array)
 
     def stray_error(self, page: int) -> StrayDirtyPages:
         """The error for a stray bit found by a flush."""
@@ -283,6 +275,7 @@ class ColoRam:
         """
         with self.exclusive():
             now = self._now
+            _check_block(block)
             if block.name in now.blocks:
                 raise LayoutError(f"block {block.name!r} is there already: use another name")
             sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
@@ -311,7 +304,7 @@ class ColoRam:
         """
         with self.exclusive():
             block = self.block(name)
-            size = whole_number(size, f"block {name!r}: size")
+            name, size = block.name, whole_number(size, f"block {block.name!r}: size", LayoutError)
             now, log, before = self._now, self._dirty_log, block.size
             sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
             new = self._built(now.blocks.values(), sizes, now.cache_bitmap, now.host_bitmap)
@@ -362,6 +355,22 @@ class ColoRam:
         """
         if self._dirty_log is not None:
             self._dirty_log.rearm()
+
+
+def _list_of_blocks(blocks: Any) -> list[Block]:
+    """The blocks given, read once: they may come from a generator. Raises LayoutError."""
+    try:
+        given = list(blocks)
+    except TypeError as error:
+        raise LayoutError(f"blocks is {shown(blocks)}: give a list of Blocks") from error
+    for block in given:
+        _check_block(block)
+    return given
+
+
+def _check_block(block: Any) -> None:
+    if not isinstance(block, Block):
+        raise LayoutError(f"block is {shown(block)}: give a Block")
 
 
 def _place(blocks: Iterable[Block], sizes: dict[str, int], page_size: int) -> Iterator[model.Block]:
@@ -438,12 +447,3 @@ def _enough(attached: Words | None, before: Words, n_words: int, what: str) -> W
             f"{what} has {attached.nbytes} bytes, too short: {n_words} words of 8 bytes are needed"
         )
     return attached[:n_words]
-
-
-def _page_of_bytes(data: Any, name: str, page: int) -> npt.NDArray[np.uint8]:
-    try:
-        return np.frombuffer(data, dtype=np.uint8)
-    except (TypeError, ValueError, BufferError) as error:
-        raise LayoutError(
-            f"block {name!r}, page {page}: the data is no buffer of bytes ({error})"
-        ) from error

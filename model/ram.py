@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
+
+from model.arguments import block_name, shown, whole_number
 
 PAGES_PER_WORD = 64
 ADDRESS_SPACE = 2**64
@@ -81,10 +83,13 @@ class Layout:
     kind: BitmapKind = "global"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "blocks", _plain_blocks(self.blocks))
+        object.__setattr__(
+            self, "page_size", whole_number(self.page_size, "page_size", LayoutError)
+        )
         _check_page_size(self.page_size)
-        if self.kind not in ("global", "per-block"):
-            raise LayoutError(f"layout {self.kind!r} is unknown: use 'global' or 'per-block'")
+        if not isinstance(self.kind, str) or self.kind not in ("global", "per-block"):
+            raise LayoutError(f"layout {shown(self.kind)} is unknown: use 'global' or 'per-block'")
         _check_names(self.blocks)
         for block in self.blocks:
             _check_block(block, self.page_size)
@@ -122,12 +127,33 @@ class Layout:
 
     def locate(self, page: int) -> str:
         """Where a page lies, in words for an error message."""
+        page = whole_number(page, "page", LayoutError)
         for region in self.regions:
             inside = page - region.first_bit
             if 0 <= inside < region.max_pages:
                 state = "" if inside < region.used_pages else ", beyond its used length"
                 return f"page {inside} of block {region.block.name!r}{state}"
         return f"bit {page}, outside every block"
+
+
+def _plain_blocks(blocks: Any) -> tuple[Block, ...]:
+    """The blocks with plain Python numbers and names: a NumPy number would wrap in sums of them."""
+    try:
+        given = tuple(blocks)
+    except TypeError as error:
+        raise LayoutError(f"blocks is {shown(blocks)}: give a list of Blocks") from error
+    return tuple(map(_plain_block, given))
+
+
+def _plain_block(block: Any) -> Block:
+    if not isinstance(block, Block):
+        raise LayoutError(f"one of the blocks is {shown(block)}: give Blocks")
+    name = block_name(block.name, "a block's name", LayoutError)
+    lengths = (
+        whole_number(getattr(block, what), f"block {name!r}: {what}", LayoutError)
+        for what in ("offset", "used_length", "max_length")
+    )
+    return Block(name, *lengths)
 
 
 def _check_page_size(page_size: int) -> None:
@@ -141,8 +167,6 @@ def _check_page_size(page_size: int) -> None:
 def _check_names(blocks: tuple[Block, ...]) -> None:
     seen: set[str] = set()
     for block in blocks:
-        if not block.name:
-            raise LayoutError("a block has an empty name: give every block its own name")
         if block.name in seen:
             raise LayoutError(f"block {block.name!r} appears twice: give every block its own name")
         seen.add(block.name)

@@ -101,7 +101,7 @@ REFUSED_RAMS: dict[str, tuple[Callable[[], Any], str]] = {
         "cache_dirty.*cannot allocate",
     ),
     "same name": (lambda: ColoRam([Block("a", size=PAGE), Block("a", size=PAGE)]), "twice"),
-    "empty name": (lambda: ColoRam([Block("", size=PAGE)]), "empty name"),
+    "empty name": (lambda: ColoRam([Block("", size=PAGE)]), "name is empty"),
     "overlapping addresses": (
         lambda: ColoRam([Block("a", size=2 * PAGE), Block("b", size=PAGE, offset=PAGE)]),
         "overlap at address",
