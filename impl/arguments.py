@@ -55,7 +55,7 @@ def page_content(data: Any, page_size: int, what: str) -> Bytes:
     """Exactly one page of bytes out of any contiguous buffer: uint8 (page_size,). LayoutError."""
     try:
         content = np.frombuffer(data, dtype=np.uint8)
-    except Exception as error:
+    except (TypeError, ValueError, BufferError) as error:
         raise LayoutError(f"{what}: the data is no buffer of bytes ({error})") from error
     if len(content) != page_size:
         raise LayoutError(f"{what}: got {len(content)} bytes, a page has {page_size}")
@@ -66,7 +66,7 @@ def bitmap_words(words: Any, n_words: int, what: str) -> Words:
     """A bitmap of exactly so many words, uint64 in native byte order. Raises LayoutError."""
     try:
         array = np.array(words)
-    except Exception as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise LayoutError(f"{what} is no array of uint64 ({error})") from error
     if array.dtype != np.uint64 or array.shape != (n_words,):
         raise LayoutError(f"{what} is {array.dtype} {array.shape}: give uint64 ({n_words},)")

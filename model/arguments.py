@@ -21,11 +21,12 @@ def whole_number(value: Any, what: str, error: type[Exception]) -> int:
     A truth value is none: where page numbers are asked for, an array of them is a mistaken mask.
     """
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = int.__index__(operator.index(value))  # of a subclass, the int itself
-    except Exception:
-        raise error(f"{what} is {shown(value)}: give a whole number") from None
+        # Of a subclass of int, which may do sums in its own way, the int itself.
+        number = None if isinstance(value, bool) else int.__index__(operator.index(value))
+    except (TypeError, ValueError, ArithmeticError):
+        number = None
+    if number is None:
+        raise error(f"{what} is {shown(value)}: give a whole number")
     if number.bit_length() > LONGEST_NUMBER_BITS:
         raise error(f"{what} is a number of {number.bit_length()} bits: nothing here is that large")
     return number
