@@ -1,4 +1,4 @@
-"""Hypothesis profiles, and pools that tests share.
+"""Hypothesis profiles, pools that tests share, and a last line about what was skipped.
 
 ``pytest`` runs the default profile; ``pytest --hypothesis-profile=long`` the long campaigns, which also
 run when COLO_LONG is set.
@@ -11,6 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from impl import FlushPool
+from tests.skipped import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it here
 
 COMMON = {
     "deadline": None,  # machines are shared; nothing here is judged by its time

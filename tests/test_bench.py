@@ -12,12 +12,14 @@ from impl.__main__ import main
 from impl.contest import Contender, Contest, WrongResult
 from impl.measures import ours
 from impl.patterns import Epoch, Pattern, synthetic
+from tests.needs import needs_cc
 
 PAGES = 4096
 TRACE = str(Path(__file__).parent / "traces" / "colo-idle-512m.npz")
 BENCH = ["bench", "--ram", "16M", "--threads", "2", "--seconds", "0", "--traces"]
 
 
+@needs_cc
 def test_a_row_has_every_contender(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ours by strategy and threads, each C port with both memcpys, four copy limits."""
     found, plot = tmp_path / "found.json", tmp_path / "plot.svg"

@@ -6,14 +6,13 @@ all of them.
 
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from impl.ports.build import C_PORTS, HERE, PATCH, RUST, SERIAL, build
+from impl.ports.build import C_PORTS, HERE, PATCH, RUST, SERIAL, build, compiler_for
 from tests.conformance.__main__ import explain, main
 from tests.conformance.bugs.catch import BUGS, catch_in_runs, library, passes_without_bug
 from tests.conformance.call import Block, Call
@@ -23,11 +22,7 @@ from tests.conformance.process import PortDiedError, PortProcess, Subject
 from tests.conformance.rules import RULES, violations
 from tests.conformance.show import c_program
 from tests.conformance.suite import Check, Effort, Session, all_checks
-
-needs_cc = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
-needs_rustc = pytest.mark.skipif(not shutil.which("rustc"), reason="needs rustc")
+from tests.needs import LONG_RUN, needs_cc, needs_rustc
 
 ROOT = Path(__file__).parent
 BUG = {bug.name: bug for bug in BUGS}
@@ -90,7 +85,7 @@ def test_a_bug_is_caught(name: str) -> None:
 @needs_cc
 def test_every_bug_is_caught(long_run: bool) -> None:
     if not long_run:
-        pytest.skip("a long run: or python -m tests.conformance.bugs")
+        pytest.skip(LONG_RUN)
     assert passes_without_bug()
     for bug in BUGS:
         runs = 10 if bug.race else 1
@@ -198,8 +193,8 @@ def test_the_picture_marks_what_is_wrong() -> None:
 def test_the_program_shown_repeats_the_call(tmp_path: Path) -> None:
     program, port = tmp_path / "repeat.c", build(SERIAL)
     program.write_text(c_program([TWO_BLOCKS, TWO_BLOCKS], [expect(TWO_BLOCKS)] * 2))
-    command = ["cc", "-Wall", "-Werror", f"-I{HERE}", str(program), str(port), "-o", "repeat"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    command = [compiler_for(SERIAL), "-Wall", "-Werror", f"-I{HERE}", str(program), str(port)]
+    subprocess.run([*command, "-o", "repeat"], cwd=tmp_path, check=True)
     run = subprocess.run(
         [tmp_path / "repeat"],
         env={"LD_LIBRARY_PATH": str(port.parent)},

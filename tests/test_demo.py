@@ -12,9 +12,9 @@ import pytest
 
 from impl import demo
 from impl.__main__ import main
-from tests.test_dirtylog import kernel_keeps_a_log
+from tests.needs import needs_dirty_log
 
-pytestmark = pytest.mark.skipif(not kernel_keeps_a_log(), reason="needs Linux 6.7 and userfaultfd")
+pytestmark = needs_dirty_log
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--ram", "32M", "--interval", "0.05", "--checkpoints", "4"]

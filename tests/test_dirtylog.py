@@ -20,23 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impl.bitmap import set_bits
-from impl.dirtylog import DirtyLogError, DirtyLogUnavailable, KernelDirtyLog, Watched
+from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched
+from tests import needs
 
 HOST_PAGE = mmap.PAGESIZE
 HUGE_PAGE = 2 << 20
 MAP_HUGETLB = 0x40000
 
 
-def kernel_keeps_a_log() -> bool:
-    try:
-        with KernelDirtyLog() as log:
-            log.start([])
-    except DirtyLogUnavailable:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not kernel_keeps_a_log(), reason="needs Linux 6.7 and userfaultfd")
+pytestmark = needs.needs_dirty_log
 
 
 def private(size: int) -> Any:
@@ -67,7 +59,7 @@ def hugetlb(size: int) -> Any:
     try:
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_HUGETLB)
     except OSError:
-        pytest.skip("no huge pages reserved (vm.nr_hugepages)")
+        pytest.skip(needs.HUGE_PAGES)
 
 
 def array(memory: Any, size: int | None = None) -> Any:
@@ -456,7 +448,7 @@ except DirtyLogUnavailable as error:
 """
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="names x86-64 system calls")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs x86-64: it names system calls")
 @pytest.mark.parametrize(
     ("number", "request_code", "code", "says"),
     [

@@ -13,17 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("qemu.qmp", reason="a real guest needs more: pip install 'colo-flush[guest]'")
-
 from impl import FlushPool, trace
 from tests.guest import image
 from tests.guest.colo import pair_from
 from tests.guest.machine import Guest, Snapshot, boot, scratch
 from tests.guest.rollback import Checkpoint
 from tests.guest.workload import PAGES, GuestWrong, check_history, last_round, pages_in, reports
+from tests.needs import needs_guest
 
 pytestmark = [
-    pytest.mark.skipif(bool(image.missing()), reason=image.missing()),
+    needs_guest,
     pytest.mark.xdist_group("guest"),
 ]
 

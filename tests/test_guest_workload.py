@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import needs
 from tests.guest import image, workload
 from tests.guest.workload import GuestWrong, Report, check_history, reports
 
@@ -17,7 +18,7 @@ ROUNDS = 3
 def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the workload says in its first rounds, run here."""
     if not shutil.which("gcc"):
-        pytest.skip("compiling the guest's workload needs more: apt install gcc libc6-dev")
+        pytest.skip(needs.GCC)
     program = tmp_path_factory.mktemp("workload") / "workload"
     subprocess.run(["gcc", "-O2", "-o", program, image.HERE / "workload.c"], check=True)
     with subprocess.Popen(
@@ -73,7 +74,7 @@ def test_pages_are_found_by_their_header() -> None:
 
 def test_the_initramfs_is_what_cpio_reads(tmp_path: Path) -> None:
     if not shutil.which("busybox"):
-        pytest.skip("reading the archive back needs more: apt install busybox-static")
+        pytest.skip(needs.BUSYBOX)
     entries = [("a", 0o040755, b"", (0, 0)), ("a/b", 0o100644, b"content", (0, 0))]
     archive = b"".join(image.cpio(entries))
     subprocess.run(["busybox", "cpio", "-i"], input=archive, cwd=tmp_path, check=True)
@@ -83,10 +84,8 @@ def test_the_initramfs_is_what_cpio_reads(tmp_path: Path) -> None:
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLO_GUEST_DIR", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda tool: None)
-    assert image.missing() == (
-        "a real guest needs more: apt install qemu-system-x86 busybox-static gcc libc6-dev"
-    )
+    assert image.missing() == "apt install qemu-system-x86 busybox-static gcc libc6-dev"
     monkeypatch.setattr(shutil, "which", lambda tool: f"/usr/bin/{tool}")
-    assert image.missing().startswith("no guest kernel yet: run `python -m tests.guest image`")
+    assert image.missing().startswith("python -m tests.guest image")
     (tmp_path / "vmlinuz").touch()
     assert image.missing() == ""

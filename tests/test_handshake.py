@@ -18,6 +18,7 @@ from model.handshake_faults import (
 from model.interleave import STANDSTILL, ScheduleError, explore, verdict
 from model.interleave import replay as play
 from model.replay import Counterexample
+from tests.needs import LONG_RUN
 
 COUNTEREXAMPLES = Path(__file__).parent / "counterexamples"
 
@@ -29,7 +30,7 @@ def ids(exploration: Exploration) -> str:
 @pytest.mark.parametrize("exploration", HOLD, ids=ids)
 def test_every_claim_holds_in_every_interleaving(exploration: Exploration, long_run: bool) -> None:
     if exploration.deep and not long_run:
-        pytest.skip("a minute or two: python -m model.explored --deep")
+        pytest.skip(LONG_RUN)
     seen = explore(exploration.make())
     assert seen.failure is None
     assert seen.states > 100

@@ -27,10 +27,9 @@ from impl import (
     StrayDirtyPages,
 )
 from impl.pool import STRATEGIES, Strategy
-from tests.test_dirtylog import kernel_keeps_a_log
+from tests.needs import needs_dirty_log
 
 PAGE = 4096
-needs_log = pytest.mark.skipif(not kernel_keeps_a_log(), reason="needs Linux 6.7 and userfaultfd")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def pages_of(words: Any) -> set[int]:
 # --- the dirty log in the life cycle ----------------------------------------------------------
 
 
-@needs_log
+@needs_dirty_log
 @pytest.mark.parametrize("page_size", [1024, 4096, 65536])
 def test_the_flush_finds_the_guests_writes_and_not_its_own(pool: FlushPool, page_size: int) -> None:
     """Over several checkpoints: exactly the pages written since, none of those the flush wrote."""
@@ -72,7 +71,7 @@ def test_the_flush_finds_the_guests_writes_and_not_its_own(pool: FlushPool, page
     ram.release()
 
 
-@needs_log
+@needs_dirty_log
 def test_without_rearm_the_flush_would_find_its_own_writes(pool: FlushPool) -> None:
     """Control for the test above."""
     ram = ColoRam([Block("ram", size=64 * PAGE)])
@@ -85,7 +84,7 @@ def test_without_rearm_the_flush_would_find_its_own_writes(pool: FlushPool) -> N
     ram.release()
 
 
-@needs_log
+@needs_dirty_log
 def test_a_failed_flush_keeps_what_the_log_found(pool: FlushPool) -> None:
     ram = ColoRam([Block("ram", size=60 * PAGE)])
     ram.dirty_log = KernelDirtyLog()
@@ -99,7 +98,7 @@ def test_a_failed_flush_keeps_what_the_log_found(pool: FlushPool) -> None:
     ram.release()
 
 
-@needs_log
+@needs_dirty_log
 def test_sync_while_the_guest_runs(pool: FlushPool) -> None:
     ram = ColoRam([Block("ram", size=64 * PAGE)])
     with pytest.raises(DirtyLogError, match=r"set ram\.dirty_log first"):
@@ -116,7 +115,7 @@ def test_sync_while_the_guest_runs(pool: FlushPool) -> None:
     assert pool.flush(ram).copied == 0, "nobody watches any more"
 
 
-@needs_log
+@needs_dirty_log
 def test_the_log_follows_growth(pool: FlushPool) -> None:
     ram = ColoRam([Block("ram", size=64 * PAGE, max_size=128 * PAGE)])
     ram.dirty_log = KernelDirtyLog()
@@ -399,7 +398,7 @@ def test_fork_in_the_middle_of_a_flush() -> None:
         assert in_a_child(child) == 0
 
 
-@needs_log
+@needs_dirty_log
 def test_a_forked_child_is_told_to_start_its_own_log(pool: FlushPool) -> None:
     ram = ColoRam([Block("ram", size=64 * PAGE)])
     ram.dirty_log = KernelDirtyLog()

@@ -17,10 +17,7 @@ from impl.ports.build import (
     compiler_for,
     main,
 )
-
-needs_cc = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
+from tests.needs import needs_cc, needs_cxx
 
 
 @pytest.fixture(autouse=True)
@@ -85,16 +82,14 @@ def test_the_c_ports_compile_without_a_warning(port: Path, tmp_path: Path) -> No
 
 
 @needs_cc
-def test_the_header_is_c_and_cpp(tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", ["c", pytest.param("c++", marks=needs_cxx)])
+def test_the_header_is_c_and_cpp(language: str, tmp_path: Path) -> None:
     """Alone, as C11 and as C++: somebody will include it first, in either."""
-    for language in ("c", "c++"):
-        if language == "c++" and not shutil.which("c++"):
-            continue
-        source = tmp_path / f"header.{language}"
-        source.write_text('#include "colo_flush.h"\n')
-        command = [compiler_for(SERIAL), "-x", language, "-Wall", "-Werror", f"-I{HERE}"]
-        command += ["-fsyntax-only", str(source)]
-        assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+    source = tmp_path / f"header.{language}"
+    source.write_text('#include "colo_flush.h"\n')
+    command = [compiler_for(SERIAL), "-x", language, "-Wall", "-Werror", f"-I{HERE}"]
+    command += ["-fsyntax-only", str(source)]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""
 
 
 def test_no_compiler_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from proofs import verdict
 from proofs.catalogue import catalogue
 from proofs.obligation import Claim, stated
 from tests.mutations import MUTATIONS, Mutation, mutated
+from tests.needs import LONG_RUN
 
 # Those of the default run; the long one takes all.
 SAMPLE = MUTATIONS[::6]
@@ -29,7 +30,7 @@ def test_no_slip_survives(
     mutation: Mutation, long_run: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not long_run and mutation not in SAMPLE:
-        pytest.skip("long runs only")
+        pytest.skip(LONG_RUN)
     monkeypatch.setattr(verdict, "WORK", 20_000_000)
     claims = about()[mutation.function]
     with mutated(mutation):

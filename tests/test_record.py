@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("qemu.qmp", reason="recording needs more: pip install 'colo-flush[guest]'")
-
 from impl import difference, qmp, record, trace
 from impl.qmp import GuestGone, Monitor, MonitorError, RamFileError
 from model.ram import ColoError

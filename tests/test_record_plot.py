@@ -39,7 +39,6 @@ def test_the_last_cell_may_hold_fewer_pages(recorded: Trace) -> None:
 
 
 def test_the_same_trace_gives_the_same_file(recorded: Trace, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="plots need more: pip install 'colo-flush[plot]'")
     for name in ("a.svg", "b.svg"):
         plot.draw({"made here": recorded}, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

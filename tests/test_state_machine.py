@@ -27,7 +27,7 @@ from impl import Block, ColoRam, FlushPool, KernelDirtyLog, RamReleased, StrayDi
 from impl.pool import STRATEGIES
 from model import flush as spec
 from model import ram as model
-from tests.test_dirtylog import kernel_keeps_a_log
+from tests.needs import kernel_keeps_a_log
 
 PAGE = 4096
 MOST_PAGES = 400

@@ -25,7 +25,7 @@ def main() -> int:
             print(image.build())
             return 0
         if lack := image.missing_tools():
-            print(lack, file=sys.stderr)
+            print(f"a real guest needs more: {lack}", file=sys.stderr)
             return 2
         {"rollback": show_rollbacks, "colo": show_pair}[arguments.command](arguments)
     except (GuestWrong, GuestStuck, ColoError) as error:

@@ -70,9 +70,9 @@ class NoImage(ColoError):
 
 
 def missing_tools() -> str:
-    """What has to be installed before the image can be made and run, as one line; or nothing."""
+    """What installs the tools that make and run the image, as one line; nothing if they are there."""
     packages = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
-    return f"a real guest needs more: apt install {' '.join(packages)}" if packages else ""
+    return f"apt install {' '.join(packages)}" if packages else ""
 
 
 def missing() -> str:
@@ -80,7 +80,7 @@ def missing() -> str:
     if lack := missing_tools():
         return lack
     if not _kernel().exists():
-        return "no guest kernel yet: run `python -m tests.guest image` (downloads Debian's, 26 MB)"
+        return "python -m tests.guest image, which downloads Debian's kernel, 26 MB"
     return ""
 
 
