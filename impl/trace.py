@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from impl.bitmap import set_bits
 from impl.errors import TraceError
+from model.arguments import shown
 from model.flush import stray_error
 from model.ram import PAGES_PER_WORD, Block, ColoError, Layout
 
@@ -34,6 +35,8 @@ MEMBERS = {
     "source": ("U", 0),
 }
 DTYPES = {"iu": "integers", "u": "uint64", "f": "float64", "U": "text"}
+#: What NumPy writes before an array, in bytes.
+NPY_HEADER = 128
 #: No trace is larger than this when unpacked: bitmaps of 64 epochs of a 1 TiB guest.
 LARGEST_TRACE = 4 << 30
 
@@ -75,46 +78,78 @@ def load(path: str | PathLike[str]) -> Trace:
 
 
 def save(trace: Trace, path: str | PathLike[str]) -> None:
-    """Write a trace, compressed."""
+    """Write a trace, compressed. TraceError, and no file, for one that would not load as it is."""
+    np.savez_compressed(path, **_members(trace))
+
+
+def _members(trace: Trace) -> dict[str, Any]:
+    """A trace as the arrays of its file, checked as if they had been read from one."""
+    if not isinstance(trace, Trace) or not isinstance(trace.layout, Layout):
+        raise TraceError(f"a trace is {shown(trace)}: give a Trace with a Layout")
+    if trace.layout.kind != "global":
+        raise TraceError(
+            "the layout is per-block, and a trace's bitmaps lie over the global address space: "
+            "place the bits by Layout(blocks, page_size).regions"
+        )
     blocks = trace.layout.blocks
-    np.savez_compressed(
-        path,
-        page_size=np.uint64(trace.layout.page_size),
-        block_name=np.array([b.name for b in blocks], dtype=np.str_),
-        block_offset=np.array([b.offset for b in blocks], dtype=np.uint64),
-        block_used_length=np.array([b.used_length for b in blocks], dtype=np.uint64),
-        block_max_length=np.array([b.max_length for b in blocks], dtype=np.uint64),
-        cache_dirty=trace.cache_dirty,
-        host_dirty=trace.host_dirty,
-        flush_seconds=trace.flush_seconds,
-        source=np.array(trace.source),
-    )
+    members = {
+        "page_size": np.array(trace.layout.page_size, np.uint64),
+        "block_name": np.array([b.name for b in blocks], np.str_),
+        "block_offset": np.array([b.offset for b in blocks], np.uint64),
+        "block_used_length": np.array([b.used_length for b in blocks], np.uint64),
+        "block_max_length": np.array([b.max_length for b in blocks], np.uint64),
+        "cache_dirty": _array(trace.cache_dirty, "cache_dirty"),
+        "host_dirty": _array(trace.host_dirty, "host_dirty"),
+        "flush_seconds": _array(trace.flush_seconds, "flush_seconds"),
+        "source": _array(trace.source, "source"),
+    }
+    for name, member in members.items():
+        _check_kind(name, member.shape, member.dtype)
+    _check_size(sum(member.nbytes + NPY_HEADER for member in members.values()))
+    read_back = _checked(members)
+    if read_back.layout != trace.layout or read_back.source != trace.source:
+        raise TraceError("the source would not load as it is: write plain text")
+    return members
+
+
+def _array(values: Any, name: str) -> npt.NDArray[Any]:
+    """As the loader takes it: in C order."""
+    try:
+        return np.asarray(values, order="C")
+    except (TypeError, ValueError) as error:
+        raise TraceError(f"{name} is no array ({error})") from error
 
 
 def _check_list(archive: zipfile.ZipFile) -> None:
     sizes = {info.filename: info.file_size for info in archive.infolist()}
     if missing := [name for name in MEMBERS if f"{name}.npy" not in sizes]:
         raise TraceError(f"{', '.join(missing)} missing: not a trace of dirty bitmaps")
-    if sum(sizes.values()) > LARGEST_TRACE:
-        raise TraceError(
-            f"unpacks to {sum(sizes.values())} bytes, more than {LARGEST_TRACE}: cut it"
-        )
+    _check_size(sum(sizes.values()))
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_TRACE:
+        raise TraceError(f"unpacks to {size} bytes, more than {LARGEST_TRACE}: cut it")
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
     """One member, its declared shape held against its real size before anything is allocated."""
-    kinds, dimensions = MEMBERS[name]
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file)
-        if dtype.kind not in kinds or len(shape) != dimensions or fortran:
-            raise TraceError(
-                f"{name} is {dtype} {shape}: expected {DTYPES[kinds]} in {dimensions}-d"
-            )
+        if fortran:
+            raise TraceError(f"{name} is in Fortran order: save it in C order")
+        _check_kind(name, shape, dtype)
         size = math.prod(shape) * dtype.itemsize
         if size != info.file_size - file.tell():
             raise TraceError(f"{name} claims {size} bytes but holds {info.file_size - file.tell()}")
         return np.frombuffer(file.read(size), dtype=dtype).reshape(shape)
+
+
+def _check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    kinds, dimensions = MEMBERS[name]
+    if dtype.kind not in kinds or len(shape) != dimensions:
+        raise TraceError(f"{name} is {dtype} {shape}: expected {DTYPES[kinds]} in {dimensions}-d")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -23,6 +23,8 @@ from impl import (
 )
 from impl import trace as traces
 from impl.pool import MAX_THREADS, STRATEGIES
+from model.ram import Block as RamBlock
+from model.ram import Layout
 
 PAGE = 4096
 TRACES = Path(__file__).parent / "traces"
@@ -440,3 +442,119 @@ def test_no_file_and_no_zip(tmp_path: Path) -> None:
     (tmp_path / "plain.npz").write_bytes(plain.getvalue())
     with pytest.raises(TraceError, match="whole trace"):
         traces.load(tmp_path / "plain.npz")
+
+
+# --- traces that are written ---------------------------------------------------------------------
+
+
+def small_trace(**changed: Any) -> traces.Trace:
+    """Two epochs of 60 used pages, some fields changed."""
+    words = np.array([[1], [2**59]], np.uint64)
+    whole: dict[str, Any] = {
+        "layout": Layout((RamBlock("pc.ram", 0, 60 * PAGE, 64 * PAGE),), PAGE),
+        "cache_dirty": words,
+        "host_dirty": words[::-1],
+        "flush_seconds": np.array([0.25, np.nan]),
+        "source": "a test",
+    }
+    return traces.Trace(**(whole | changed))
+
+
+def two_blocks(kind: Any) -> Layout:
+    """Bit 64 in the one layout is bit 1 in the other."""
+    blocks = (RamBlock("a", 0, PAGE, PAGE), RamBlock("b", PAGE, 63 * PAGE, 63 * PAGE))
+    return Layout(blocks, PAGE, kind)
+
+
+TEXTS = ["a test", "", " two  blanks ", "naïve ☃ 🦊", "[link=file:///]x[/link]", np.str_("text")]
+ROUND_TRIPS: dict[str, Callable[[], traces.Trace]] = {
+    **{f"source {text!r}": lambda text=text: small_trace(source=text) for text in TEXTS},  # type: ignore[misc]
+    "names": lambda: small_trace(
+        layout=Layout(
+            tuple(RamBlock(name, 64 * PAGE * i, 0, PAGE) for i, name in enumerate(TEXTS) if name),
+            PAGE,
+        ),
+        cache_dirty=np.zeros((2, 6), np.uint64),
+        host_dirty=np.zeros((2, 6), np.uint64),
+    ),
+    "no block": lambda: small_trace(
+        layout=Layout((), PAGE),
+        cache_dirty=np.zeros((2, 0), np.uint64),
+        host_dirty=np.zeros((2, 0), np.uint64),
+    ),
+    "Fortran order": lambda: small_trace(
+        layout=two_blocks("global"),
+        cache_dirty=np.asfortranarray(np.array([[1], [2]], np.uint64)),
+    ),
+    "every other word": lambda: small_trace(host_dirty=np.zeros((4, 2), np.uint64)[::2, ::2]),
+    "read-only": lambda: small_trace(host_dirty=np.broadcast_to(np.uint64(4), (2, 1))),
+    "times of float32": lambda: small_trace(flush_seconds=np.array([0.25, np.nan], np.float32)),
+    "times in a list": lambda: small_trace(flush_seconds=[0.25, float("nan")]),
+    "largest page": lambda: small_trace(
+        layout=Layout((RamBlock("a", 0, 2 << 20, 2 << 20),), 2 << 20),
+        cache_dirty=np.ones((2, 1), np.uint64),
+        host_dirty=np.ones((2, 1), np.uint64),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ROUND_TRIPS)
+def test_a_trace_loads_as_it_was_saved(what: str, tmp_path: Path) -> None:
+    trace = ROUND_TRIPS[what]()
+    traces.save(trace, tmp_path / "t.npz")
+    again = traces.load(tmp_path / "t.npz")
+    assert (again.layout, again.source) == (trace.layout, trace.source)
+    for name in ("cache_dirty", "host_dirty", "flush_seconds"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(trace, name))
+
+
+REFUSED_SAVES: dict[str, tuple[Callable[[], Any], str]] = {
+    "per-block layout": (
+        lambda: small_trace(
+            layout=two_blocks("per-block"),
+            cache_dirty=np.zeros((2, 2), np.uint64),
+            host_dirty=np.zeros((2, 2), np.uint64),
+        ),
+        "per-block",
+    ),
+    "no trace": (lambda: None, "give a Trace"),
+    "no layout": (lambda: small_trace(layout=None), "give a Trace"),
+    "bits in the other byte order": (
+        lambda: small_trace(host_dirty=np.ones((2, 1), ">u8")),
+        "expected uint64",
+    ),
+    "bits of int64": (lambda: small_trace(host_dirty=np.ones((2, 1), np.int64)), "is int64"),
+    "bits of bool": (lambda: small_trace(host_dirty=np.ones((2, 1), bool)), "is bool"),
+    "one epoch flat": (lambda: small_trace(host_dirty=np.ones(1, np.uint64)), "2-d"),
+    "ragged": (lambda: small_trace(host_dirty=[[1], [1, 2]]), "host_dirty"),
+    "too many words": (lambda: small_trace(host_dirty=np.ones((2, 2), np.uint64)), "need"),
+    "stray bit": (lambda: small_trace(host_dirty=np.full((2, 1), 2**60, np.uint64)), "page 60"),
+    "no epochs": (
+        lambda: small_trace(
+            cache_dirty=np.zeros((0, 1), np.uint64),
+            host_dirty=np.zeros((0, 1), np.uint64),
+            flush_seconds=np.zeros(0),
+        ),
+        "no epochs",
+    ),
+    "times too few": (lambda: small_trace(flush_seconds=np.zeros(1)), "1 entries for 2"),
+    "times of integers": (lambda: small_trace(flush_seconds=[1, 2]), "flush_seconds is int64"),
+    "time infinite": (lambda: small_trace(flush_seconds=[np.inf, 0]), "infinite"),
+    "source of two lines": (lambda: small_trace(source="a\nb"), "printable"),
+    "source of escape codes": (lambda: small_trace(source="\x1b[2J"), "printable"),
+    "source that ends in a NUL": (lambda: small_trace(source="a\0"), "would not load"),
+    "source of half a character": (lambda: small_trace(source="\ud800"), "printable"),
+    "source of bytes": (lambda: small_trace(source=b"a"), "expected text"),
+    "source none": (lambda: small_trace(source=None), "expected text"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED_SAVES)
+def test_a_trace_that_would_not_load_as_it_is_is_not_saved(what: str, tmp_path: Path) -> None:
+    make, message = REFUSED_SAVES[what]
+    path = tmp_path / "t.npz"
+    traces.save(small_trace(), path)
+    before = path.read_bytes()
+    with pytest.raises(TraceError, match=message):
+        traces.save(make(), path)
+    assert path.read_bytes() == before, "the older file is kept"
