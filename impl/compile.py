@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 import model
 from impl import intrinsics
+from model import reading, words
 from model.reading import Reading
 
 if sys.byteorder != "little":
@@ -36,10 +37,10 @@ def _select(condition: Any, then: Any, otherwise: Any) -> Any:
 
 
 #: What each domain has natively; a kernel that is one of them adds itself.
-primitives: dict[str, Any] = {
-    "select": _select,
-    "trailing_zeros": intrinsics.trailing_zeros,
-    "population": intrinsics.population,
+primitives: dict[Callable[..., Any], Any] = {
+    reading.select: _select,
+    words.trailing_zeros: intrinsics.trailing_zeros,
+    words.population: intrinsics.population,
 }
 
 #: A function of model/ as numba machine code on uint64.

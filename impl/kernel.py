@@ -289,7 +289,7 @@ def first_word_with(job: Any, pages: Any) -> Any:
     return low
 
 
-primitives["first_word_with"] = first_word_with
+primitives[shares.first_word_with] = first_word_with
 
 
 @kernel

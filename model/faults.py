@@ -19,12 +19,12 @@ from model.handshake_faults import (
     BROKEN_IN_A_STATIC_ROUND,
     BrokenSteps,
 )
-from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST
+from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST, after_turn
 from model.queue import SWAP
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.reading import select
 from model.shares import cut_at_word
-from model.walk import ONE, ZERO, copy_next, find, finished
+from model.walk import ONE, ZERO, Walk, copy_next, find, finished
 from model.words import ALL_PAGES, LAST_BIT, pages_between
 
 TWO_WORDS = 2 * PAGES_PER_WORD - 1
@@ -122,8 +122,19 @@ def _clear_first(step: Any, to_copy: Any) -> Any:
     return select(step < COPY, after_load, after_copy)
 
 
+def _window_turned(memory: Any, me: Any) -> Any:
+    after = after_turn(memory, me)
+    return after._replace(first=after.last, last=after.first)
+
+
 def _search_stays(walk: Any, limit: Any) -> Any:
     return walk._replace(host_next=find(walk.host_dirty, walk.offset, limit))
+
+
+def _counters_not_reset(
+    start: Any, cache_dirty: Any, host_dirty: Any, copied: Any, dirty_pages: Any
+) -> Any:
+    return Walk(start, start, start, cache_dirty, host_dirty, copied, dirty_pages, ONE, ONE)
 
 
 def _both_uncounted(walk: Any, limit: Any) -> Any:
@@ -294,11 +305,25 @@ FAULTS: dict[str, Fault] = {
             _clear_first,
         ),
         Fault(
+            "the window turns round",
+            "with each step a worker takes the end of its window for the beginning",
+            "model.kernel",
+            "after_turn",
+            _window_turned,
+        ),
+        Fault(
             "search does not move on",
             "the host search clears no bit, so it finds the same page again",
             "model.walk",
             "search_host",
             _search_stays,
+        ),
+        Fault(
+            "counters not reset",
+            "the counters of a walk begin at one, not at zero",
+            "model.walk",
+            "begin",
+            _counters_not_reset,
         ),
         Fault(
             "pages in both not counted",

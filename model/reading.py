@@ -21,8 +21,8 @@ def select(condition: Any, then: Any, otherwise: Any) -> Any:
 class Reading:
     """Reads functions of ``model/`` in another domain.
 
-    ``number`` turns a named constant into the domain; ``primitives`` replaces the functions that each
-    domain has natively (by the name they are called under); ``finish`` is applied to each function
+    ``number`` turns a named constant into the domain; ``primitives`` says what stands for the functions
+    that each domain has natively; ``finish`` is applied to each function
     read (numba's ``njit``, say). Functions are looked up in their module at the time of reading, so a
     definition that has been broken on purpose (``model.faults``) is read as broken.
     """
@@ -30,7 +30,7 @@ class Reading:
     def __init__(
         self,
         number: Callable[[int], Any],
-        primitives: Mapping[str, Any],
+        primitives: Mapping[Callable[..., Any], Any],
         finish: Callable[[Callable[..., Any]], Any] = lambda function: function,
     ) -> None:
         self._number = number
@@ -40,8 +40,8 @@ class Reading:
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         """The same function, in this reading's domain."""
-        if function.__name__ in self._primitives:
-            return self._primitives[function.__name__]
+        if function in self._primitives:
+            return self._primitives[function]
         assert isinstance(function, FunctionType), f"{function} is not a plain function"
         if function not in self._read:
             names = {name: self._value(value) for name, value in _globals_used(function).items()}

@@ -111,7 +111,11 @@ def the_block_search_is_right(p: Proof) -> None:
     faulty("shares not cut at words", refutes="a share begins at a whole word"),
 )
 def a_border_word_has_one_thread(p: Proof) -> None:
-    """Two blocks that share a bitmap word are flushed there by one and the same thread."""
+    """Two blocks that share a bitmap word are flushed there by one and the same thread.
+
+    An earlier thread may visit the lower block and a later one the upper, if in different words; the
+    other way round is impossible.
+    """
     block = a_block(p)
     page, thread, other_thread = p.naturals("page one other")
     first, used, other_page = p.naturals("other_first other_used other_page")
@@ -129,6 +133,10 @@ def a_border_word_has_one_thread(p: Proof) -> None:
     word_of, size = p.read(words.word_of), p.read(shares.chunk)(block.pages, block.threads)
     p.assume("another block, above", block.first + block.used <= first, first + used <= block.pages)
     p.assume("two threads", thread < other_thread, other_thread < block.threads)
+    with p.case():
+        p.assume("the later thread visits the lower block", block.visited(p, other_thread, page))
+        p.prove("a later share starts after", (thread + 1) * size <= other_thread * size)
+        p.prove("the earlier not the upper block", ~other.visited(p, thread, other_page))
     p.assume("one visits the lower block", block.visited(p, thread, page))
     p.assume("the other the upper block", other.visited(p, other_thread, other_page))
     p.steer(word_of(block.first + page) == word_of(first + other_page))

@@ -7,7 +7,7 @@ from proofs import symbolic
 from proofs.obligation import Listed, Proof, claim, faulty, without
 from proofs.shares import a_split
 from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select
-from proofs.walk import a_walk, a_window, any_turn
+from proofs.walk import a_walk, a_window, any_turn, begun
 
 _ONES = z3.RecFunction("ones", symbolic.BITMAP, z3.IntSort(), z3.IntSort())
 _bits, _n = z3.Const("bits", symbolic.BITMAP), z3.Int("n")
@@ -84,7 +84,9 @@ def each_turn_keeps_the_count(p: Proof, pages: Natural) -> None:
         p.assume("a block of the RAM", first + used <= pages, limit <= used)
         p.assume(
             "its part",
-            forall(lambda k: implies(k < used, turn.cache_dirty[k] == before[first + k])),
+            forall(
+                lambda k: implies((k >= 0) & (k < used), turn.cache_dirty[k] == before[first + k])
+            ),
         )
         done = p.read(walk.step)(turn, used, limit)
         p.assume(
@@ -121,6 +123,7 @@ def none_between(n: Natural, bitmap: Bitmap, start: Natural) -> Truth:
 @claim(
     faulty("pages in both not counted", refutes="each turn counts its page: both_dirty"),
     faulty("host pages counted when behind", refutes="each turn counts its page: host_dirty"),
+    faulty("counters not reset", refutes="the counters begin at zero"),
 )
 def the_counters_are_right(p: Proof) -> None:
     """``host_dirty`` and ``both_dirty`` come out as the pages of the window that are set there.
@@ -134,6 +137,15 @@ def the_counters_are_right(p: Proof) -> None:
         forall(lambda k: hosts[k] == (window.holds(k) & window.host[k])),
         forall(lambda k: boths[k] == (hosts[k] & window.cache[k])),
     )
+    with p.case():
+        (given,) = p.naturals("given")
+        start = begun(p, window, given)
+        p.prove(
+            "the counters begin at zero",
+            start.dirty_pages == given,
+            natural(start.host_count) == 0,
+            natural(start.both_count) == 0,
+        )
     turn = any_turn(p, window)
     seen = select(turn.fresh, turn.before.offset, turn.before.offset + 1)
     reached = select(turn.finished, window.limit, turn.after.offset)

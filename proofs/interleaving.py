@@ -60,11 +60,11 @@ def any_interleaving_is_the_serial_flush(p: Proof) -> None:
 
     The invariant of one arbitrary word and the one worker that holds it is kept by that worker's
     steps and by those of any other; and it says that a word left behind is flushed, whatever the
-    order. The dirty count is lowered by atomic subtractions, which commute.
+    order.
     """
     memory, owner, other = a_memory(p), a_worker(p, "owner"), a_worker(p, "other")
     index, begun_at = p.words("index begun_at")
-    was = before(p, owner, index)
+    was = before(p, index)
     p.assume("between two steps", flushing(memory, owner, index, begun_at, was))
     p.assume("another worker's step", other.step <= STORE_HOST)
     p.assume("no word in common", other.word != index)
@@ -72,7 +72,7 @@ def any_interleaving_is_the_serial_flush(p: Proof) -> None:
         "lost update",
         cache=was.cache,
         host=was.host,
-        one=[owner.first, owner.last],
+        one=list(was.window),
         other=[other.first, other.last],
     )
     p.steer(index == 0, owner.word == 0, other.word == 0, was.cache == 3, was.host == 0)

@@ -17,11 +17,15 @@ MOST_WORDS = 2**58
 
 
 class Before(NamedTuple):
-    """A word of the bitmaps before the flush, and the pages of it that are to be flushed."""
+    """A word of the bitmaps before the flush, and the pages of it that are to be flushed.
+
+    ``window`` are the first page and the last that its worker was given.
+    """
 
     cache: Word
     host: Word
     mask: Word
+    window: tuple[Word, Word]
 
     @property
     def dirty(self) -> Word:
@@ -93,11 +97,16 @@ def in_progress(now: There, me: Worker, before: Before) -> Truth:
 
 
 def flushing(memory: Memory, me: Worker, index: Word, begun_at: Word, before: Before) -> Truth:
-    """The invariant: words behind the worker are flushed, its own is in progress, the rest untouched."""
+    """The invariant: words behind the worker are flushed, its own is in progress, the rest untouched.
+
+    And the worker still has the window that it was given, by which all of this is meant.
+    """
     now = at(memory, index)
+    first, last = before.window
     behind = (begun_at <= index) & (index < me.word)
     return every(
         begun_at <= me.word,
+        (me.first == first) & (me.last == last),
         implies(behind, flushed(now, before)),
         implies(index == me.word, in_progress(now, me, before)),
         implies(~behind & (index != me.word), untouched(now, before)),
@@ -114,10 +123,11 @@ def a_worker(p: Proof, name: str) -> Worker:
     return Worker(*p.words(" ".join(f"{name}_{field}" for field in Worker._fields)))
 
 
-def before(p: Proof, me: Worker, index: Word) -> Before:
-    """A word before the flush, and the worker's window of it."""
-    cache, host = p.words("cache host")
-    return Before(cache, host, p.read_words(words.window_mask)(index, me.first, me.last))
+def before(p: Proof, index: Word) -> Before:
+    """A word before the flush, and any window of it."""
+    cache, host, first, last = p.words("cache host first last")
+    mask = p.read_words(words.window_mask)(index, first, last)
+    return Before(cache, host, mask, (first, last))
 
 
 def each_step_keeps_it(
@@ -140,6 +150,7 @@ def each_step_keeps_it(
     faulty("clears too much", refutes="the invariant is kept by: store cache"),
     faulty("copies what is in both", refutes="the invariant is kept by: load host"),
     faulty("clear before copy", refutes="the invariant is kept by: load host"),
+    faulty("the window turns round", refutes="another word is left alone"),
 )
 def a_range_of_words_is_flushed(p: Proof) -> None:
     """Word by word, a worker copies what is dirty in its window in either bitmap and clears both there.
@@ -149,12 +160,13 @@ def a_range_of_words_is_flushed(p: Proof) -> None:
     """
     memory, me = a_memory(p), a_worker(p, "me")
     index, begun_at, end, position = p.words("index begun_at end position")
-    was = before(p, me, index)
-    p.show("word flush", cache=was.cache, host=was.host, first=me.first, last=me.last, differs=0)
+    was = before(p, index)
+    first, last = was.window
+    p.show("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
     starting = p.read_words(kernel.starting)
     with p.case():
         p.assume("nothing is done", untouched(at(memory, index), was))
-        start = Worker(*map(word, starting(begun_at, me.first, me.last)))
+        start = Worker(*map(word, starting(begun_at, first, last)))
         p.prove("it holds at the start", flushing(memory, start, index, begun_at, was))
     p.assume("between two steps", flushing(memory, me, index, begun_at, was))
     p.assume("words are left", me.word < end, end <= MOST_WORDS)
@@ -175,7 +187,7 @@ def a_range_of_words_is_flushed(p: Proof) -> None:
         "page by page it is what the walk leaves",
         partial(as_the_walk, p),
         *(was.cache, was.host, was.cache, was.host, was.cache),
-        *(index, me.first, me.last, position),
+        *(index, first, last, position),
     )
 
 
@@ -188,7 +200,9 @@ def as_the_walk(p: Proof, *words_of_it: Word) -> Truth:
     inside = (first <= page) & (page < last)
     in_cache, in_host = bit(cache, position), bit(host, position)
     return implies(
-        flushed(now, Before(cache, host, mask)) & (index < MOST_WORDS) & (position < 64),
+        flushed(now, Before(cache, host, mask, (first, last)))
+        & (index < MOST_WORDS)
+        & (position < 64),
         every(
             bit(now.copied, position) == ((in_cache | in_host) & inside),
             bit(now.cache, position) == (in_cache & ~inside),
@@ -203,9 +217,11 @@ def as_the_walk(p: Proof, *words_of_it: Word) -> Truth:
 def each_page_is_copied_once(p: Proof) -> None:
     """Each step copies at most one page, a dirty one of the window that has not been copied before."""
     memory, me = a_memory(p), a_worker(p, "me")
-    was = before(p, me, me.word)
-    p.show("word flush", cache=was.cache, host=was.host, first=me.first, last=me.last, differs=0)
+    was = before(p, me.word)
+    first, last = was.window
+    p.show("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
     p.assume("at work on a word", in_progress(at(memory, me.word), me, was))
+    p.assume("in its window", me.first == first, me.last == last)
     memory_after, _ = p.read_words(kernel.turn)(memory, me)
     already, now = memory.copied[me.word], memory_after.copied[me.word]
     new = now & ~already

@@ -7,6 +7,7 @@ discards may wrap around and do no harm.
 
 from typing import Any
 
+from model import reading
 from model.reading import Reading
 from proofs import symbolic
 from proofs.obligation import Proof
@@ -84,7 +85,7 @@ def select(condition: Condition, then: Any, otherwise: Any) -> Number:
 
 def in_64_bits(p: Proof) -> Reading:
     """A reading of model functions in this domain."""
-    return p.reading(lambda value: value, {"select": select})
+    return p.reading(lambda value: value, {reading.select: select})
 
 
 def _made(exact: Natural, left: Number, right: Any) -> Number:

@@ -6,7 +6,7 @@ and violate the statement. A control is the same claim with one thing broken; it
 obligation named, by values that also fail when they are run on the model.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -14,6 +14,7 @@ from typing import Any
 
 import z3
 
+from model import kernel, queue, reading, shares, walk, words
 from model.faults import broken
 from model.reading import Reading
 from proofs import symbolic
@@ -120,24 +121,26 @@ class Proof:
     _named: int = 0
 
     def __post_init__(self) -> None:
-        primitives = {
-            "select": symbolic.select,
-            "clear": symbolic.clear,
-            "mark": symbolic.mark,
-            "find": self._find,
-            "first_word_with": self._first_word_with,
-            "loaded": symbolic.loaded,
-            "stored": symbolic.stored,
-            "get": symbolic.get,
-            "put": symbolic.put,
-            "trailing_zeros": symbolic.trailing_zeros,
-            "population": symbolic.population,
+        primitives: Mapping[Callable[..., Any], Any] = {
+            reading.select: symbolic.select,
+            walk.clear: symbolic.clear,
+            walk.mark: symbolic.mark,
+            walk.find: self._find,
+            shares.first_word_with: self._first_word_with,
+            kernel.loaded: symbolic.loaded,
+            kernel.stored: symbolic.stored,
+            queue.get: symbolic.get,
+            queue.put: symbolic.put,
+            words.trailing_zeros: symbolic.trailing_zeros,
+            words.population: symbolic.population,
         }
         # The same code over integers, or over words if its constants are words.
         self.read = self.reading(lambda value: value, primitives)
         self.read_words = self.reading(symbolic.word, primitives)
 
-    def reading(self, number: Callable[[int], Any], primitives: dict[str, Any]) -> Reading:
+    def reading(
+        self, number: Callable[[int], Any], primitives: Mapping[Callable[..., Any], Any]
+    ) -> Reading:
         """A reading of model functions in some domain; they count among those the claim is about."""
         made = Reading(number, primitives)
         self._readings.append(made)

@@ -13,7 +13,7 @@ from proofs.kernel import (
     flushing,
 )
 from proofs.obligation import Proof, claim, faulty, without
-from proofs.symbolic import Word
+from proofs.symbolic import Word, word
 
 
 def unmarked(now: There, differed: Word) -> Word:
@@ -33,13 +33,14 @@ def a_flush_can_stop_anywhere(p: Proof) -> None:
     """
     memory, me = a_memory(p), a_worker(p, "me")
     index, begun_at, differed = p.words("index begun_at differs")
-    was = before(p, me, index)
+    was = before(p, index)
+    first, last = was.window
     p.show(
         "word flush",
         cache=was.cache,
         host=was.host,
-        first=me.first,
-        last=me.last,
+        first=first,
+        last=last,
         differs=differed,
     )
     p.assume("the bitmaps tell the truth", differed & ~(was.cache | was.host) == 0)
@@ -63,7 +64,7 @@ def flushing_again_finishes(p: Proof) -> None:
     left, again = There(cache, host, copied), p.words("cache_again host_again copied_again")
     p.show("flushed again", cache=cache, host=host, copied=copied, differs=differed)
     p.assume("marked, as a flush leaves it", unmarked(left, differed) == 0)
-    second = Before(cache, host, cache | host)
+    second = Before(cache, host, cache | host, (word(0), word(0)))
     p.assume("flushed again", flushed(There(*again), second))
     p.prove("the whole word equals the checkpoint", differed & ~copied & ~again[2] == 0)
     p.prove("no bit is left", again[0] | again[1] == 0)

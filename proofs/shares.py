@@ -5,14 +5,16 @@ from proofs.machine import TWO_TO_THE_64, in_64_bits, number
 from proofs.obligation import Proof, claim, faulty, without
 from proofs.symbolic import Natural, Sequence, Truth, forall, implies, select
 
-MOST_PAGES = 2**52
+# The 2^54 pages of 1 KiB that 2^64 bytes hold, and what is lost to whole words where each block has a
+# bitmap of its own; as many threads as a FlushPool may have.
+MOST_PAGES = 2**55
 MOST_THREADS = 2**12
 
 
 def a_split(p: Proof) -> tuple[Natural, Natural]:
     """A RAM of any size, split among any number of threads."""
     pages, threads = p.naturals("pages threads")
-    p.assume("sizes", pages < MOST_PAGES, threads >= 1, threads < MOST_THREADS)
+    p.assume("sizes", pages < MOST_PAGES, threads >= 1, threads <= MOST_THREADS)
     return pages, threads
 
 
@@ -196,7 +198,7 @@ def claims_cover_the_bitmap(p: Proof) -> None:
 def sixty_four_bits_suffice(p: Proof) -> None:
     """Computed modulo 2^64, as the compiled code does, every bound is the integer proved about here.
 
-    For fewer than 2^52 pages (2^64 bytes of 4 KiB pages) and 2^12 threads.
+    For fewer than 2^55 pages (2^64 bytes of 1 KiB pages are half of that) and up to 2^12 threads.
     """
     pages, threads = a_split(p)
     thread, page, first, used, cursor, grain = p.naturals("thread page first used cursor grain")
@@ -230,36 +232,42 @@ def sixty_four_bits_suffice(p: Proof) -> None:
     faulty("claims overlap", refutes="no earlier claim holds it"),
 )
 def claims_of_dirty_pages_share_no_word(p: Proof) -> None:
-    """Claims of dirty pages, cut at words: each word with a dirty page is in exactly one claim.
+    """Claims of dirty pages, cut at words: no word is in two, each with a dirty page is in one.
 
     ``before[w]`` dirty pages lie below word ``w``. What the workers of a dynamic flush claim.
     """
     dirty, grain, end, word, other = p.naturals("dirty grain end word other")
+    another, any_word = p.naturals("another any_word")
     (before,) = p.sequences("before")
     p.assume("a grain", grain >= 1)
-    p.assume("dirty pages add up", rising(before), before[end] == dirty)
+    p.assume("dirty pages add up", rising(before), before[0] == 0, before[end] == dirty)
     p.assume("a dirty word", word < end, before[word] < before[word + 1])
     p.show("claims of dirty pages")
     p.example(grain == 1, word == 0, end == 1, other == 1)
     off_cursor, claimed_words = p.read(shares.claim), p.read(shares.claimed_words)
 
-    def holds(number: Natural) -> Truth:
+    def holds(number: Natural, word: Natural) -> Truth:
         first, last = claimed_words(before, *off_cursor(number * grain, grain, dirty))
         held: Truth = (first <= word) & (word < last)
         return held
 
     mine = before[word] // grain
-    p.prove("its claim is the quotient", mine * grain <= before[word])
+    p.prove("its claim is the quotient", mine >= 0, mine * grain <= before[word])
     p.prove("the next claim begins past its first page", before[word] < (mine + 1) * grain)
-    p.prove("its claim holds it", holds(mine))
+    p.prove("its claim holds it", holds(mine, word))
     with p.case():
         p.assume("a later claim", mine < other)
         p.prove("it begins past the word's first page", (mine + 1) * grain <= other * grain)
-        p.prove("no later claim holds it", ~holds(other))
+        p.prove("no later claim holds it", ~holds(other, word))
     with p.case():
         p.assume("an earlier claim", other < mine)
         p.prove("it ends by the word's first page", (other + 1) * grain <= mine * grain)
-        p.prove("no earlier claim holds it", ~holds(other))
+        p.prove("no earlier claim holds it", ~holds(other, word))
+
+    with p.case():
+        p.assume("two claims", other < another)
+        p.prove("the later begins later", (other + 1) * grain <= another * grain)
+        p.prove("no word is in both", ~(holds(other, any_word) & holds(another, any_word)))
 
 
 def rising(before: Sequence) -> Truth:

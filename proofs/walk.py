@@ -47,12 +47,12 @@ def a_walk(p: Proof) -> Walk:
     return Walk(offset, cache_next, host_next, cache_now, host_now, copied, *counts)
 
 
-def begun(p: Proof, window: Window) -> Walk:
-    """The walk about to enter the window."""
+def begun(p: Proof, window: Window, dirty_pages: Natural) -> Walk:
+    """The walk about to enter the window, with the dirty count as it is."""
     begin = p.read(walk.begin)
     (nothing,) = p.bitmaps("nothing")
     p.assume("nothing is copied", forall(lambda k: ~nothing[k]))
-    start: Walk = begin(window.start, window.cache, window.host, nothing, 0)
+    start: Walk = begin(window.start, window.cache, window.host, nothing, dirty_pages)
     return start
 
 
@@ -127,7 +127,9 @@ def a_window_is_flushed(p: Proof) -> None:
     window = a_window(p)
     turn = any_turn(p, window)
     p.prove("at the end all is done", implies(turn.finished, flushed(turn.after, window)))
-    p.prove("it holds at the start", walked(begun(p, window), truth(True), window))
+    p.prove(
+        "it holds at the start", walked(begun(p, window, *p.naturals("given")), truth(True), window)
+    )
 
 
 @claim(
