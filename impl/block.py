@@ -4,6 +4,7 @@ import ctypes
 import logging
 import mmap
 import os
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -29,15 +30,21 @@ _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 HUGE_PAGE = 2 << 20
 LARGEST_ALLOCATION = 1 << 47
 
+# Items of a buffer, as the struct module and PEP 3118 write them.
+RAW_BYTES, UNSIGNED = {"B", "b", "c"}, {"Q", "L", "N"}
+POINTERS = set("OP&X")
+FIELD_NAME = re.compile(":[^:]*:")
+
 
 class Block:
     """A RAM block with its memory: ``host``, what the guest runs on, and ``cache``.
 
     ``Block(name, size=n)`` allocates both. ``Block(name, host=buffer, cache=buffer)`` attaches
-    writable, contiguous memory (NumPy array, mmap, shared memory), never copied; ``cache`` may be
-    left out and is then allocated. Sizes are bytes: ``size`` in use (default: all of ``host``),
-    ``max_size`` what it may grow to (default: ``size``, or all of ``host``). ``offset`` in the
-    ``ram_addr_t`` space defaults to the next free multiple of 64 pages. Raises LayoutError.
+    writable, contiguous memory (NumPy array, mmap, shared memory), never copied, whatever plain
+    items it is made of; ``cache`` may be left out and is then allocated. Sizes are bytes: ``size``
+    in use (default: all of ``host``), ``max_size`` what it may grow to (default: ``size``, or all
+    of ``host``). ``offset`` in the ``ram_addr_t`` space defaults to the next free multiple of 64
+    pages. Raises LayoutError.
     """
 
     def __init__(
@@ -113,26 +120,47 @@ def _number_of(name: str, what: str, value: Any, default: int) -> int:
 
 
 def as_bytes(buffer: Any, what: str) -> Bytes:
-    """A flat uint8 view of writable, contiguous memory, never a copy. Raises LayoutError."""
+    """A flat uint8 view of writable, contiguous memory of whatever items, never a copy.
+
+    Raises LayoutError.
+    """
+    view = _writable_view(buffer, what)
+    return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.zeros(0, dtype=np.uint8)
+
+
+def as_words(buffer: Any, what: str) -> Words:
+    """As many uint64 as the attached memory holds: words already, or raw bytes.
+
+    Other items would be other bits than their owner means: bools are a byte each, big-endian words
+    hold them in another order. Raises LayoutError.
+    """
+    view = _writable_view(buffer, what)
+    kind = view.format.lstrip("@=<")
+    if not (kind in RAW_BYTES or (kind in UNSIGNED and view.itemsize == 8)):
+        raise LayoutError(
+            f"{what} has items of format {view.format!r}, {view.itemsize} bytes each: "
+            "attach uint64 in this machine's byte order, or raw bytes (uint8)"
+        )
+    memory = as_bytes(view, what)
+    if len(memory) and memory.ctypes.data % 8:
+        raise LayoutError(f"{what} does not start at a multiple of 8 bytes: align it")
+    return memory[: len(memory) // 8 * 8].view(np.uint64)
+
+
+def _writable_view(buffer: Any, what: str) -> memoryview:
     try:
         view = memoryview(buffer)
     except (TypeError, ValueError, BufferError) as error:
         raise LayoutError(f"{what} is not a usable buffer: {error}") from error
     if view.readonly:
         raise LayoutError(f"{what} is read-only: a flush writes the host, receive the cache")
-    if "O" in view.format:
-        raise LayoutError(f"{what} holds Python objects: attach plain memory, uint8 say")
+    if POINTERS & set(FIELD_NAME.sub("", view.format)):
+        raise LayoutError(
+            f"{what} holds Python objects or pointers: attach plain memory, uint8 say"
+        )
     if not view.c_contiguous:
         raise LayoutError(f"{what} is not contiguous: attach one piece of memory")
-    return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.zeros(0, dtype=np.uint8)
-
-
-def as_words(buffer: Any, what: str) -> Words:
-    """As many uint64 as the attached memory holds. Raises LayoutError."""
-    memory = as_bytes(buffer, what)
-    if len(memory) and memory.ctypes.data % 8:
-        raise LayoutError(f"{what} does not start at a multiple of 8 bytes: align it")
-    return memory[: len(memory) // 8 * 8].view(np.uint64)
+    return view
 
 
 def zeroed_words(count: int, what: str) -> Words:

@@ -68,10 +68,11 @@ class ColoRam:
     """Blocks, their caches, and the two dirty bitmaps over them.
 
     ``layout`` is "global" (the patch's bitmap: two blocks may share a word) or "per-block" (as QEMU
-    has it now). ``cache_dirty`` and ``host_dirty`` may be writable uint64 memory that lives
-    elsewhere; the dirty count is then recounted from it. The contents of attached memory are taken
-    as they stand: a page whose host and cache differ must be marked in one of the bitmaps, or be
-    made alike by :meth:`backup`. Raises LayoutError if the blocks cannot be flushed.
+    has it now). ``cache_dirty`` and ``host_dirty`` may be writable memory that lives elsewhere,
+    uint64 in this machine's byte order or raw bytes; the dirty count is then recounted from it. The
+    contents of attached memory are taken as they stand: a page whose host and cache differ must be
+    marked in one of the bitmaps, or be made alike by :meth:`backup`. Raises LayoutError if the
+    blocks cannot be flushed.
     """
 
     def __init__(

@@ -1,5 +1,8 @@
 """What comes in through the public API means what it says, whatever type it comes as."""
 
+import array
+import ctypes
+import mmap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -298,3 +301,116 @@ def test_pages_to_mark_may_be_the_bitmap_itself() -> None:
     ram.host_dirty[:] = [1, 2, 4, 8]
     ram.mark_host_dirty("ram", ram.host_dirty)
     assert ram.host_dirty.tolist() == [1 | 0b100010110, 2, 4, 8]
+
+
+# --- attached memory -----------------------------------------------------------------------------
+
+WORDS: dict[str, Callable[[], Any]] = {
+    "uint64": lambda: np.zeros(4, np.uint64),
+    "uint64 spelt out": lambda: np.zeros(4, "<u8"),
+    "unsigned long long": lambda: np.zeros(4, np.ulonglong),
+    "rows": lambda: np.zeros((2, 2), np.uint64),
+    "uint8": lambda: np.zeros(32, np.uint8),
+    "int8": lambda: np.zeros(32, np.int8),
+    "bytearray": lambda: bytearray(32),
+    "mmap": lambda: mmap.mmap(-1, 32),
+    "view of an mmap": lambda: memoryview(mmap.mmap(-1, 64))[8:40],
+    "cast view": lambda: memoryview(bytearray(32)).cast("Q"),
+    "array.array Q": lambda: array.array("Q", [0] * 4),
+    "array.array L": lambda: array.array("L", [0] * 4),
+    "array.array B": lambda: array.array("B", [0] * 32),
+    "c_uint64": lambda: (ctypes.c_uint64 * 4)(),
+    "c_size_t": lambda: (ctypes.c_size_t * 4)(),
+    "c_ubyte": lambda: (ctypes.c_ubyte * 32)(),
+    "c_char": lambda: ctypes.create_string_buffer(32),
+    "more than is needed": lambda: bytearray(61),
+}
+NO_WORDS: dict[str, Callable[[], Any]] = {
+    "bool": lambda: np.zeros(256, np.bool_),
+    "big-endian": lambda: np.zeros(4, ">u8"),
+    "int64": lambda: np.zeros(4, np.int64),
+    "float64": lambda: np.zeros(4, np.float64),
+    "complex": lambda: np.zeros(4, np.complex128),
+    "uint32": lambda: np.zeros(8, np.uint32),
+    "uint16": lambda: np.zeros(16, np.uint16),
+    "big-endian uint32": lambda: np.zeros(8, ">u4"),
+    "structured": lambda: np.zeros(4, [("bits", np.uint64)]),
+    "void": lambda: np.zeros(4, "V8"),
+    "strings": lambda: np.zeros(4, "S8"),
+    "texts": lambda: np.zeros(4, "U2"),
+    "times": lambda: np.zeros(4, "m8[s]"),
+    "objects": lambda: np.zeros(4, object),
+    "c_bool": lambda: (ctypes.c_bool * 256)(),
+    "c_int64": lambda: (ctypes.c_int64 * 4)(),
+    "c_double": lambda: (ctypes.c_double * 4)(),
+    "c_uint64 big-endian": lambda: (ctypes.c_uint64.__ctype_be__ * 4)(),
+    "c_void_p": lambda: (ctypes.c_void_p * 4)(),
+    "py_object": lambda: (ctypes.py_object * 4)(),
+    "array.array q": lambda: array.array("q", [0] * 4),
+    "array.array d": lambda: array.array("d", [0] * 4),
+    "cast to bool": lambda: memoryview(bytearray(32)).cast("?"),
+    "list": lambda: [0] * 4,
+    "an address": lambda: 0x7F0000000000,
+    "none of it": lambda: bytearray(24),
+}
+
+
+@pytest.mark.parametrize("bitmap", ["cache_dirty", "host_dirty"])
+@pytest.mark.parametrize("what", WORDS)
+def test_an_attached_bitmap_is_read_as_its_owner_means_it(what: str, bitmap: str) -> None:
+    memory = WORDS[what]()
+    np.frombuffer(memory, np.uint8)[:32] = [0x02] + [0] * 30 + [0x80]
+    ram: Any = ColoRam([Block("ram", size=256 * PAGE)], **{bitmap: memory})
+    assert pages_of(getattr(ram, bitmap)) == {1, 255}
+    getattr(ram, bitmap)[1] = 1
+    assert np.frombuffer(memory, np.uint8)[8] == 1, "a view, not a copy"
+
+
+@pytest.mark.parametrize("bitmap", ["cache_dirty", "host_dirty"])
+@pytest.mark.parametrize("what", NO_WORDS)
+def test_what_is_neither_words_nor_bytes_is_no_bitmap(what: str, bitmap: str) -> None:
+    arguments: Any = {bitmap: NO_WORDS[what]()}
+    with pytest.raises(LayoutError, match=bitmap):
+        ColoRam([Block("ram", size=256 * PAGE)], **arguments)
+
+
+class Header(ctypes.Structure):
+    _fields_ = [("Offset", ctypes.c_uint32), ("Pages", ctypes.c_ubyte * (2 * PAGE - 4))]
+
+
+PLAIN: dict[str, Callable[[], Any]] = {
+    "bool": lambda: np.zeros(2 * PAGE, np.bool_),
+    "big-endian": lambda: np.zeros(PAGE // 4, ">u8"),
+    "float64": lambda: np.zeros((PAGE // 8, 2), np.float64),
+    "structured, a field called O": lambda: np.zeros(PAGE // 4, [("O", np.uint64)]),
+    "a C structure": Header,
+    "c_ubyte": lambda: (ctypes.c_ubyte * (2 * PAGE))(),
+    "shared memory": lambda: mmap.mmap(-1, 2 * PAGE),
+}
+POINTERS: dict[str, Callable[[], Any]] = {
+    "objects": lambda: np.zeros(PAGE // 4, object),
+    "objects in a structure": lambda: np.zeros(PAGE // 8, [("a", np.uint64), ("b", object)]),
+    "py_object": lambda: (ctypes.py_object * (PAGE // 4))(),
+    "c_void_p": lambda: (ctypes.c_void_p * (PAGE // 4))(),
+    "pointers": lambda: (ctypes.POINTER(ctypes.c_int) * (PAGE // 4))(),
+}
+
+
+@pytest.mark.parametrize("side", ["host", "cache"])
+@pytest.mark.parametrize("what", PLAIN)
+def test_any_plain_memory_can_be_flushed(what: str, side: str) -> None:
+    memory = PLAIN[what]()
+    sides: Any = {"host": np.zeros(2 * PAGE, np.uint8)} | {side: memory}
+    ram = ColoRam([Block("ram", **sides)])
+    ram.receive("ram", 1, page(1))
+    with FlushPool(1) as pool:
+        pool.flush(ram)
+    assert (np.frombuffer(memory, np.uint8)[PAGE:] == 1).all()
+
+
+@pytest.mark.parametrize("side", ["host", "cache"])
+@pytest.mark.parametrize("what", POINTERS)
+def test_memory_of_pointers_cannot(what: str, side: str) -> None:
+    sides: Any = {"host": np.zeros(2 * PAGE, np.uint8)} | {side: POINTERS[what]()}
+    with pytest.raises(LayoutError, match=f"block 'ram': {side}"):
+        Block("ram", **sides)
