@@ -1,5 +1,17 @@
 """How a flush runs: numba kernels, a pool of workers, and the RAM they flush. See README.md."""
 
+import importlib.util
+from pathlib import Path
+
+# "model" is an everyday name. What else is called so, in the current folder or on the path, is not run.
+_found = importlib.util.find_spec("model")
+_place = _found.origin if _found else None
+if Path(_place or "").resolve() != Path(__file__).resolve().parents[1] / "model" / "__init__.py":
+    raise ImportError(
+        f"colo-flush needs its own package `model`, but what Python finds first is {_place}: run in "
+        "another folder or with `python -P`, and give colo-flush a venv of its own"
+    )
+
 from impl.block import Block
 from impl.dirtylog import DirtyLogError, DirtyLogUnavailable, KernelDirtyLog
 from impl.errors import FlushInProgress, PoolClosed, RamReleased, TraceError

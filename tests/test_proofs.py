@@ -24,6 +24,7 @@ from proofs.report import as_markdown, exit_code, second_exit_code
 from proofs.smtlib import ask_cvc5, export
 from proofs.symbolic import Natural
 from proofs.verdict import WORK, Asked, Outcome, Verdict, check
+from tests.needs import LONG_RUN
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "tests" / "counterexamples"
@@ -240,7 +241,7 @@ def test_what_was_proved_before_makes_no_difference() -> None:
 
 def test_busy_processes_make_no_difference(long_run: bool) -> None:
     if not long_run:
-        pytest.skip("long runs only: a minute beside twenty busy processes")
+        pytest.skip(LONG_RUN)  # a minute beside twenty busy processes
     (claim,) = catalogue(["count.the_counters_are_right"])
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(20)]
     try:
