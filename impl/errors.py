@@ -17,3 +17,7 @@ class PoolClosed(ColoError, RuntimeError):
 
 class TraceError(ColoError, ValueError):
     """A recorded trace that can't be what it says it is."""
+
+
+class UnsupportedHost(ColoError, ImportError):
+    """The kernels cannot run on this machine, or not in this setting of numba."""

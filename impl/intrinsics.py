@@ -6,8 +6,6 @@ atomic to whatever the target has; the one instruction that has an x86 name has 
 """
 
 import inspect
-import platform
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +14,9 @@ from llvmlite.binding import get_host_cpu_name
 from numba import types
 from numba.extending import intrinsic
 
-MACHINE = platform.machine()
+from impl.host import FUTEX_CALL_NUMBERS, MACHINE, check
+
+check()
 #: The x86 name of the fence is used; False also on x86 would be right, if slower.
 IS_X86 = MACHINE == "x86_64"
 #: AMD's Zen: other habits of copying are faster there.
@@ -24,17 +24,11 @@ IS_ZEN = get_host_cpu_name().startswith("znver")
 LINE_BYTES = 64
 STRIDE_WORDS = 32
 
-# Linux: futex(2) on memory of this process only; its system call number.
+# Linux: futex(2) on memory of this process only.
 _FUTEX_WAIT_PRIVATE = 128
 _FUTEX_WAKE_PRIVATE = 129
-_FUTEX_CALL_NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
+_SYS_FUTEX = FUTEX_CALL_NUMBERS[MACHINE]
 _CLOCK_MONOTONIC = 1
-if sys.platform != "linux" or MACHINE not in _FUTEX_CALL_NUMBERS:
-    raise ImportError(
-        f"colo-flush sleeps on Linux futexes and knows them on {', '.join(_FUTEX_CALL_NUMBERS)}; "
-        f"this is {sys.platform} on {MACHINE}: add its futex system call number here"
-    )
-_SYS_FUTEX = _FUTEX_CALL_NUMBERS[MACHINE]
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _LINE = ir.VectorType(ir.IntType(8), LINE_BYTES)

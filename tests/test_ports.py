@@ -1,5 +1,6 @@
 """Building ports: each compiler, each choice, once."""
 
+import ctypes
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,6 +36,36 @@ def test_a_port_is_built_once(cache: Path) -> None:
     assert build(SERIAL) == library
     assert library.stat().st_mtime_ns == built
     assert list(cache.iterdir()) == [library]
+
+
+@needs_cc
+@pytest.mark.parametrize("keep", [0, 1, 40, -1])
+def test_a_damaged_library_is_built_again(keep: int) -> None:
+    whole = build(SERIAL).read_bytes()
+    build(SERIAL).write_bytes(whole[:keep])
+    ctypes.CDLL(str(build(SERIAL)))
+    flipped = bytes([whole[5000] ^ 1])
+    build(SERIAL).write_bytes(whole[:5000] + flipped + whole[5001:])
+    assert build(SERIAL).read_bytes() == whole
+
+
+@needs_cc
+def test_without_a_place_for_it_there_is_a_remedy(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file where the folder would be")
+    with pytest.raises(BuildError, match="set XDG_CACHE_HOME"):
+        build(SERIAL)
+    cache.unlink()
+    library = build(SERIAL)
+    library.unlink()
+    library.mkdir()
+    with pytest.raises(BuildError, match="set XDG_CACHE_HOME"):
+        build(SERIAL)
+    monkeypatch.setattr("impl.ports.build.user_cache", lambda: None)
+    with pytest.raises(BuildError, match="set XDG_CACHE_HOME"):
+        build(SERIAL)
 
 
 @needs_cc

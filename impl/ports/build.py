@@ -2,7 +2,8 @@
 
     python -m impl.ports.build impl/ports/serial_walk.c      prints the path of the library
 
-A library is kept in the user's cache directory under the hash of everything that goes into it.
+A library is kept in the user's cache directory under the hash of everything that goes into it, and ends
+with a digest of itself, which the loader ignores: a damaged one is built again.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from impl.cache_folder import user_cache
 from model.ram import ColoError
 
 HERE = Path(__file__).parent
@@ -37,7 +39,7 @@ class NoCompilerError(ColoError, RuntimeError):
 
 
 class BuildError(ColoError, RuntimeError):
-    """The compiler refused the port."""
+    """The compiler refused the port, or there is no place for the library."""
 
 
 def build(source: Path, *, memcpy: Memcpy = "called", defines: Sequence[str] = ()) -> Path:
@@ -49,9 +51,12 @@ def build(source: Path, *, memcpy: Memcpy = "called", defines: Sequence[str] = (
     """
     command = _command(source, memcpy, defines)
     library = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        _compile(source, command, library)
+    if not _is_whole(library):
+        try:
+            library.parent.mkdir(parents=True, exist_ok=True)
+            _compile(source, command, library)
+        except OSError as error:
+            raise BuildError(f"cannot keep {library} ({error.strerror}): {_ELSEWHERE}") from error
     return library
 
 
@@ -104,9 +109,26 @@ def _inputs(source: Path) -> Iterator[Path]:
         yield from sorted(folder.glob("*.h"))
 
 
+_ELSEWHERE = "set XDG_CACHE_HOME to a folder that can be written"
+
+
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "colo-flush" / "ports"
+    own = user_cache()
+    if own is None:
+        raise BuildError(f"no folder to keep a built port in, since there is no home: {_ELSEWHERE}")
+    return own / "ports"
+
+
+def _is_whole(library: Path) -> bool:
+    try:
+        content = library.read_bytes() if library.is_file() else b""
+    except OSError:
+        return False
+    digest = hashlib.sha256(content[:-_DIGEST_BYTES]).digest()
+    return content.endswith(digest)
+
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def _compile(source: Path, command: Sequence[str], library: Path) -> None:
@@ -118,6 +140,8 @@ def _compile(source: Path, command: Sequence[str], library: Path) -> None:
         )
         if run.returncode:
             raise BuildError(f"{command[0]} could not build {source}:\n{run.stderr}")
+        with fresh.open("ab") as file:
+            file.write(hashlib.sha256(fresh.read_bytes()).digest())
         fresh.replace(library)
 
 
