@@ -276,7 +276,7 @@ def test_a_constant_or_function_replaced_in_memory_is_neither_run_nor_kept(
 
 
 A_KERNEL = """
-from impl.compile import kernel, primitives
+from impl.compile import compiled, kernel
 from model import words
 
 _either = compiled(words.either)
