@@ -1,28 +1,42 @@
-"""Setting bits in a dirty bitmap: bit b of word w is bit 64w + b."""
+"""Setting bits of a dirty bitmap while others set bits of it: bit b of word w is bit 64w + b."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from impl.compile import compiled, kernel
+from impl.control import address
+from impl.intrinsics import atomic_or, load
+from model import words
+from model.ram import PAGES_PER_WORD, LayoutError
+
 Words = npt.NDArray[np.uint64]
 
-_WORD_BITS = np.uint64(64)
-_LAST_BIT = np.uint64(63)
-_ALL_ONES = ~np.uint64(0)
+_1, _8 = np.uint64(1), np.uint64(8)
+
+_word_of = compiled(words.word_of)
+_window_mask = compiled(words.window_mask)
 
 
-def set_bits(words: Words, first: Words, last: Words) -> None:
-    """Set the bits ``first[i] .. last[i]``, ends included, of a bitmap for every i."""
-    first_word, last_word = first // _WORD_BITS, last // _WORD_BITS
-    from_first = _ALL_ONES << (first & _LAST_BIT)
-    up_to_last = _ALL_ONES >> (_LAST_BIT - (last & _LAST_BIT))
-    one_word = first_word == last_word
-    np.bitwise_or.at(words, first_word, np.where(one_word, from_first & up_to_last, from_first))
-    np.bitwise_or.at(words, last_word, np.where(one_word, from_first & up_to_last, up_to_last))
+def set_bits(bitmap: Words, first: Words, last: Words) -> None:
+    """Set the bits ``first[i] .. last[i]``, ends included, of a bitmap for every i.
 
-    if one_word.all():
-        return
-    # The whole words between: +1 where a run enters them, -1 where it leaves.
-    runs = np.zeros(words.size + 1, np.int32)
-    np.add.at(runs, first_word[~one_word] + np.uint64(1), 1)
-    np.subtract.at(runs, last_word[~one_word], 1)
-    words[np.cumsum(runs[:-1]) > 0] = _ALL_ONES
+    ``bitmap`` uint64 (words,), contiguous and writable; the bits lie inside it: LayoutError if not.
+    Bits that others set meanwhile, by an atomic OR like this one, are kept.
+    """
+    first, last = (np.ascontiguousarray(bits, np.uint64) for bits in (first, last))
+    if bitmap.dtype != np.uint64 or bitmap.ndim != 1 or not bitmap.flags.carray:
+        raise LayoutError("a bitmap is one contiguous, writable array of uint64")
+    if len(last) and int(last.max()) // PAGES_PER_WORD >= len(bitmap):
+        raise LayoutError(f"bit {last.max()} lies outside a bitmap of {len(bitmap)} words")
+    set_runs(address(bitmap), address(first), address(last), np.uint64(len(first)))
+
+
+@kernel
+def set_runs(bitmap: Any, first: Any, last: Any, count: Any) -> None:
+    """``set_bits`` on addresses."""
+    for run in range(count):
+        lower, upper = load(first + run * _8), load(last + run * _8) + _1
+        for word in range(_word_of(lower), _word_of(upper - _1) + _1):
+            atomic_or(bitmap + word * _8, _window_mask(word, lower, upper))

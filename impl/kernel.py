@@ -20,6 +20,8 @@ from impl.intrinsics import (
     LINE_BYTES,
     STRIDE_WORDS,
     any_of_stride,
+    atomic_and,
+    atomic_or,
     copy_bytes,
     load,
     population,
@@ -295,11 +297,21 @@ primitives[shares.first_word_with] = first_word_with
 @kernel
 def mark_received(job: Any, bit: Any) -> None:
     """Set a bit of the cache bitmap and keep the dirty count."""
-    word = load(job + _cache_bitmap) + bit // _PAGES_PER_WORD * _8
-    before, mask = load(word), _1 << bit % _PAGES_PER_WORD
-    if before & mask == _0:
-        store(word, before | mask)
+    word, mask = bit // _PAGES_PER_WORD * _8, _1 << bit % _PAGES_PER_WORD
+    if atomic_or(load(job + _cache_bitmap) + word, mask) & mask == _0:
         store(job + _dirty_pages, load(job + _dirty_pages) + _1)
+
+
+@kernel
+def clear_range(job: Any, first: Any, last: Any) -> None:
+    """Clear the bits ``[first, last)`` of both bitmaps and keep the dirty count."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    gone = _0
+    for word in range(_word_of(first), _word_of(last + _LAST_BIT)):
+        mask = _window_mask(word, first, last)
+        gone += population(atomic_and(cache_bitmap + word * _8, ~mask) & mask)
+        atomic_and(host_bitmap + word * _8, ~mask)
+    store(job + _dirty_pages, load(job + _dirty_pages) - gone)
 
 
 @kernel

@@ -37,6 +37,7 @@ from impl.kernel import (
     GAP_FIELDS,
     JOB_FIELDS,
     REGION_FIELDS,
+    clear_range,
     count_dirty,
     mark_received,
     replace_bitmaps,
@@ -209,6 +210,7 @@ class ColoRam:
     def mark_host_dirty(self, name: str, pages: int | Iterable[int]) -> None:
         """Note pages that the secondary's guest wrote: a number, or numbers, of pages of a block.
 
+        Others may set bits of an attached bitmap meanwhile (README.md: who may set bits, and when).
         Raises LayoutError with nothing changed.
         """
         with self.exclusive():
@@ -427,12 +429,9 @@ def _count(bitmap: Words) -> np.uint64:
 
 
 def _clear(installed: _Installed, first: int, end: int) -> None:
-    """Clear the bits ``[first, end)`` of both bitmaps and recount."""
+    """Clear the bits ``[first, end)`` of both bitmaps and keep the count."""
     if first < end:
-        cleared = np.zeros(installed.layout.words, np.uint64)
-        set_bits(cleared, np.array([first], np.uint64), np.array([end - 1], np.uint64))
-        cache, host = installed.cache_bitmap & ~cleared, installed.host_bitmap & ~cleared
-        replace_bitmaps(address(installed.job), address(cache), address(host))
+        clear_range(installed.job_address, np.uint64(first), np.uint64(end))
 
 
 def _enough(attached: Words | None, before: Words, n_words: int, what: str) -> Words:

@@ -16,10 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from impl.bitmap import set_bits
 from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched
 from tests import needs
 
@@ -310,15 +307,6 @@ def test_an_interrupted_sync_loses_nothing(log: KernelDirtyLog) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert interrupted > 0
-
-
-@given(st.lists(st.tuples(st.integers(0, 319), st.integers(0, 319)).map(sorted), max_size=12))
-def test_set_bits_sets_runs(runs: list[list[int]]) -> None:
-    words = np.zeros(5, np.uint64)
-    first = np.array([run[0] for run in runs], np.uint64)
-    last = np.array([run[1] for run in runs], np.uint64)
-    set_bits(words, first, last)
-    assert pages_of(words) == {bit for a, b in runs for bit in range(a, b + 1)}
 
 
 def test_life_cycle(log: KernelDirtyLog) -> None:

@@ -11,25 +11,27 @@ from types import ModuleType
 import numba
 import pytest
 
-from impl import join, strategies
+from impl import bitmap, join, strategies
+from impl import kernel as flushing
 from tests.test_compiled import compile_afresh
 
 IMPL = Path(join.__file__).parent
 KERNELS = {
     name: value.py_func
-    for module in (join, strategies)
+    for module in (bitmap, flushing, join, strategies)
     for name, value in vars(module).items()
     if hasattr(value, "py_func") and value.py_func.__module__ == module.__name__
 }
 Access = tuple[str, str, str]
 
-#: How an access looks in LLVM IR; x86 has no and/or that returns the old value, but a loop.
+#: How an access looks in LLVM IR; x86 has no and/or that returns the old value, but a loop, or, for
+#: one bit of it, ``lock bts``.
 COMPILED = {
     "atomic_load": r"load atomic i64, .* seq_cst",
     "atomic_store": r"store atomic i64 .* seq_cst",
     "atomic_add": r"atomicrmw add .* seq_cst",
     "atomic_and": r"atomicrmw and .* seq_cst|cmpxchg .* seq_cst seq_cst",
-    "atomic_or": r"atomicrmw or .* seq_cst|cmpxchg .* seq_cst seq_cst",
+    "atomic_or": r"atomicrmw or .* seq_cst|cmpxchg .* seq_cst seq_cst|@llvm\.x86\.atomic\.bts\.",
     "compare_and_swap": r"cmpxchg .* seq_cst seq_cst",
     "fence_stores": r"call void @llvm\.x86\.sse\.sfence|fence seq_cst",
 }
