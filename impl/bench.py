@@ -7,7 +7,6 @@ copies a list of pages known beforehand, by threads that are already running.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from impl import charts, measures, patterns, scaling
 from impl import trace as traces
 from impl.block import Block
 from impl.contest import Contender, Contest, Times
+from impl.cpus import usable_cpus
 from impl.measures import Measure, ours
 from impl.patterns import Epoch, Pattern
 from impl.pool import FlushPool
@@ -136,7 +136,7 @@ def add_command(commands: Any) -> None:
     """Register ``bench`` with the command line."""
     parser = commands.add_parser("bench", help="compare with the C ports and the copy limit")
     parser.add_argument("--ram", default="2G", help="size of the synthetic RAM: 512M, 2G")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument("--seconds", type=float, default=8, help="about so long for each pattern")
     parser.add_argument("--traces", nargs="*", default=None, metavar="TRACE.npz")
     parser.add_argument("--only", help="patterns whose name contains this, and nothing else")

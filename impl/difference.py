@@ -5,7 +5,6 @@ see it. A page that was written with what it held before looks clean: a content 
 lower bound of a dirty log, and enough for a flush, which leaves equal pages equal.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from impl.compile import kernel
 from impl.control import address
+from impl.cpus import usable_cpus
 from impl.intrinsics import load, store
 from model.ram import PAGES_PER_WORD, Region
 
@@ -38,7 +38,7 @@ def changed_pages(
         old, new = (address(memory[first * page_size :]) for memory in (before, now))
         _compare(old, new, np.uint64(page_size), address(part), np.uint64(len(part)))
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(usable_cpus()) as threads:
         list(threads.map(compare, range(0, len(differs), piece)))
     changed: NDArray[np.bool_] = differs != _0
     return changed

@@ -12,6 +12,7 @@ import numpy as np
 from impl import control as c
 from impl import strategies as s
 from impl.compile import compile_kernels
+from impl.cpus import usable_cpus
 from impl.errors import PoolClosed
 from impl.events import EventLog
 from impl.exclusive import Exclusive, Hold
@@ -57,7 +58,7 @@ class FlushPool:
         alone_bytes: int = ALONE_BYTES,
         event_log: EventLog | None = None,
     ) -> None:
-        cpus = len(os.sched_getaffinity(0))
+        cpus = usable_cpus()
         count = cpus if threads is None else whole_number(threads, "threads", ColoError)
         if not 1 <= count <= MAX_THREADS:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")

@@ -22,7 +22,7 @@ def whole_number(value: Any, what: str, error: type[Exception]) -> int:
     """
     try:
         # Of a subclass of int, which may do sums in its own way, the int itself.
-        number = None if isinstance(value, bool) else int.__index__(operator.index(value))
+        number = None if is_truth_value(value) else int.__index__(operator.index(value))
     except (TypeError, ValueError, ArithmeticError):
         number = None
     if number is None:
@@ -30,6 +30,11 @@ def whole_number(value: Any, what: str, error: type[Exception]) -> int:
     if number.bit_length() > LONGEST_NUMBER_BITS:
         raise error(f"{what} is a number of {number.bit_length()} bits: nothing here is that large")
     return number
+
+
+def is_truth_value(value: Any) -> bool:
+    """Is it Python's True or False, or NumPy's, which is an index for some versions of NumPy?"""
+    return type(value).__name__ in ("bool", "bool_")
 
 
 def block_name(value: Any, what: str, error: type[Exception]) -> str:
