@@ -26,7 +26,7 @@ from impl.measures import Measure, ours
 from impl.patterns import Epoch, Pattern
 from impl.pool import FlushPool
 from impl.ports.binding import BoundPort
-from impl.ports.build import COALESCING, PATCH, SERIAL, build
+from impl.ports.build import CHECK_IN, COALESCING, PATCH, SERIAL, build
 from impl.ports.ceiling import BEST_MODE, MODES, PageList
 from impl.ram import ColoRam
 from model.ram import ColoError
@@ -89,7 +89,9 @@ class Bench:
         ):
             for memcpy in ("called", "inlined"):
                 port = BoundPort(build(source, memcpy=memcpy), ram, threads)
-                made.append(_port(f"C {what}, {threads}, memcpy {memcpy}", port))
+                made.append(_port(f"C {what}, {threads}, memcpy {memcpy}", "C", port))
+        twin = BoundPort(build(CHECK_IN), ram, self.threads)
+        made.append(_port(f"the same design in C, {self.threads}", "twin", twin))
         for mode in MODES:
             made.append(_ceiling(f"ceiling: {mode}", ram, self.threads, mode))
         # What the other threads can gain at all: often little, where the memory is the limit.
@@ -114,11 +116,11 @@ class Bench:
             pool.close()
 
 
-def _port(name: str, port: BoundPort) -> Contender:
+def _port(name: str, group: str, port: BoundPort) -> Contender:
     def flush(_epoch: Epoch) -> int:
         return port.flush()
 
-    return Contender(name, "C", flush)
+    return Contender(name, group, flush)
 
 
 def _ceiling(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:

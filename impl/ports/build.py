@@ -25,8 +25,9 @@ HERE = Path(__file__).parent
 SERIAL = HERE / "serial_walk.c"
 PATCH = HERE / "patch_threads.c"
 COALESCING = HERE / "coalescing.c"
+CHECK_IN = HERE / "check_in_pool.c"
 RUST = HERE / "colo_flush.rs"
-C_PORTS = (SERIAL, PATCH, COALESCING)
+C_PORTS = (SERIAL, PATCH, COALESCING, CHECK_IN)
 
 Memcpy = Literal["called", "inlined"]
 

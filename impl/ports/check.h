@@ -3,7 +3,7 @@
  * Is this call one that can be flushed? Shared by the C ports; a port of your own may take it as is.
  *
  * It allocates nothing and costs O(blocks^2) plus a read of the bitmap words that no block covers
- * whole; a guest has tens of blocks.
+ * whole. A guest has tens of blocks; for thousands sort them, as check_in_pool.c does.
  */
 #ifndef COLO_CHECK_H
 #define COLO_CHECK_H
@@ -111,6 +111,17 @@ static inline bool any_stray(const colo_block *blocks, size_t n_blocks, uint64_t
     }
 }
 
+/* Are the arguments sound, the blocks and the bits left aside? */
+static inline bool arguments_are_sound(const colo_block *blocks, size_t n_blocks,
+                                       uint64_t page_size, const uint64_t *cache,
+                                       const uint64_t *host, size_t n_words,
+                                       const uint64_t *dirty_pages, uint32_t threads)
+{
+    return threads && dirty_pages && page_size && !(page_size & (page_size - 1)) &&
+           (!n_blocks || blocks) && (!n_words || (cache && host)) &&
+           n_words <= UINT64_MAX / PAGES_PER_WORD;
+}
+
 /* 0, or -EINVAL for a call that colo_flush must refuse. Changes nothing. */
 static inline int check_call(const colo_block *blocks, size_t n_blocks, uint64_t page_size,
                              const uint64_t *cache, const uint64_t *host, size_t n_words,
@@ -118,11 +129,8 @@ static inline int check_call(const colo_block *blocks, size_t n_blocks, uint64_t
 {
     uint64_t bits = (uint64_t)n_words * PAGES_PER_WORD;
 
-    if (!threads || !dirty_pages || !page_size || (page_size & (page_size - 1))) {
-        return -EINVAL;
-    }
-    if ((n_blocks && !blocks) || (n_words && (!cache || !host)) ||
-        n_words > UINT64_MAX / PAGES_PER_WORD) {
+    if (!arguments_are_sound(blocks, n_blocks, page_size, cache, host, n_words, dirty_pages,
+                             threads)) {
         return -EINVAL;
     }
     for (size_t i = 0; i < n_blocks; i++) {
