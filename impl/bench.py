@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from impl import trace as traces
 from impl.block import Block
 from impl.contest import Contender, Contest, Times
 from impl.cpus import usable_cpus
+from impl.figure import check_matplotlib
 from impl.measures import Measure, ours
 from impl.patterns import Epoch, Pattern
 from impl.pool import FlushPool
@@ -29,13 +29,14 @@ from impl.ports.binding import BoundPort
 from impl.ports.build import CHECK_IN, COALESCING, PATCH, SERIAL, build
 from impl.ports.ceiling import BEST_MODE, MODES, PageList
 from impl.ram import ColoRam
-from model.ram import ColoError
+from impl.terminal import console
+from model import options
+from model.output import check_outputs, write_text
 
 # From so many pages on the targets for large flushes hold.
 LARGE = 5000
 # A pipe has no width of its own.
 TABLE_WIDTH = 110
-SUFFIXES = {"M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -137,25 +138,32 @@ def _ceiling(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
 def add_command(commands: Any) -> None:
     """Register ``bench`` with the command line."""
     parser = commands.add_parser("bench", help="compare with the C ports and the copy limit")
-    parser.add_argument("--ram", default="2G", help="size of the synthetic RAM: 512M, 2G")
-    parser.add_argument("--threads", type=int, default=usable_cpus())
-    parser.add_argument("--seconds", type=float, default=8, help="about so long for each pattern")
-    parser.add_argument("--traces", nargs="*", default=None, metavar="TRACE.npz")
+    parser.add_argument(
+        "--ram", type=options.size, default="2G", help="size of the synthetic RAM: 512M, 2G"
+    )
+    parser.add_argument("--threads", type=options.count, default=usable_cpus())
+    parser.add_argument(
+        "--seconds", type=options.seconds, default=8, help="about so long for each pattern"
+    )
+    parser.add_argument("--traces", type=Path, nargs="*", default=None, metavar="TRACE.npz")
     parser.add_argument("--only", help="patterns whose name contains this, and nothing else")
     parser.add_argument("--simulate", action="store_true", help="scaling past this machine, only")
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--plot", metavar="FILE.svg")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print tables and the summary; 0 whatever was measured."""
+    if arguments.plot:
+        check_matplotlib()
+    check_outputs(arguments.json, arguments.plot, inputs=arguments.traces or ())
     recorded = _traces(arguments.traces)
     if arguments.simulate:
         return scaling.run(recorded, arguments.json, arguments.plot)
     bench = Bench(arguments.threads, arguments.seconds)
-    size = _size(arguments.ram)
-    with Progress(transient=True, console=Console(stderr=True)) as progress:
+    size = arguments.ram
+    with Progress(transient=True, console=console(stderr=True)) as progress:
         task = progress.add_task("flushing", total=8 + len(recorded))
         rows = []
         for row in _rows(bench, size, recorded, arguments.only):
@@ -167,9 +175,9 @@ def run(arguments: argparse.Namespace) -> int:
     bench.close()
     _print(rows, found)
     if arguments.json:
-        Path(arguments.json).write_text(_json(rows, found), encoding="utf-8")
+        write_text(arguments.json, _json(rows, found))
     if arguments.plot:
-        charts.draw_ratios(rows, Path(arguments.plot))
+        charts.draw_ratios(rows, arguments.plot)
     return 0
 
 
@@ -205,8 +213,8 @@ def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
 
 
 def _print(rows: list[Row], found: list[Measure]) -> None:
-    console = Console()
-    console.width = max(console.width, TABLE_WIDTH)
+    screen = console()
+    screen.width = max(screen.width, TABLE_WIDTH)
     for row in rows:
         times = row.times
         title = f"{times.pattern.name}: {times.pattern.pages} dirty pages"
@@ -218,14 +226,14 @@ def _print(rows: list[Row], found: list[Measure]) -> None:
                 ratio = str(times.ratio(name, to=row.best_c))
                 mark = "  <- fastest C" if name == row.best_c else ""
                 table.add_row(name + mark, f"{times.median(name) / 1e3:.1f}", ratio)
-        console.print(table)
+        screen.print(table)
     table = Table(title="Against the targets", title_justify="left")
     for column in ("what", "measured", "target", ""):
         table.add_column(column)
     for measure in found:
         verdict = {True: "met", False: "MISSED", None: ""}[measure.met]
         table.add_row(measure.what, f"{measure.value:.2f} {measure.unit}", measure.target, verdict)
-    console.print(table)
+    screen.print(table)
     lost = [measure.what for measure in found if measure.met is False]
     print("Targets missed: " + ("; ".join(lost) if lost else "none"))
     slower = [
@@ -254,17 +262,10 @@ def _json(rows: list[Row], found: list[Measure]) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _traces(paths: list[str] | None) -> dict[str, traces.Trace]:
+def _traces(paths: list[Path] | None) -> dict[str, traces.Trace]:
     """The traces named, or those recorded with this project if it runs from its own folder."""
     if paths is None:
-        paths = sorted(map(str, Path("tests/traces").glob("*.npz")))
+        paths = sorted(Path("tests/traces").glob("*.npz"))
         if not paths:
             print("no traces in tests/traces: give --traces to include some", file=sys.stderr)
-    return {Path(path).stem: traces.load(path) for path in paths}
-
-
-def _size(text: str) -> int:
-    unit = SUFFIXES.get(text[-1:].upper(), 0)
-    if not unit or not text[:-1].isdigit():
-        raise ColoError(f"--ram {text!r} is not a size: write 512M or 2G")
-    return int(text[:-1]) * unit
+    return traces.load_named(paths)

@@ -26,7 +26,6 @@ from io import BufferedReader
 from typing import IO, Any
 
 import numpy as np
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -34,6 +33,9 @@ from impl.block import Block, Bytes, Words
 from impl.dirtylog import KernelDirtyLog, Watched
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
+from impl.terminal import console
+from model import options
+from model.output import printable
 from model.ram import ColoError
 
 PAGE = 4096
@@ -321,17 +323,17 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for heading in ("#", "cache", "host", "both", "flushed", "sync ms", "flush ms", "GB/s"):
         table.add_column(heading, justify="right")
-    console = Console()
+    screen = console()
     try:
-        with Live(table, console=console, auto_refresh=False, transient=True) as live:
+        with Live(table, console=screen, auto_refresh=False, transient=True) as live:
             for number, row in enumerate(rows, 1):
                 table.add_row(str(number), *_cells(row))
                 live.refresh()
     except DemoFailed as failure:
-        print(f"checkpoint {table.row_count + 1}: {failure}", file=sys.stderr)
+        print(f"checkpoint {table.row_count + 1}: {printable(failure)}", file=sys.stderr)
         return 1
-    console.print(table)
-    console.print(f"every byte of the secondary equal to the primary's, {table.row_count} times")
+    screen.print(table)
+    screen.print(f"every byte of the secondary equal to the primary's, {table.row_count} times")
     return 0
 
 
@@ -346,10 +348,12 @@ def _cells(row: Checkpoint) -> Iterator[str]:
 def add_command(subparsers: Any) -> None:
     """Register ``demo`` with the command line of ``python -m impl``."""
     parser = subparsers.add_parser("demo", help="a live COLO secondary, every byte compared")
-    parser.add_argument("--checkpoints", metavar="N", type=_count, default=10)
-    parser.add_argument("--ram", metavar="SIZE", type=_size, default="256M", help="default: 256M")
-    parser.add_argument("--interval", metavar="SECONDS", type=float, default=0.25)
-    parser.add_argument("--threads", metavar="N", type=_count, help="default: all CPUs")
+    parser.add_argument("--checkpoints", metavar="N", type=options.count, default=10)
+    parser.add_argument(
+        "--ram", metavar="SIZE", type=options.size, default="256M", help="default: 256M"
+    )
+    parser.add_argument("--interval", metavar="SECONDS", type=options.seconds, default=0.25)
+    parser.add_argument("--threads", metavar="N", type=options.count, help="default: all CPUs")
     parser.add_argument("--strategy", choices=sorted(STRATEGIES), default="dynamic")
     parser.add_argument(
         "--without-dirty-log",
@@ -357,16 +361,3 @@ def add_command(subparsers: Any) -> None:
         help="control: leave the guest's own writes out; the comparison must fail",
     )
     parser.set_defaults(run=run)
-
-
-def _size(text: str) -> int:
-    number, unit = text[:-1], {"M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 0)
-    if not unit or not number.isdecimal() or int(number) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write 512M or 2G")
-    return int(number) * unit
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number: write 1 or more")
-    return int(text)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from impl import control as c
 from impl.compile import kernel
 from impl.intrinsics import load, store
+from model.output import write_text
 from model.ram import ColoError
 
 
@@ -122,10 +123,10 @@ class EventLog:
 
         STATE is written in hexadecimal: as a JSON number it would lose bits in many readers.
         """
-        with Path(path).open("w", encoding="utf-8") as file:
-            print(json.dumps({"log": "pool events", "workers": len(self._logs)}), file=file)
-            for worker in range(len(self._logs)):
-                for event in self.events(worker):
-                    if "state" in event:
-                        event["state"] = hex(int(event["state"]))
-                    print(json.dumps({"worker": worker, **event}), file=file)
+        lines: list[dict[str, Any]] = [{"log": "pool events", "workers": len(self._logs)}]
+        for worker in range(len(self._logs)):
+            for event in self.events(worker):
+                if "state" in event:
+                    event["state"] = hex(int(event["state"]))
+                lines.append({"worker": worker, **event})
+        write_text(Path(path), "".join(json.dumps(line) + "\n" for line in lines))

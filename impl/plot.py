@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impl import trace as traces
+from impl.figure import check_matplotlib, drawn
 from impl.trace import Trace
 from model import shares
-from model.ram import ColoError
+from model.output import check_outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,16 +46,8 @@ def cuts(trace: Trace) -> list[float]:
 
 
 def draw(recorded: dict[str, Trace], path: Path) -> None:
-    """Draw one panel for each named trace into an SVG or PNG file."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ColoError("plots need matplotlib: pip install 'colo-flush[plot]'") from error
-
-    # The same traces give the same file, byte for byte.
-    with mpl.rc_context({"svg.hashsalt": "colo-flush", "svg.fonttype": "none", "font.size": 8}):
-        figure = Figure(figsize=(3.2 * len(recorded), 3.6), layout="constrained")
+    """Draw one panel for each named trace into a file. Raises ColoError if that cannot be."""
+    with drawn(path, width=3.2 * len(recorded), height=3.6, font_size=8) as figure:
         panels = figure.subplots(
             1, 2 * len(recorded), squeeze=False, width_ratios=[5, 1] * len(recorded)
         )[0]
@@ -66,7 +59,6 @@ def draw(recorded: dict[str, Trace], path: Path) -> None:
             f"red: where a static split cuts for {THREADS} threads",
             fontsize="medium",
         )
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _panel(over_time: "Axes", in_all: "Axes", name: str, trace: Trace) -> None:
@@ -105,5 +97,7 @@ def add_command(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw and return 0."""
-    draw({path.stem: traces.load(path) for path in arguments.traces}, arguments.output)
+    check_matplotlib()
+    check_outputs(arguments.output, inputs=arguments.traces)
+    draw(traces.load_named(arguments.traces), arguments.output)
     return 0

@@ -11,7 +11,6 @@ the other is (``tests/guest`` shows the whole checkpoint).
 
 import argparse
 import mmap
-import re
 import signal
 import sys
 import threading
@@ -25,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from impl import trace
@@ -34,7 +32,10 @@ from impl.difference import changed_pages, to_bitmap
 from impl.pool import FlushPool
 from impl.ram import ColoRam
 from impl.stats import FlushStats
+from impl.terminal import console
+from model import options
 from model import ram as model
+from model.output import check_outputs
 from model.ram import ColoError, Layout
 
 if TYPE_CHECKING:
@@ -176,24 +177,15 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--ram", type=Path, required=True, metavar="FILE")
     parser.add_argument("--secondary-qmp", type=Path, metavar="SOCKET", help="a second guest")
     parser.add_argument("--secondary-ram", type=Path, metavar="FILE")
-    parser.add_argument("--epoch", type=_seconds, default=0.5, help="500ms, 2s (default: 500ms)")
-    parser.add_argument("--epochs", type=_count, metavar="N", help="default: until Ctrl-C")
-    parser.add_argument("--threads", type=int, help="default: the CPUs this process may use")
+    parser.add_argument(
+        "--epoch", type=options.duration, default=0.5, help="500ms, 2s (default: 500ms)"
+    )
+    parser.add_argument("--epochs", type=options.count, metavar="N", help="default: until Ctrl-C")
+    parser.add_argument(
+        "--threads", type=options.count, help="default: the CPUs this process may use"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="TRACE.npz")
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time: write 500ms or 2s")
-    return float(found[1]) / (1000 if found[2] == "ms" else 1)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of epochs: write 1 or more")
-    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -210,8 +202,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ColoError("a second guest needs both --secondary-qmp and --secondary-ram")
     if arguments.secondary_qmp is not None:
         sources.append((arguments.secondary_qmp, arguments.secondary_ram))
-    if not arguments.output.absolute().parent.is_dir():
-        raise ColoError(f"{arguments.output.parent} is not a folder: make it before recording")
+    check_outputs(arguments.output, inputs=[ram_file for _, ram_file in sources])
 
     with ExitStack() as stack:
         pool = stack.enter_context(FlushPool(arguments.threads))
@@ -231,7 +222,7 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             if table.row_count:
                 recording.save(arguments.output)
-                Console().print(table)
+                console().print(table)
         if not table.row_count:
             raise ColoError("stopped before the first epoch was over: nothing was recorded")
     return 0
@@ -285,7 +276,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield partial(print, file=sys.stderr, flush=True)
         return
-    with Console(stderr=True).status("") as status:
+    with console(stderr=True).status("") as status:
         yield status.update
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -23,7 +22,10 @@ from impl.events import EventLog
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
 from impl.stats import FlushStats
+from impl.terminal import console
 from model import flush as spec
+from model import options
+from model.output import check_outputs, printable
 from model.ram import ColoError
 
 Words = npt.NDArray[np.uint64]
@@ -120,8 +122,10 @@ def _pages(words: Words) -> Words:
 def add_command(commands: Any) -> None:
     """Register ``flush`` with the command line."""
     parser = commands.add_parser("flush", help="replay a recorded trace, checked by the model")
-    parser.add_argument("trace", metavar="TRACE.npz")
-    parser.add_argument("--threads", type=int, help="default: the CPUs this process may use")
+    parser.add_argument("trace", type=Path, metavar="TRACE.npz")
+    parser.add_argument(
+        "--threads", type=options.count, help="default: the CPUs this process may use"
+    )
     parser.add_argument("--strategy", choices=STRATEGIES, default="dynamic")
     parser.add_argument(
         "--events",
@@ -134,9 +138,10 @@ def add_command(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay, print the table, return 0; 1 at the first difference."""
-    console = Console()
+    check_outputs(arguments.events, inputs=[arguments.trace])
     trace = traces.load(arguments.trace)
-    table = Table(title=f"{arguments.trace}: {trace.source}", title_justify="left")
+    screen = console()
+    table = Table(title=f"{printable(arguments.trace)}: {trace.source}", title_justify="left")
     for column in ("epoch", "cache", "host", "both", "copied", "ms", "GB/s", "recorded ms"):
         table.add_column(column, justify="right")
     events = EventLog() if arguments.events else None
@@ -147,17 +152,17 @@ def run(arguments: argparse.Namespace) -> int:
                 range(trace.epochs),
                 "flushing",
                 transient=True,
-                console=Console(stderr=True),
+                console=console(stderr=True),
                 disable=not sys.stderr.isatty(),
             )
             for epoch in steps:
                 stats = replay.flush(epoch)
                 table.add_row(*_row(epoch, stats, trace))
     except Difference as difference:
-        console.print(table)
-        print(f"DIFFERENT: {difference}", file=sys.stderr)
+        screen.print(table)
+        print(f"DIFFERENT: {printable(difference)}", file=sys.stderr)
         return 1
-    console.print(table)
+    screen.print(table)
     if events:
         events.write(arguments.events)
     print(

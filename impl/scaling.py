@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
 
 from impl import charts
 from impl.join import claim_size
+from impl.terminal import console
 from impl.trace import Trace
 from model import shares
+from model.output import write_text
 
 THREADS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -77,9 +78,9 @@ def speed_ups(trace: Trace) -> Iterator[tuple[int, float, float, float]]:
         )
 
 
-def run(recorded: dict[str, Trace], json_file: str | None, plot_file: str | None) -> int:
+def run(recorded: dict[str, Trace], json_file: Path | None, plot_file: Path | None) -> int:
     """``python -m impl bench --simulate``: one table a trace; 0."""
-    console = Console()
+    screen = console()
     found = {name: list(speed_ups(trace)) for name, trace in recorded.items()}
     for name, rows in found.items():
         table = Table(title=f"{name}: best possible speed-up", title_justify="left")
@@ -87,9 +88,9 @@ def run(recorded: dict[str, Trace], json_file: str | None, plot_file: str | None
             table.add_column(column, justify="right")
         for threads, *figures in rows:
             table.add_row(str(threads), *(f"{figure:.2f}" for figure in figures))
-        console.print(table)
+        screen.print(table)
     if json_file:
-        Path(json_file).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps(found, indent=2) + "\n")
     if plot_file:
-        charts.draw_scaling(found, Path(plot_file))
+        charts.draw_scaling(found, plot_file)
     return 0

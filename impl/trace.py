@@ -6,8 +6,11 @@ file does not hold.
 
 import math
 import zipfile
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from impl.bitmap import set_bits
 from impl.errors import TraceError
 from model.arguments import shown
 from model.flush import stray_error
+from model.output import printable, whole_file
 from model.ram import PAGES_PER_WORD, Block, ColoError, Layout
 
 Words = npt.NDArray[np.uint64]
@@ -77,9 +81,21 @@ def load(path: str | PathLike[str]) -> Trace:
         raise TraceError(f"{path}: not a whole trace ({error}): copy or record it again") from error
 
 
+def load_named(paths: Iterable[Path]) -> dict[str, Trace]:
+    """Traces by the names to show: the files', or whole paths where two files have the same name."""
+    wanted = list(paths)
+    alike = Counter(path.stem for path in wanted)
+    return {printable(path.stem if alike[path.stem] == 1 else path): load(path) for path in wanted}
+
+
 def save(trace: Trace, path: str | PathLike[str]) -> None:
-    """Write a trace, compressed. TraceError, and no file, for one that would not load as it is."""
-    np.savez_compressed(path, **_members(trace))
+    """Write a trace, compressed, into exactly this file. OutputError if that cannot be.
+
+    TraceError, and no file, for a trace that would not load as it is.
+    """
+    members = _members(trace)
+    with whole_file(Path(path)) as file:
+        np.savez_compressed(file, **members)
 
 
 def _members(trace: Trace) -> dict[str, Any]:

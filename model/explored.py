@@ -21,6 +21,7 @@ from model.faults import broken
 from model.handshake import forked_child, join_protocol, state_in_words
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
 from model.interleave import STANDSTILL, System, explore, replay, verdict
+from model.output import run_command
 
 AnySystem = System[Any, Any]
 
@@ -192,10 +193,14 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--deep"]):
         print("usage: python -m model.explored [--deep]", file=sys.stderr)
         return 2
+    return run_command(lambda: _explore_all(deep=bool(arguments)))
+
+
+def _explore_all(deep: bool) -> int:
     good = True
     print(f"{'states':>9} {'transitions':>11} {'seconds':>7}  system")
     for exploration in (*HOLD, *REFUTED):
-        if exploration.deep and not arguments:
+        if exploration.deep and not deep:
             continue
         begin = time.perf_counter()
         seen = explore(exploration.make(), reduced=exploration.refutes is None)

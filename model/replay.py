@@ -8,11 +8,12 @@ fail. Exit 0: it fails as recorded. 1: it does not. 2: not a counterexample.
 import json
 import sys
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from model import queue_scenarios, word_scenarios  # noqa: F401  (they register scenarios)
 from model.faults import FAULTS, broken
+from model.input import read_text
+from model.output import printable, run_command
 from model.ram import ColoError
 from model.scenarios import FAILS, SCENARIOS
 
@@ -41,10 +42,10 @@ class NotACounterexample(ColoError, ValueError):
 def load(path: str) -> Counterexample:
     """Read a counterexample; NotACounterexample if it isn't one."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        found = Counterexample(**data)
-    except (OSError, ValueError, TypeError) as error:
+        found = Counterexample(**json.loads(read_text(path)))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise NotACounterexample(f"{path}: not a counterexample: {error}") from error
+    _check_types(path, found)
     if found.scenario not in SCENARIOS:
         raise NotACounterexample(
             f"{path}: scenario {found.scenario!r} is unknown: have {', '.join(SCENARIOS)}"
@@ -52,6 +53,15 @@ def load(path: str) -> Counterexample:
     if found.fault is not None and found.fault not in FAULTS:
         raise NotACounterexample(f"{path}: fault {found.fault!r} is unknown: see model/faults.py")
     return found
+
+
+def _check_types(path: str, found: Counterexample) -> None:
+    texts = (found.claim, found.control or "", found.fault or "", found.scenario, found.failure)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(found.values, dict):
+        raise NotACounterexample(
+            f"{path}: not a counterexample: claim, control, fault and scenario are texts, "
+            "values an object"
+        )
 
 
 def replay(counterexample: Counterexample) -> Counterexample:
@@ -68,20 +78,32 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m model.replay FILE", file=sys.stderr)
         return 2
+    return run_command(lambda: _show(arguments[0]))
+
+
+def _show(path: str) -> int:
     try:
-        recorded = load(arguments[0])
+        recorded = load(path)
     except NotACounterexample as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
-    print(f"claim: {recorded.claim}")
+    print(f"claim: {printable(recorded.claim)}")
     if recorded.control:
-        print(f"control: {recorded.control}")
+        print(f"control: {printable(recorded.control)}")
     if recorded.fault:
         print(f"broken: {FAULTS[recorded.fault].what}")
-    seen = replay(recorded)
+    try:
+        seen = replay(recorded)
+    except Exception as error:  # values that no run of this scenario can have
+        print(
+            f"error: {printable(path)}: not a counterexample: scenario {recorded.scenario!r} cannot "
+            f"run these values ({type(error).__name__}: {printable(error)})",
+            file=sys.stderr,
+        )
+        return 2
     for number, step in enumerate(seen.steps, 1):
-        print(f"{number:4}  {step}")
-    print(FAILS + seen.failure if seen.failure else "does not fail")
+        print(f"{number:4}  {printable(step)}")
+    print(FAILS + printable(seen.failure) if seen.failure else "does not fail")
     return 0 if seen.failure else 1
 
 

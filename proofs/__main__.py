@@ -2,7 +2,8 @@
 
 Exit 0: every claim is proved and every control refuted for its named reason. 1: something is refuted, or
 a control is not as it must be, or the second solver disagrees. 2: a claim is unknown, or the second
-solver has no answer. 3: a claim is vacuous. 64: the command line makes no sense. 130: interrupted.
+solver has no answer. 3: a claim is vacuous. 64: the command line makes no sense. 73: a file cannot be
+written. 130: interrupted.
 """
 
 import argparse
@@ -20,6 +21,15 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from model.options import count
+from model.output import (
+    OutputError,
+    check_folder,
+    check_outputs,
+    printable,
+    run_command,
+    write_text,
+)
 from proofs.catalogue import catalogue
 from proofs.obligation import Claim
 from proofs.parallel import outcomes, processes, second_answers
@@ -37,6 +47,7 @@ from proofs.smtlib import export
 from proofs.verdict import Outcome
 
 USAGE = 64
+CANNOT_WRITE = 73
 INTERRUPTED = 130
 
 
@@ -45,12 +56,24 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     claims = catalogue(options.only)
     if not claims:
-        print(f"error: no claim matches {' '.join(options.only)}", file=sys.stderr)
+        print(f"error: no claim matches {printable(' '.join(options.only))}", file=sys.stderr)
         return USAGE
     if options.catalogue:
         print(as_markdown(claims))
         return 0
-    console = Console(highlight=False)
+    try:
+        for folder in (options.export, options.record):
+            if folder:
+                check_folder(folder)
+        check_outputs(options.json)
+        return _prove(claims, options)
+    except OutputError as error:
+        print(f"error: {printable(error)}", file=sys.stderr)
+        return CANNOT_WRITE
+
+
+def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
+    console = Console(highlight=False, markup=False, emoji=False)
     begin = time.perf_counter()
     try:
         with processes(options.jobs) as pool:
@@ -66,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         report.outcomes[claim.name, part.name if part else None] for claim, part in parts(claims)
     ]
     if options.json:
-        options.json.write_text(json.dumps(as_json(claims, found), indent=2) + "\n", "utf-8")
+        write_text(options.json, json.dumps(as_json(claims, found), indent=2) + "\n")
     if options.record:
         _record(found, options.record)
     for complaint in complaints(found):
@@ -92,11 +115,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--catalogue", action="store_true", help="print the claims as a table; prove nothing"
     )
-    parser.add_argument("--jobs", metavar="N", type=int, default=os.cpu_count(), help="processes")
-    options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        parser.error(f"--jobs {options.jobs}: needs at least 1")
-    return options
+    parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
+    return parser.parse_args(arguments)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,7 +124,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         sys.exit(USAGE)
 
 
@@ -121,7 +141,7 @@ def _export_and_ask(
     with TemporaryDirectory() as temporary:
         paths = [path for c in claims for path in export(c, folder or Path(temporary))]
         if folder:
-            console.print(f"{len(paths)} obligations written to {folder}")
+            console.print(f"{len(paths)} obligations written to {printable(folder)}")
         if not second:
             return ()
         answers = second_answers(pool, paths)
@@ -138,7 +158,6 @@ def _export_and_ask(
 
 
 def _record(outcomes: Sequence[Outcome], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for outcome in outcomes:
         if outcome.control and outcome.counterexample:
             _write(outcome, folder)
@@ -155,9 +174,9 @@ def _write(outcome: Outcome, folder: Path) -> Path:
     assert outcome.counterexample is not None
     name = ".".join(part for part in (outcome.claim, outcome.control) if part)
     path = folder / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower()).strip('-')}.json"
-    path.write_text(outcome.counterexample.to_json(), encoding="utf-8")
+    write_text(path, outcome.counterexample.to_json())
     return path
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

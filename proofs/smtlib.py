@@ -5,6 +5,7 @@ from pathlib import Path
 
 import z3
 
+from model.output import check_folder, write_text
 from proofs.obligation import Claim, Obligation, stated
 
 # Units of cvc5's work, not seconds: the same answer on a busy machine. Most questions take 0.3 million.
@@ -29,12 +30,12 @@ def script(obligation: Obligation) -> str:
 def export(claim: Claim, folder: Path) -> list[Path]:
     """Write a claim's obligations to ``folder``, numbered in order."""
     into = folder / claim.name
-    into.mkdir(parents=True, exist_ok=True)
+    check_folder(into)
     paths = []
     for number, obligation in enumerate(stated(claim).obligations, start=1):
         name = re.sub(r"[^a-z0-9]+", "-", obligation.name.lower()).strip("-")
         paths.append(into / f"{number:02}-{name}.smt2")
-        paths[-1].write_text(script(obligation), encoding="utf-8")
+        write_text(paths[-1], script(obligation))
     return paths
 
 

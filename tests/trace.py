@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 from model import handshake as h
 from model.handshake import Control, Process
+from model.input import read_text
 from model.interleave import ENDED
+from model.output import printable, run_command
 from model.ram import ColoError
 
 
@@ -39,9 +41,7 @@ Log = tuple[tuple[Event, ...], ...]
 def load(path: str | Path) -> Log:
     """Read a log; NotALog if the file is none."""
     try:
-        head, *lines = [
-            json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()
-        ]
+        head, *lines = [json.loads(line) for line in read_text(path).splitlines()]
         if head.get("log") != "pool events":
             raise NotALog(f"{path}: the first line does not say that this is a log of pool events")
         workers: list[list[Event]] = [[] for _ in range(head["workers"])]
@@ -259,10 +259,14 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m tests.trace FILE.ndjson", file=sys.stderr)
         return 2
+    return run_command(lambda: _check(arguments[0]))
+
+
+def _check(path: str) -> int:
     try:
-        log = load(arguments[0])
+        log = load(path)
     except NotALog as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     found = explain(log)
     total = sum(map(len, log))
@@ -275,7 +279,7 @@ def main(arguments: list[str]) -> int:
         return 0
     print(f"NOT EXPLAINED: {found.events} of {total} events, then")
     for line in found.unexplained:
-        print(f"  {line}")
+        print(f"  {printable(line)}")
     return 1
 
 

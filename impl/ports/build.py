@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from impl.cache_folder import user_cache
+from model.output import run_command
 from model.ram import ColoError
 
 HERE = Path(__file__).parent
@@ -148,13 +149,13 @@ def _compile(source: Path, command: Sequence[str], library: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Build each source named, or every port; print the libraries' paths."""
-    for source in map(Path, arguments) if arguments else (*C_PORTS, RUST):
-        try:
+
+    def build_all() -> int:
+        for source in map(Path, arguments) if arguments else (*C_PORTS, RUST):
             print(build(source))
-        except ColoError as error:
-            print(error, file=sys.stderr)
-            return 1
-    return 0
+        return 0
+
+    return run_command(build_all)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from model.options import Parser, factor, seed
+from model.output import check_outputs, printable, run_command, write_text
 from tests.conformance.call import call_to_json, outcome_to_json
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding
@@ -27,7 +29,7 @@ from tests.conformance.suite import Check, Effort, Session, all_checks
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser = Parser(prog="python -m tests.conformance", description=__doc__)
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--library", metavar="PORT.so", help="a port behind the C ABI")
     subject.add_argument("--implementation", choices=["impl"], help="our own flush")
@@ -38,39 +40,44 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="name the checks and end")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
-    parser.add_argument("--effort", type=float, default=1.0, help="factor on search and stress")
-    parser.add_argument("--seed", type=int, default=0, help="of the searches and of stress")
-    parser.add_argument("--json", metavar="FILE", help="write the results, for programs")
+    parser.add_argument("--effort", type=factor, default=1.0, help="factor on search and stress")
+    parser.add_argument("--seed", type=seed, default=0, help="of the searches and of stress")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, for programs")
     return parser.parse_args(given)
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run the checks; the exit code."""
     options = arguments(given)
+    return run_command(lambda: _check(options))
+
+
+def _check(options: argparse.Namespace) -> int:
     checks = [
         check
         for check in all_checks()
         if fnmatch.fnmatch(check.name, options.only)
         and not fnmatch.fnmatch(check.name, options.left_out)
     ]
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     if options.list:
-        console.print("\n".join(check.name for check in checks), markup=False)
+        console.print("\n".join(check.name for check in checks))
         return 0
     if options.library and not Path(options.library).is_file():
-        console.print(f"no file {options.library}: build the port first", markup=False)
+        console.print(f"no file {printable(options.library)}: build the port first")
         return 2
     if not checks:
-        console.print(f"no check matches {options.only!r}: see --list", markup=False)
+        console.print(f"no check matches {options.only!r}: see --list")
         return 2
+    check_outputs(options.json, inputs=[Path(options.library)] if options.library else ())
     library = str(Path(options.library).resolve()) if options.library else None
     subject = Subject(library, options.strategy)
     results = _run(subject, checks, options, console)
     if options.json:
         report = {"subject": str(subject), "checks": results}
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+        write_text(options.json, json.dumps(report, indent=1) + "\n")
     failed = [result["name"] for result in results if not result["passed"]]
-    console.print(_verdict(subject, results, failed), markup=False)
+    console.print(_verdict(subject, results, failed))
     return 1 if failed else 0
 
 
@@ -137,15 +144,16 @@ def explain(finding: Finding) -> str:
 
 
 def _verdict(subject: Subject, results: list[dict[str, Any]], failed: list[str]) -> str:
+    name = printable(subject)
     seconds = sum(result["seconds"] for result in results)
     if failed:
-        return f"{subject}: {len(failed)} of {len(results)} checks run failed ({seconds:.1f} s)"
+        return f"{name}: {len(failed)} of {len(results)} checks run failed ({seconds:.1f} s)"
     lines = []
     for stage in dict.fromkeys(result["name"].split("/")[0] for result in results):
         mine = [r for r in results if r["name"].split("/")[0] == stage]
         cases, spent = (sum(r[what] for r in mine) for what in ("cases", "seconds"))
         lines.append(f"{stage:<12}{len(mine):>5} checks {cases:>8} cases {spent:>7.1f} s")
-    return "\n".join((*lines, f"{subject}: every check passed ({seconds:.1f} s)"))
+    return "\n".join((*lines, f"{name}: every check passed ({seconds:.1f} s)"))
 
 
 if __name__ == "__main__":

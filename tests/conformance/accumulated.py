@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from model.output import write_text
 from tests.conformance.call import Block, Call, Outcome
 from tests.conformance.expected import expect
 
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--check" in arguments:
         return 0 if fresh == recorded() else 1
     content = {"generator": "README.md, 'The accumulated vector'", "seed": SEED}
-    FILE.write_text(json.dumps({**content, "sha256_after": fresh}, indent=1) + "\n")
+    write_text(FILE, json.dumps({**content, "sha256_after": fresh}, indent=1) + "\n")
     return 0
 
 

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from model.output import printable
 from tests.conformance.call import Call, Outcome
 from tests.conformance.guarded import on_fault
 from tests.conformance.port import Bench, Library, Target
@@ -119,7 +120,7 @@ def _serve(pipe: Connection, subject: Subject) -> None:
     try:
         bench = Bench(subject.load())
     except Exception as error:
-        pipe.send(("died", (Violation("abi", f"{type(error).__name__}: {error}"),)))
+        pipe.send(("died", (Violation("abi", printable(f"{type(error).__name__}: {error}")),)))
         return
     running = [0]
 

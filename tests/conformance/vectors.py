@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from model.output import write_text
 from tests.conformance.call import (
     WORD,
     Block,
@@ -451,7 +452,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1 if stale else 0
     FOLDER.mkdir(exist_ok=True)
     for group, vectors in all_vectors().items():
-        (FOLDER / f"{group}.json").write_text(file_of(group, vectors))
+        write_text(FOLDER / f"{group}.json", file_of(group, vectors))
         print(f"vectors/{group}.json: {len(vectors)} vectors")
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,46 +10,47 @@ from rich.table import Table
 
 from impl import FlushPool, FlushStats
 from impl.record import Recording, describe
-from model.ram import ColoError
+from model.options import Parser, count
+from model.output import check_outputs, run_command
 from tests.guest import image
 from tests.guest.colo import pair_from
-from tests.guest.machine import Guest, GuestStuck, boot, scratch
+from tests.guest.machine import Guest, boot, scratch
 from tests.guest.rollback import Checkpoint
 from tests.guest.workload import PAGE_BYTES, GuestWrong, Report, check_history, last_round, reports
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """0 if the guest was right every time, 1 if not, 2 if it cannot run here."""
-    arguments = _arguments()
-    try:
-        if arguments.command == "image":
-            print(image.build())
-            return 0
-        if lack := image.missing_tools():
-            print(f"a real guest needs more: {lack}", file=sys.stderr)
-            return 2
-        {"rollback": show_rollbacks, "colo": show_pair}[arguments.command](arguments)
-    except (GuestWrong, GuestStuck, ColoError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    arguments = _arguments(given)
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "image":
+        print(image.build())
+        return 0
+    if lack := image.missing_tools():
+        print(f"a real guest needs more: {lack}", file=sys.stderr)
+        return 2
+    {"rollback": show_rollbacks, "colo": show_pair}[arguments.command](arguments)
     return 0
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.guest", description=__doc__)
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="python -m tests.guest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("image", help="fetch Debian's kernel and build the initramfs")
     rollback = commands.add_parser("rollback", help="roll one guest back, again and again")
-    rollback.add_argument("--times", type=int, default=10, metavar="N")
+    rollback.add_argument("--times", type=count, default=10, metavar="N")
     rollback.add_argument(
         "--leave-one-page-out", action="store_true", help="the control: the guest must notice"
     )
     colo = commands.add_parser("colo", help="primary and secondary, checkpoint after checkpoint")
-    colo.add_argument("--epochs", type=int, default=5, metavar="N")
+    colo.add_argument("--epochs", type=count, default=5, metavar="N")
     colo.add_argument("-o", "--output", type=Path, metavar="TRACE.npz", help="record the bitmaps")
     for command in (rollback, colo):
-        command.add_argument("--threads", type=int, help="default: the CPUs this process may use")
-    return parser.parse_args()
+        command.add_argument("--threads", type=count, help="default: the CPUs this process may use")
+    return parser.parse_args(given)
 
 
 def show_rollbacks(arguments: argparse.Namespace) -> None:
@@ -89,6 +91,7 @@ def _says(news: list[Report]) -> str:
 
 def show_pair(arguments: argparse.Namespace) -> None:
     """One row for each checkpoint: what either guest wrote, how fast the flush went."""
+    check_outputs(arguments.output)
     table = _table(
         *("#", "cache dirty", "host dirty", "both", "sync ms", "flush ms", "GB/s"),
         *("differ before", "after"),
@@ -117,10 +120,10 @@ def show_pair(arguments: argparse.Namespace) -> None:
             pair.run_apart()
         finally:
             Console().print(table)
+            if arguments.output and recording.flush_seconds:
+                recording.save(arguments.output)
         rounds = last_round(reports(pair.primary.said))
         print(f"both ran on from the last checkpoint to round {rounds}, every checksum right")
-        if arguments.output:
-            recording.save(arguments.output)
 
 
 def _recording(primary: Guest) -> Recording:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impl.qmp import Monitor, MonitorError
+from model.ram import ColoError
 from tests.guest.image import QEMU, Image
 from tests.guest.workload import KINDS, MEBIBYTES, Report, check_history, last_round, reports
 
@@ -32,7 +33,7 @@ ACCELERATOR = os.environ.get("COLO_GUEST_ACCEL", "tcg")
 PATIENCE_SECONDS = 120
 
 
-class GuestStuck(Exception):
+class GuestStuck(ColoError):
     """The guest, or QEMU, did not do in time what was waited for."""
 
 

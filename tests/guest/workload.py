@@ -11,6 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from model.ram import ColoError
+
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
@@ -65,7 +67,7 @@ def reports(serial: str) -> list[Report]:
     return [Report(m[1], int(m[2]), m[3]) for m in found if m]
 
 
-class GuestWrong(Exception):
+class GuestWrong(ColoError):
     """The guest found its memory corrupt, or its history has a gap."""
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.output import write_text
 from tests.conformance import __main__ as conformance
 from tests.conformance.bugs.catch import (
     BUGS,
@@ -63,7 +64,7 @@ def write_table() -> int:
     sound = passes_without_bug()
     control = "every check passed" if sound else "FAILS"
     print(f"{len(BUGS) - missed} of {len(BUGS)} bugs caught; without a bug: {control}")
-    TABLE.write_text(HEAD + "\n".join(rows) + "\n")
+    write_text(TABLE, HEAD + "\n".join(rows) + "\n")
     return 0 if sound and not missed else 1
 
 
