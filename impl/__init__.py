@@ -14,7 +14,13 @@ if Path(_place or "").resolve() != Path(__file__).resolve().parents[1] / "model"
 
 from impl.block import Block
 from impl.dirtylog import DirtyLogError, DirtyLogUnavailable, KernelDirtyLog
-from impl.errors import FlushInProgress, PoolClosed, RamReleased, TraceError
+from impl.errors import (
+    FlushInProgress,
+    PoolClosed,
+    RamReleased,
+    ThreadsUnavailable,
+    TraceError,
+)
 from impl.pool import FlushPool
 from impl.ram import ColoRam
 from impl.stats import FlushStats, WorkerStats
@@ -35,6 +41,7 @@ __all__ = [
     "PoolClosed",
     "RamReleased",
     "StrayDirtyPages",
+    "ThreadsUnavailable",
     "TraceError",
     "WorkerStats",
 ]

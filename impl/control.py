@@ -31,11 +31,13 @@ ROUND, STRATEGY, JOB, THREADS, GRAIN, CLAIMABLE = (_line(3) + np.uint64(8 * i) f
 ALONE, SPIN = (_line(3) + np.uint64(8 * i) for i in range(6, 8))
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = _line(4), _line(5), _line(6)
+# Whose helpers these are: the process that made the pool, and how many; how many have arrived.
+OWNER, HELPERS, ARRIVED = (_line(7) + np.uint64(8 * i) for i in range(3))
 # The round's totals, written by the caller when it is over; laid out like a worker's line, with the
 # dirty count that is left in the place of COMPLETED.
-TOTALS = _line(7)
-SLOTS = _line(8)
-WORKERS = _line(8 + QUEUE_SLOTS // _WORDS_PER_LINE)
+TOTALS = _line(8)
+SLOTS = _line(9)
+WORKERS = _line(9 + QUEUE_SLOTS // _WORDS_PER_LINE)
 
 # A worker's line.
 COMPLETED, COPIED, HOST_DIRTY, CACHE_DIRTY, BOTH_DIRTY, BEGIN, END, LOG = (

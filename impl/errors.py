@@ -15,6 +15,10 @@ class PoolClosed(ColoError, RuntimeError):
     """The pool has been closed."""
 
 
+class ThreadsUnavailable(ColoError, RuntimeError):
+    """The system has not started all the threads of a pool; the message says how many it has."""
+
+
 class TraceError(ColoError, ValueError):
     """A recorded trace that can't be what it says it is."""
 

@@ -1,66 +1,74 @@
 """One at a time: whoever comes second is refused, not made to wait."""
 
 import os
-import threading
-import weakref
 from collections.abc import Callable
-from types import TracebackType
+from contextvars import Context, copy_context
+from functools import partial, wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from impl.errors import FlushInProgress
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+# One entry for each fork that has led to this process. Appended in C, where no signal comes in between.
+_forks: list[None] = []
+os.register_at_fork(after_in_child=partial(_forks.append, None))
+
 
 class Exclusive:
-    """Held by one flush or one change at a time.
+    """Runs one piece of work at a time.
 
-    Safe against Ctrl-C at any moment, since a holder that is dropped holds nothing, and in a child
-    after ``fork``: what another thread held there has stayed with the parent.
+    What is held is a context of :mod:`contextvars`. ``Context.run`` refuses one that is entered already,
+    by another thread or further up on this thread's stack, where a signal handler has interrupted the
+    work; and it leaves the context in C, however the work ends. So at no moment can an exception get in
+    between, a traceback keeps nothing held, and nobody ever waits. A child after ``fork`` has a context
+    of its own: what another thread was doing has stayed with the parent.
     """
 
-    __slots__ = ("holder", "lock", "refusal")
+    __slots__ = ("_contexts", "_refusal")
 
     def __init__(self, refusal: str) -> None:
-        self.refusal = refusal
-        self.lock = threading.Lock()
-        self.holder: Callable[[], Hold | None] = nobody
+        self._refusal = refusal
+        self._contexts = {len(_forks): Context()}
 
-    def held(self) -> "Hold":
-        """``with`` it: FlushInProgress with the refusal as its message if it is held already."""
-        return Hold(self)
+    def run(self, work: Callable[[], T]) -> T:
+        """``work()``; FlushInProgress, with the refusal as its message, if other work is running."""
+        admitted = False
 
+        def admit() -> T:
+            nonlocal admitted
+            admitted = True
+            return work()
 
-class Hold:
-    """One ``with`` block's hold, of all it is given or of none."""
-
-    __slots__ = ("__weakref__", "_of", "process")
-
-    def __init__(self, *of: Exclusive) -> None:
-        self._of = of
-        self.process = os.getpid()
-
-    def __enter__(self) -> None:
-        mine = weakref.ref(self)
-        for of in self._of:
-            with of.lock:
-                holder = of.holder()
-                if holder is None or holder.process != self.process:
-                    of.holder = mine
-                    continue
-            self._let_go()
-            raise FlushInProgress(of.refusal)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._let_go()
-
-    def _let_go(self) -> None:
-        for of in self._of:
-            if of.holder() is self:
-                of.holder = nobody
+        context = self._contexts.get(len(_forks))
+        if context is None:
+            context = self._contexts.setdefault(len(_forks), Context())
+        try:
+            # The work sees its caller's variables (NumPy's errstate is one), in a copy.
+            return context.run(copy_context().run, admit)
+        except RuntimeError as error:
+            if admitted or type(error) is not RuntimeError:
+                raise
+            raise FlushInProgress(self._refusal) from None
 
 
-def nobody() -> None:
-    """Whoever holds what nobody holds."""
+class RunsExclusively(Protocol):
+    """An object of whose methods one runs at a time."""
+
+    def exclusively(self, work: Callable[[], T], /) -> T:
+        """``work()``, or FlushInProgress."""
+
+
+Owner = TypeVar("Owner", bound=RunsExclusively)
+
+
+def alone(method: Callable[Concatenate[Owner, P], T]) -> Callable[Concatenate[Owner, P], T]:
+    """A method that is run by its object's ``exclusively``."""
+
+    @wraps(method)
+    def run(self: Owner, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.exclusively(partial(method, self, *args, **kwargs))
+
+    return run

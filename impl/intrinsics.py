@@ -193,6 +193,12 @@ def fence_stores(builder: Any) -> None:
 
 
 @_instruction
+def this_process(builder: Any) -> Any:
+    """The number of this process: another one in a child after ``fork``."""
+    return builder.zext(builder.call(_external(builder, "getpid", _I32, []), []), _I64)
+
+
+@_instruction
 def give_way(builder: Any) -> None:
     """Let another thread that waits for this processor run first (``sched_yield``)."""
     builder.call(_external(builder, "sched_yield", _I32, []), [])

@@ -28,6 +28,7 @@ from impl.intrinsics import (
     load,
     nanoseconds,
     store,
+    this_process,
 )
 from impl.kernel import (
     DIRTY_PAGES,
@@ -66,6 +67,7 @@ _caller_must_be_woken = compiled(handshake.caller_must_be_woken)
 def helper(control: Any, worker: Any) -> None:
     """A helper's life: sleep till a round, check in, work, check out; leave when the pool quits."""
     state_word, ring = control + c.STATE, control + c.RING
+    atomic_add(control + c.ARRIVED, _1)
     last = _0
     while True:
         seen = atomic_load(ring)
@@ -169,8 +171,25 @@ def claim_size(dirty: Any, threads: Any) -> Any:
 
 
 @kernel
-def flush_once(control: Any, job: Any, strategy: Any, threads: Any, helpers: Any) -> Any:
+def helpers_here(control: Any) -> Any:
+    """How many helpers there are in this process.
+
+    None in a child after ``fork``: they have stayed with the parent, with the round that they were
+    in and the log of their events.
+    """
+    here = this_process()
+    if load(control + c.OWNER) != here:
+        store(control + c.OWNER, here)
+        store(control + c.HELPERS, _0)
+        store(control + c.STATE, _0)
+        store(s.worker_line(control, _CALLER) + c.LOG, _0)
+    return load(control + c.HELPERS)
+
+
+@kernel
+def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     """One whole flush. Returns the first stray bit, with nothing changed, or NO_PAGE."""
+    helpers = helpers_here(control)
     begin = nanoseconds()
     stray = first_stray(job)
     if stray != NO_PAGE:
@@ -247,8 +266,9 @@ def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
 
 
 @kernel
-def back_up_once(control: Any, job: Any, grain: Any, threads: Any, helpers: Any) -> None:
+def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
     """Copy every used page from host to cache and clear both bitmaps."""
+    helpers = helpers_here(control)
     start_round(control, job, s.BACKUP, threads)
     store(control + c.GRAIN, grain)
     store(control + c.CLAIMABLE, load(job + _words))

@@ -3,9 +3,12 @@
 import logging
 import os
 import threading
+import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 
@@ -13,18 +16,20 @@ from impl import control as c
 from impl import strategies as s
 from impl.compile import compile_kernels
 from impl.cpus import usable_cpus
-from impl.errors import PoolClosed
+from impl.errors import FlushInProgress, PoolClosed, ThreadsUnavailable
 from impl.events import EventLog
-from impl.exclusive import Exclusive, Hold
+from impl.exclusive import Exclusive
 from impl.join import back_up_once, dismiss, flush_once, helper
 from impl.kernel import NO_PAGE
 from impl.ram import ColoRam
 from impl.stats import FlushStats
+from impl.uninterrupted import uninterrupted
 from model.arguments import whole_number
 from model.flush import check_count
 from model.ram import PAGES_PER_WORD, ColoError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 Strategy = Literal["dynamic", "static", "queue", "serial"]
 STRATEGIES: dict[Strategy, np.uint64] = {
@@ -39,6 +44,8 @@ ALONE_BYTES = 1 << 20
 SPIN_NANOSECONDS = 100_000
 # What a worker copies between two looks at the cursor, in a backup.
 BACKUP_CLAIM_BYTES = 2 << 20
+# Between two looks whether every helper has arrived; a thread takes about as long.
+ARRIVAL_SECONDS = 20e-6
 
 
 class FlushPool:
@@ -48,7 +55,8 @@ class FlushPool:
     there is work; :meth:`close` ends them; a pool is a context manager. One flush at a time. A child
     after ``fork`` has no helpers: it flushes alone, with the same results. Up to ``alone_bytes`` of
     dirty pages the caller flushes alone, since waking a thread costs more than such a copy.
-    ``event_log`` records what every worker does, from the start.
+    ``event_log`` records what every worker does, from the start. Raises ThreadsUnavailable, with
+    no thread left behind, if the system refuses one.
     """
 
     def __init__(
@@ -67,36 +75,65 @@ class FlushPool:
         self._alone_bytes = whole_number(alone_bytes, "alone_bytes", ColoError)
         if not 0 <= self._alone_bytes < 2**64:
             raise ColoError(f"alone_bytes {self._alone_bytes} is impossible: use 0 to 2^64 - 1")
-        # Where threads outnumber the CPUs, one that looks holds up one that works.
-        self._spin = SPIN_NANOSECONDS if count <= cpus else 0
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
-        self._become_owner(helpers=count - 1, event_log=event_log)
-        # A pool that is dropped, or still open when the interpreter exits, lets its helpers go.
-        self._dropped = weakref.finalize(self, _dismiss, self._control, event_log)
-
-    def _become_owner(self, helpers: int, event_log: EventLog | None = None) -> None:
-        self._process = os.getpid()
-        self._control = c.allocate(self.threads)
+        self._control = c.allocate(count)
         self._address = c.address(self._control)
-        self._control[c.row(c.ALONE), c.column(c.ALONE)] = self._alone_bytes
-        self._control[c.row(c.SPIN), c.column(c.SPIN)] = self._spin
         self._totals = self._control[c.row(c.TOTALS)]
         self._lines = self._control[c.row(c.WORKERS) :]
+        self._n_threads = np.uint64(count)
+        self._set(c.OWNER, os.getpid())
+        self._set(c.HELPERS, count - 1)
+        self._set(c.ALONE, self._alone_bytes)
+        # Where threads outnumber the CPUs, one that looks holds up one that works.
+        self._set(c.SPIN, SPIN_NANOSECONDS if count <= cpus else 0)
         if event_log is not None:
             event_log.attach(self._lines)
-        self._n_threads, self._n_helpers = np.uint64(self.threads), np.uint64(helpers)
-        self._helpers = [self._start(worker, event_log) for worker in range(1, helpers + 1)]
+        self._helpers = [
+            threading.Thread(
+                target=_live,
+                args=(self._address, np.uint64(worker), self._control, event_log),
+                name=f"colo-flush-{worker}",
+                daemon=True,
+            )
+            for worker in range(1, count)
+        ]
+        # A pool that is dropped, or still open when the interpreter exits, lets its helpers go.
+        self._dropped = weakref.finalize(self, _dismiss, self._control, event_log)
+        try:
+            # A Ctrl-C inside Thread.start would come out as an error of threading's own locks.
+            uninterrupted(self._start_helpers)
+            self._await_arrival()
+        except BaseException:
+            dismiss(self._address)
+            self._join_helpers()
+            raise
 
-    def _start(self, worker: int, event_log: EventLog | None) -> threading.Thread:
-        thread = threading.Thread(
-            target=_live,
-            args=(self._control, worker, event_log),
-            name=f"colo-flush-{worker}",
-            daemon=True,
+    def _set(self, word: np.uint64, value: int) -> None:
+        self._control[c.row(word), c.column(word)] = value
+
+    def _start_helpers(self) -> None:
+        for started, helper_thread in enumerate(self._helpers):
+            try:
+                helper_thread.start()
+            except (RuntimeError, MemoryError) as error:
+                raise self._too_few(started, error) from error
+
+    def _await_arrival(self) -> None:
+        """Until every helper is where nothing but ``close`` ends it: a static round awaits them all."""
+        line, arrived = self._control[c.row(c.ARRIVED)], c.column(c.ARRIVED)
+        while line[arrived] < len(self._helpers):
+            alive = sum(thread.is_alive() for thread in self._helpers)
+            if alive < len(self._helpers):
+                raise self._too_few(alive, "one ended at once")
+            time.sleep(ARRIVAL_SECONDS)
+
+    def _too_few(self, started: int, reason: object) -> ThreadsUnavailable:
+        return ThreadsUnavailable(
+            f"of {self.threads - 1} helper threads {started} could be started ({reason}): use "
+            f"threads={started + 1}, or raise the limit on threads (ulimit -u, the cgroup's "
+            "pids.max) or on memory"
         )
-        thread.start()
-        return thread
 
     def flush(self, ram: ColoRam, strategy: Strategy = "dynamic") -> FlushStats:
         """Flush every dirty page of ``ram`` (``colo_flush_ram_cache``). The guest stands still.
@@ -107,50 +144,62 @@ class FlushPool:
         code = STRATEGIES.get(strategy)
         if code is None:
             raise ColoError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
-        with Hold(self._ready(), ram.ready()):
-            ram.collect_dirty_log()
-            logged = log.isEnabledFor(logging.DEBUG)
-            if logged:
-                log.debug("flush begin: dirty_pages=%d", ram.dirty_pages)
-            stray = flush_once(self._address, ram.job, code, self._n_threads, self._n_helpers)
-            if stray != NO_PAGE:
-                raise ram.stray_error(int(stray))
-            ram.rearm_dirty_log()
-            stats = FlushStats(self._totals, self._lines)
-            if logged:
-                log.debug(
-                    "flush end: host_dirty=%d both_dirty=%d", stats.host_dirty, stats.both_dirty
-                )
-        check_count(stats.dirty_pages_left)
+        return self._alone_with(ram, partial(self._flush, ram, code))
+
+    def _flush(self, ram: ColoRam, strategy: np.uint64) -> FlushStats:
+        ram.collect_dirty_log()
+        logged = log.isEnabledFor(logging.DEBUG)
+        if logged:
+            log.debug("flush begin: dirty_pages=%d", ram.dirty_pages)
+        stray = flush_once(self._address, ram.job, strategy, self._n_threads)
+        if stray != NO_PAGE:
+            raise ram.stray_error(int(stray))
+        ram.rearm_dirty_log()
+        stats = FlushStats(self._totals, self._lines)
+        if logged:
+            log.debug("flush end: host_dirty=%d both_dirty=%d", stats.host_dirty, stats.both_dirty)
+        check_count(stats.dirty_pages_left, stats)
         return stats
 
     def back_up(self, ram: ColoRam) -> None:
         """Copy every used page host -> cache in parallel; see :meth:`ColoRam.backup`."""
         grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
-        with Hold(self._ready(), ram.ready()):
-            ram.collect_dirty_log()
-            back_up_once(self._address, ram.job, np.uint64(grain), self._n_threads, self._n_helpers)
-            ram.rearm_dirty_log()
+        self._alone_with(ram, partial(self._back_up, ram, np.uint64(grain)))
 
-    def _ready(self) -> Exclusive:
-        """What a round must hold, once it is known that there can be one."""
-        if self._closed:
-            raise PoolClosed("this pool has been closed: make a new FlushPool")
-        if self._process != os.getpid():
-            # After fork: the helpers, and a flush that was running, stayed with the parent.
-            self._become_owner(helpers=0)
-        return self._busy
+    def _back_up(self, ram: ColoRam, grain: np.uint64) -> None:
+        ram.collect_dirty_log()
+        back_up_once(self._address, ram.job, grain, self._n_threads)
+        ram.rearm_dirty_log()
+
+    def _alone_with(self, ram: ColoRam, work: Callable[[], T]) -> T:
+        """``work()``, while nothing else uses this pool or that RAM."""
+
+        def if_open() -> T:
+            if self._closed:
+                raise PoolClosed("this pool has been closed: make a new FlushPool")
+            return ram.exclusively(work)
+
+        return self._busy.run(if_open)
 
     def close(self) -> None:
-        """End the helpers. Closing twice does nothing; FlushInProgress while a flush is running."""
-        if self._closed:
-            return
-        with self._ready().held():
-            dismiss(self._address)
-            for thread in self._helpers:
-                thread.join()
+        """End the helpers. Closing twice does nothing; FlushInProgress while a flush is running.
+
+        Interrupted, it has closed the pool for flushes or changed nothing; close again.
+        """
+        if self._dropped.alive:
+            self._busy.run(self._dismiss)
+            self._join_helpers()
             self._dropped.detach()
-            self._closed = True
+
+    def _dismiss(self) -> None:
+        # In this order: a round that was begun with the helpers gone would wait for them for ever.
+        self._closed = True
+        dismiss(self._address)
+
+    def _join_helpers(self) -> None:
+        for thread in self._helpers:
+            if thread.is_alive():
+                thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -161,12 +210,17 @@ class FlushPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except FlushInProgress:
+            # What ended the block says more. Dropped, the pool lets its helpers go as well.
+            if error is None:
+                raise
 
 
-def _live(control: c.Words, worker: int, event_log: EventLog | None) -> None:
+def _live(address: np.uint64, worker: np.uint64, *_alive: object) -> None:
     """A helper thread: the control block and its log live as long as it does."""
-    helper(c.address(control), np.uint64(worker))
+    helper(address, worker)
 
 
 def _dismiss(control: c.Words, event_log: EventLog | None) -> None:

@@ -9,10 +9,10 @@ What a flush reads lies behind one attribute that is replaced as a whole, and bi
 together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from impl.compile import compile_kernels
 from impl.control import address
 from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched
 from impl.errors import RamReleased
-from impl.exclusive import Exclusive, Hold
+from impl.exclusive import Exclusive, alone
 from impl.kernel import (
     DIRTY_PAGES,
     GAP_FIELDS,
@@ -49,6 +49,8 @@ from model.ram import PAGES_PER_WORD, BitmapKind, LayoutError, Region, StrayDirt
 
 if TYPE_CHECKING:
     from impl.pool import FlushPool
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -170,17 +172,17 @@ class ColoRam:
         return int(self._now.job.view(np.int64)[DIRTY_PAGES])
 
     @dirty_pages.setter
+    @alone
     def dirty_pages(self, count: int) -> None:
         number = whole_number(count, "dirty_pages", LayoutError)
         if not -(2**63) <= number < 2**64:
             raise LayoutError(f"dirty_pages {number} is impossible: it is kept in 64 bits")
-        with self.exclusive():
-            self._now.job[DIRTY_PAGES] = number % 2**64
+        self._now.job[DIRTY_PAGES] = number % 2**64
 
+    @alone
     def recount(self) -> None:
         """Set the dirty count to the number of cache bits that are set."""
-        with self.exclusive():
-            self._now.job[DIRTY_PAGES] = _count(self._now.cache_bitmap)
+        self._now.job[DIRTY_PAGES] = _count(self._now.cache_bitmap)
 
     def backup(self, pool: "FlushPool", *, populate: bool = False) -> None:
         """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``).
@@ -193,32 +195,33 @@ class ColoRam:
                 block.populate()
         pool.back_up(self)
 
+    @alone
     def receive(self, name: str, page: int, data: Any) -> None:
         """Take a page from the primary: cache written, bit set, count kept (``ram_load``).
 
         ``data``, any buffer, is exactly one page of bytes. Raises LayoutError with nothing changed.
         """
-        with self.exclusive():
-            block, size = self.block(name), self._page_size
-            region = self._now.regions[block.name]
-            number = page_number(page, region.used_pages, block.name)
-            content = page_content(data, size, f"block {block.name!r}, page {number}")
-            # The bit first: whatever happens in between, a page that differs is marked.
-            mark_received(self.job, np.uint64(region.first_bit + number))
-            block._cache[number * size : (number + 1) * size] = content
+        block, size = self.block(name), self._page_size
+        region = self._now.regions[block.name]
+        number = page_number(page, region.used_pages, block.name)
+        content = page_content(data, size, f"block {block.name!r}, page {number}")
+        # The bit first: whatever happens in between, a page that differs is marked.
+        mark_received(self.job, np.uint64(region.first_bit + number))
+        block._cache[number * size : (number + 1) * size] = content
 
+    @alone
     def mark_host_dirty(self, name: str, pages: int | Iterable[int]) -> None:
         """Note pages that the secondary's guest wrote: a number, or numbers, of pages of a block.
 
         Others may set bits of an attached bitmap meanwhile (README.md: who may set bits, and when).
         Raises LayoutError with nothing changed.
         """
-        with self.exclusive():
-            region = self._now.regions[self.block(name).name]
-            numbers = page_numbers(pages, region.used_pages, region.block.name)
-            bits = np.uint64(region.first_bit) + numbers
-            set_bits(self.host_dirty, bits, bits)
+        region = self._now.regions[self.block(name).name]
+        numbers = page_numbers(pages, region.used_pages, region.block.name)
+        bits = np.uint64(region.first_bit) + numbers
+        set_bits(self.host_dirty, bits, bits)
 
+    @alone
     def set_dirty(self, cache_words: npt.ArrayLike, host_words: npt.ArrayLike) -> None:
         """Replace both bitmaps, uint64 (words,), and recount.
 
@@ -226,10 +229,9 @@ class ColoRam:
         Raises LayoutError for another shape or dtype, with nothing changed; a stray bit is refused
         by the next flush.
         """
-        with self.exclusive():
-            cache = bitmap_words(cache_words, self.layout.words, "cache_words")
-            host = bitmap_words(host_words, self.layout.words, "host_words")
-            replace_bitmaps(self.job, address(cache), address(host))
+        cache = bitmap_words(cache_words, self.layout.words, "cache_words")
+        host = bitmap_words(host_words, self.layout.words, "host_words")
+        replace_bitmaps(self.job, address(cache), address(host))
 
     def stray_error(self, page: int) -> StrayDirtyPages:
         """The error for a stray bit found by a flush."""
@@ -245,59 +247,58 @@ class ColoRam:
         return self._dirty_log
 
     @dirty_log.setter
+    @alone
     def dirty_log(self, log: KernelDirtyLog | None) -> None:
-        with self.exclusive():
-            if self._dirty_log is not None:
-                self._dirty_log.stop()
-                self._dirty_log = None
-            if log is not None:
-                log.start(map(self._watched, self._now.regions.values()), self._page_size)
-                self._dirty_log = log
+        if self._dirty_log is not None:
+            self._dirty_log.stop()
+            self._dirty_log = None
+        if log is not None:
+            log.start(map(self._watched, self._now.regions.values()), self._page_size)
+            self._dirty_log = log
 
     def _watched(self, region: Region) -> Watched:
         block = region.block
         memory = self.block(block.name)._host
         return Watched(block.name, memory, region.first_bit, block.used_length)
 
+    @alone
     def sync(self) -> None:
         """Collect the dirty log into ``host_dirty``; the guest may run meanwhile.
 
         Not needed before a flush. Spread over the time between checkpoints it keeps the log's own
         memory small. Raises DirtyLogError if there is none.
         """
-        with self.exclusive():
-            if self._dirty_log is None:
-                raise DirtyLogError("this RAM has no dirty log: set ram.dirty_log first")
-            self._dirty_log.sync(self.host_dirty)
+        if self._dirty_log is None:
+            raise DirtyLogError("this RAM has no dirty log: set ram.dirty_log first")
+        self._dirty_log.sync(self.host_dirty)
 
+    @alone
     def add(self, block: Block) -> None:
         """Hot-add a block between checkpoints; its pages begin clean, as its memory stands.
 
         The next flush shares the RAM out anew. Attached bitmaps must have room for the new block's
         bits. Raises LayoutError with nothing changed.
         """
-        with self.exclusive():
-            now = self._now
-            _check_block(block)
-            if block.name in now.blocks:
-                raise LayoutError(f"block {block.name!r} is there already: use another name")
-            sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
-            new = self._built(
-                [*now.blocks.values(), block], sizes, now.cache_bitmap, now.host_bitmap
-            )
-            region = new.regions[block.name]
-            try:
-                if self._dirty_log is not None:
-                    self._dirty_log.watch(
-                        Watched(block.name, block._host, region.first_bit, block.size)
-                    )
-                self._now = new
-            except BaseException:
-                if self._dirty_log is not None:
-                    self._dirty_log.forget(block.name)
-                raise
-            _clear(new, region.first_bit, region.first_bit + region.max_pages)
+        now = self._now
+        _check_block(block)
+        if block.name in now.blocks:
+            raise LayoutError(f"block {block.name!r} is there already: use another name")
+        sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
+        new = self._built([*now.blocks.values(), block], sizes, now.cache_bitmap, now.host_bitmap)
+        region = new.regions[block.name]
+        try:
+            if self._dirty_log is not None:
+                self._dirty_log.watch(
+                    Watched(block.name, block._host, region.first_bit, block.size)
+                )
+            self._now = new
+        except BaseException:
+            if self._dirty_log is not None:
+                self._dirty_log.forget(block.name)
+            raise
+        _clear(new, region.first_bit, region.first_bit + region.max_pages)
 
+    @alone
     def resize(self, name: str, size: int) -> None:
         """Change how many bytes of a block are in use, within its max size, between checkpoints.
 
@@ -305,21 +306,20 @@ class ColoRam:
         what goes out of use are dropped and the count with them. Raises LayoutError with nothing
         changed; interrupted, resize again.
         """
-        with self.exclusive():
-            block = self.block(name)
-            name, size = block.name, whole_number(size, f"block {block.name!r}: size", LayoutError)
-            now, log, before = self._now, self._dirty_log, block.size
-            sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
-            new = self._built(now.blocks.values(), sizes, now.cache_bitmap, now.host_bitmap)
-            if size > before:
-                if log is not None:
-                    log.resize(name, size)
-                block._cache[before:size] = block._host[before:size]
-            self._now, block._size = new, size
-            if size < before and log is not None:
+        block = self.block(name)
+        name, size = block.name, whole_number(size, f"block {block.name!r}: size", LayoutError)
+        now, log, before = self._now, self._dirty_log, block.size
+        sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
+        new = self._built(now.blocks.values(), sizes, now.cache_bitmap, now.host_bitmap)
+        if size > before:
+            if log is not None:
                 log.resize(name, size)
-            region = new.regions[name]
-            _clear(new, region.bits.stop, region.first_bit + region.max_pages)
+            block._cache[before:size] = block._host[before:size]
+        self._now, block._size = new, size
+        if size < before and log is not None:
+            log.resize(name, size)
+        region = new.regions[name]
+        _clear(new, region.bits.stop, region.first_bit + region.max_pages)
 
     def release(self) -> None:
         """Let go of blocks, caches, bitmaps and dirty log (``colo_release_ram_cache``).
@@ -327,24 +327,30 @@ class ColoRam:
         Again does nothing; FlushInProgress while a flush is running. To flush or change it
         afterwards raises RamReleased.
         """
-        if self._released:
-            return
-        self.dirty_log = None
-        with self.exclusive():
-            self._released = True
-            self._attached_cache = self._attached_host = None
-            nothing = np.zeros(0, np.uint64)
-            self._now = self._built((), {}, nothing, nothing)
+        if not self._released:
+            self._exclusive.run(self._let_go)
 
-    def exclusive(self) -> Hold:
-        """Hold the RAM for one change: FlushInProgress if it is held, or RamReleased."""
-        return self.ready().held()
+    def _let_go(self) -> None:
+        if self._dirty_log is not None:
+            self._dirty_log.stop()
+            self._dirty_log = None
+        self._attached_cache = self._attached_host = None
+        nothing = np.zeros(0, np.uint64)
+        self._now = self._built((), {}, nothing, nothing)
+        self._released = True
 
-    def ready(self) -> Exclusive:
-        """What a flush or a change must hold; RamReleased if there is nothing to flush any more."""
-        if self._released:
-            raise RamReleased("this RAM has been released: make a new ColoRam")
-        return self._exclusive
+    def exclusively(self, work: Callable[[], T]) -> T:
+        """``work()``, while nothing else flushes or changes this RAM.
+
+        Raises FlushInProgress if something does, RamReleased if there is nothing any more.
+        """
+
+        def if_there() -> T:
+            if self._released:
+                raise RamReleased("this RAM has been released: make a new ColoRam")
+            return work()
+
+        return self._exclusive.run(if_there)
 
     def collect_dirty_log(self) -> None:
         """Before a flush, held: mark what the dirty log has found."""

@@ -39,8 +39,8 @@ class FlushStats:
         self.cache_dirty: int = cache_dirty
         self.both_dirty: int = both_dirty
         self.seconds: float = (end - begin) / 1e9
-        #: What is left of the dirty count, modulo 2^64; not 0 if it was wrong to begin with.
-        self.dirty_pages_left: int = left
+        #: What is left of the dirty count; not 0 if it was wrong to begin with, and below 0 too low.
+        self.dirty_pages_left: int = left - 2**64 if left >> 63 else left
         self._lines = lines.copy()
 
     @cached_property

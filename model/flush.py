@@ -51,7 +51,7 @@ def flush(ram: Ram, layout: Layout) -> Flushed:
     ram.cache_dirty.clear()
     ram.host_dirty.clear()
 
-    check_count(ram.dirty_pages)
+    check_count(ram.dirty_pages, done)
     return done
 
 
@@ -70,10 +70,11 @@ def stray_error(page: int, layout: Layout) -> StrayDirtyPages:
     )
 
 
-def check_count(dirty_pages: int) -> None:
-    """Raise DirtyCountMismatch unless the dirty count has reached zero."""
+def check_count(dirty_pages: int, stats: object) -> None:
+    """Raise DirtyCountMismatch, with what the flush reports, unless the count has reached zero."""
     if dirty_pages:
         raise DirtyCountMismatch(
-            f"all dirty pages were flushed but the dirty count is {dirty_pages}, not 0: "
-            "it disagreed with the cache bitmap before the flush; recount with set_dirty"
+            f"all dirty pages were flushed but the dirty count is {dirty_pages}, not 0: it disagreed "
+            "with the cache bitmap before the flush, and every flush will say so until recount()",
+            stats,
         )

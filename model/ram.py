@@ -36,8 +36,13 @@ class StrayDirtyPages(ColoError, ValueError):
 class DirtyCountMismatch(ColoError, RuntimeError):
     """Every page was flushed, but the maintained dirty count did not reach zero.
 
-    Where the patch asserts ``migration_dirty_pages == 0``.
+    Where the patch asserts ``migration_dirty_pages == 0``. ``stats`` is what the flush would have
+    returned.
     """
+
+    def __init__(self, message: str, stats: Any = None) -> None:
+        super().__init__(message)
+        self.stats = stats
 
 
 @dataclass(frozen=True)

@@ -163,16 +163,18 @@ def flush_serial(ram: Ram, layout: Layout) -> Flushed:
     """The walk as it was before the patch: one thread, every block whole (``colo_flush_ram_cache``)."""
     check_no_stray(ram.cache_dirty | ram.host_dirty, layout)
     parts = [_walk_into(ram, region, 0, region.used_pages) for region in layout.regions]
-    check_count(ram.dirty_pages)
-    return _total(parts)
+    done = _total(parts)
+    check_count(ram.dirty_pages, done)
+    return done
 
 
 def flush_static(ram: Ram, layout: Layout, threads: int) -> Flushed:
     """The patch: each thread walks its windows; here one thread after the other."""
     check_no_stray(ram.cache_dirty | ram.host_dirty, layout)
     parts = [_walk_into(ram, w.region, w.start, w.limit) for w in windows(layout, threads)]
-    check_count(ram.dirty_pages)
-    return _total(parts)
+    done = _total(parts)
+    check_count(ram.dirty_pages, done)
+    return done
 
 
 def _walk_into(ram: Ram, region: Region, start: int, limit: int) -> Flushed:

@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -243,9 +244,13 @@ def test_everything_is_refused_while_a_flush_runs(pool: FlushPool) -> None:
         ram.sync,
         ram.release,
     ]
-    for action in actions:
-        with ram.exclusive(), pytest.raises(FlushInProgress, match="wait until"):
+
+    def refused(action: Callable[[], Any]) -> None:
+        with pytest.raises(FlushInProgress, match="wait until"):
             action()
+
+    for action in actions:
+        ram.exclusively(partial(refused, action))
     assert pool.flush(ram).copied == 0, "refused, and nothing left held"
 
 
@@ -387,15 +392,15 @@ def test_a_forked_child_flushes_alone(pool: FlushPool, strategy: Any) -> None:
 
 
 def test_fork_in_the_middle_of_a_flush() -> None:
-    """The child's copy of the RAM is not held by a flush that went on in the parent only."""
+    """The child's copy of the RAM is not held by what went on in the parent only."""
     ram = ColoRam([Block("ram", size=64 * PAGE)])
-    with FlushPool(threads=2, alone_bytes=0) as pool, ram.exclusive():
+    with FlushPool(threads=2, alone_bytes=0) as pool:
 
         def child() -> None:
             ram.receive("ram", 3, page(1))
             assert pool.flush(ram).copied == 1
 
-        assert in_a_child(child) == 0
+        assert ram.exclusively(lambda: in_a_child(child)) == 0
 
 
 @needs_dirty_log

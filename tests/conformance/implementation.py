@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from impl import Block, ColoError, ColoRam, DirtyCountMismatch, FlushPool, FlushStats
+from impl import Block, ColoError, ColoRam, DirtyCountMismatch, FlushPool
 from impl.pool import Strategy
 from model.ram import Block as RamBlock
 from model.ram import Layout
@@ -44,8 +44,8 @@ class Implementation:
         pool = self._pool(min(arguments.threads, MOST_THREADS))
         try:
             stats, status = pool.flush(ram, self._strategy), 0
-        except DirtyCountMismatch:
-            stats, status = FlushStats(pool._totals, pool._lines), -errno.ERANGE
+        except DirtyCountMismatch as wrong:
+            stats, status = wrong.stats, -errno.ERANGE
         except ColoError:
             return -errno.EINVAL
         count.value = ram.dirty_pages % 2**64
