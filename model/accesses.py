@@ -70,6 +70,13 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
     # The caller.
     h.WRITE_JOB: (_GUEST, Access("store", JOB)),
     h.REWIND: (Access("store", CURSOR), Access("store", QUEUE)),
+    h.FLUSH_ALONE: (
+        _READ_JOB,
+        Access("load", PAGE, whose=Whose.ALL),
+        Access("store", PAGE, whose=Whose.ALL),
+        _COUNT,
+        Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
+    ),
     h.OPEN_JOB: (Access("store", STATE, "run_round atomic_store STATE"),),
     h.RING_BELL: (Access("update", RING, "run_round atomic_add RING"),),
     h.WAKE_HELPERS: (),

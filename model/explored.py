@@ -18,9 +18,9 @@ from typing import Any
 
 from model import triggers, workers
 from model.faults import broken
-from model.handshake import forked_child, join_protocol, state_in_words
+from model.handshake import Round, forked_child, join_protocol, state_in_words
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
-from model.interleave import STANDSTILL, System, explore, replay, verdict
+from model.interleave import STANDSTILL, System, explore, failure_of, replay
 from model.output import run_command
 
 AnySystem = System[Any, Any]
@@ -32,11 +32,13 @@ def join(
     words: int = 2,
     watched: int = 0,
     static: bool = False,
+    mixed: bool = False,
     fault: str | None = None,
 ) -> AnySystem:
-    """The join protocol, whole or with one fault."""
+    """The join protocol, whole or with one fault; ``mixed``: with rounds of every kind."""
+    plan = (Round(2, 0, 0), Round(0, helpers, 0), Round(1, 0, 1), Round(1, 0, 0)) if mixed else ()
     with broken(fault):
-        return join_protocol(helpers, rounds, words, watched, static=static)
+        return join_protocol(helpers, rounds, words, watched, static=static, plan=plan)
 
 
 def patch(threads: int, rounds: int = 3, fault: str | None = None) -> AnySystem:
@@ -98,6 +100,7 @@ HOLD = (
         for w in (0, 1)
     ),
     *(Exploration("join", {"helpers": n, "static": True}, deep=n > 3) for n in (1, 2, 3, 4)),
+    *(Exploration("join", {"helpers": n, "mixed": True}, deep=n > 2) for n in (1, 2, 3)),
     *(Exploration("patch", {"threads": n}, deep=n > 3) for n in (1, 2, 3, 4)),
     Exploration("static", {"border": 64}),
     Exploration("dynamic", {"helpers": 2, "words": 3}),
@@ -170,16 +173,16 @@ def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
     """Replay a schedule: each move and what it changed in shared memory, then what fails."""
     made = SYSTEMS[system](**options)
     yield f"{made.name}: {schedule}"
-    shared, processes = made.shared, made.processes
+    shared = made.shared
     for taken in replay(made, schedule):
         changed = ", ".join(
             f"{field}: {_text(field, before)} -> {_text(field, after)}"
             for field, before, after in zip(shared._fields, shared, taken.shared, strict=True)
             if before != after
         )
-        shared, processes = taken.shared, taken.processes
+        shared = taken.shared
         yield f"{taken.name}{taken.kind}  {taken.text}" + (f"   [{changed}]" if changed else "")
-    failure = verdict(made, shared, processes)
+    failure = failure_of(made, schedule)
     if failure:
         yield f"FAILS: {failure}"
 

@@ -24,7 +24,7 @@ from model.queue import SWAP
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.reading import select
 from model.shares import cut_at_word
-from model.walk import ONE, ZERO, Walk, copy_next, find, finished
+from model.walk import ONE, ZERO, Walk, copy_next, find, finished, search_host
 from model.words import ALL_PAGES, LAST_BIT, pages_between
 
 TWO_WORDS = 2 * PAGES_PER_WORD - 1
@@ -145,6 +145,16 @@ def _host_counted_if_behind(walk: Any, limit: Any) -> Any:
     counted = ~finished(walk, limit) & (walk.host_next < walk.cache_next)
     host_count = walk.host_count + select(counted, ONE, ZERO)
     return copy_next(walk, limit)._replace(host_count=host_count)
+
+
+def _host_counts_too(walk: Any, limit: Any) -> Any:
+    after = search_host(walk, limit)
+    found = after.host_next != walk.host_next
+    return after._replace(dirty_pages=walk.dirty_pages - select(found, ONE, ZERO))
+
+
+def _close_drops(queue: Any) -> Any:
+    return queue._replace(closed=ONE, head=queue.tail)
 
 
 def _takes_blindly(queue: Any, me: Any) -> Any:
@@ -345,6 +355,20 @@ FAULTS: dict[str, Fault] = {
             "model.walk",
             "count_down",
             _stays,
+        ),
+        Fault(
+            "the host search counts",
+            "the host search lowers the dirty count, which is that of the cache bits",
+            "model.walk",
+            "search_host",
+            _host_counts_too,
+        ),
+        Fault(
+            "closing drops what is queued",
+            "the end of the search moves HEAD to TAIL",
+            "model.queue",
+            "close",
+            _close_drops,
         ),
         Fault(
             "an entry taken without comparing",

@@ -12,15 +12,17 @@ nobody is inside. A helper *checks in* (compare-and-swap on STATE, only while OP
 the parameters, works, and *checks out*. So a helper that is asleep, late or descheduled before it
 checks in holds up nobody, and after the flush has returned nobody touches memory.
 
-A *static* round is the patch's: every helper has a share of its own, so the caller keeps the job
-open until all of them have COMPLETED it, and waits for the slowest.
+Rounds differ: each has claims of its own number. A *static* round is the patch's: every helper has a
+share of its own, so the caller keeps the job open until all of them have COMPLETED it, and waits for
+the slowest. In a round with few pages the caller flushes *alone* and opens no job. A round off the
+queue hands out words as a dynamic one hands out claims (``model.queue``).
 
 Each step below is one access to shared memory. They are plain functions of (control block, process)
 in the discipline of ``model.reading``: explored as Python (``model.interleave``), proved for any
 number of helpers and rounds as z3 terms (``proofs/handshake.py``).
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from model.interleave import ENDED, STOPPED, Claim, Step, System, said
@@ -86,6 +88,17 @@ def state_in_words(state: int) -> str:
     return ", ".join([*flags, f"{inside(state)} inside"])
 
 
+class Round(NamedTuple):
+    """What is asked of one round, and stands in the job's parameters."""
+
+    words: Word
+    """claims to hand out"""
+    awaited: Word
+    """in a static round, how many helpers must complete it; else 0"""
+    alone: Word
+    """1 if the caller flushes alone, else 0"""
+
+
 class Control(NamedTuple):
     """Shared memory. ``job`` stands for the job's parameters, by the round they were written for.
 
@@ -105,12 +118,14 @@ class Control(NamedTuple):
     """threads that have not ended (what ``join`` waits for)"""
     rounds: Word
     """flushes before the caller closes the pool; never changes"""
+    plan: Any
+    """what will be asked of each round (:func:`asked`); never changes"""
     words: Word
-    """claims in each round; never changes"""
+    """of this round, as are the next two: :class:`Round`"""
     awaited: Word
-    """in static rounds, how many helpers must complete each; else 0; never changes"""
+    alone: Word
     watched: Word
-    """an arbitrary claim, below ``words``; never changes"""
+    """an arbitrary claim; never changes"""
     live: Word
     """the round of the flush in progress, or 0; read only by claims, as are the next two"""
     times: Word
@@ -140,6 +155,7 @@ After = tuple[Control, Process]
 (
     WRITE_JOB,
     REWIND,
+    FLUSH_ALONE,
     OPEN_JOB,
     RING_BELL,
     WAKE_HELPERS,
@@ -155,7 +171,7 @@ After = tuple[Control, Process]
     RING_TO_QUIT,
     WAKE_TO_QUIT,
     JOIN,
-) = range(1, 18)
+) = range(1, 19)
 # A helper's program, in order.
 (
     READ_RING,
@@ -177,13 +193,26 @@ After = tuple[Control, Process]
 def write_job(at: Control, me: Process) -> After:
     """flush() begins: the parameters of the next round."""
     job = me.job + ONE
-    after = at._replace(job=job, completed=ZERO, live=job, times=ZERO)
-    return after, me._replace(pc=REWIND, job=job)
+    words, awaited, alone = asked(at.plan, job)
+    after = at._replace(job=job, words=words, awaited=awaited, alone=alone)
+    return after._replace(completed=ZERO, live=job, times=ZERO), me._replace(pc=REWIND, job=job)
+
+
+def asked(plan: Any, job: Word) -> Round:
+    """What is asked of a round; a primitive of each domain."""
+    of_this_one: Round = plan[job - ONE]
+    return of_this_one
 
 
 def rewind(at: Control, me: Process) -> After:
     """CURSOR = 0."""
-    return at._replace(cursor=ZERO), me._replace(pc=OPEN_JOB)
+    return at._replace(cursor=ZERO), me._replace(pc=select(at.alone == ONE, FLUSH_ALONE, OPEN_JOB))
+
+
+def flush_alone(at: Control, me: Process) -> After:
+    """Few pages: the caller flushes all there is, and opens no job."""
+    times = at.times + select(at.watched < at.words, ONE, ZERO)
+    return at._replace(times=times), me._replace(pc=RETURN)
 
 
 def open_job(at: Control, me: Process) -> After:
@@ -389,7 +418,7 @@ def nobody_works(at: Control, me: Process) -> Truth:
 
 def flushed_once(at: Control, me: Process) -> Truth:
     """When a flush returns, the watched claim, if there is one, has been flushed exactly once."""
-    return (at.times == ONE) | (at.watched >= at.words)
+    return (at.times == ONE) | (at.watched >= asked(at.plan, me.job).words)
 
 
 def not_flushed_yet(at: Control, me: Process) -> Truth:
@@ -399,7 +428,8 @@ def not_flushed_yet(at: Control, me: Process) -> Truth:
 
 def everybody_completed(at: Control, me: Process) -> Truth:
     """When a static flush returns, every helper has flushed its share."""
-    return (at.awaited == ZERO) | (at.completed == at.awaited)
+    awaited = asked(at.plan, me.job).awaited
+    return (awaited == ZERO) | (at.completed == awaited)
 
 
 LENT = Claim("no helper touches memory after flush has returned", memory_is_lent)
@@ -412,6 +442,7 @@ EVERY_SHARE = Claim("a static flush returns only when every share is flushed", e
 CALLER: Mapping[Hashable, Step] = {
     WRITE_JOB: said(write_job),
     REWIND: said(rewind),
+    FLUSH_ALONE: said(flush_alone, claims=(LENT, AT_MOST_ONCE, FINISHED)),
     OPEN_JOB: said(open_job),
     RING_BELL: said(ring_bell),
     WAKE_HELPERS: said(wake_helpers),
@@ -451,15 +482,24 @@ def program() -> Mapping[Hashable, Step]:
 
 
 def join_protocol(
-    helpers: int, rounds: int, words: int, watched: int = 0, *, static: bool = False
+    helpers: int,
+    rounds: int,
+    words: int,
+    watched: int = 0,
+    *,
+    static: bool = False,
+    plan: Sequence[Round] = (),
 ) -> System[Control, Process]:
     """The caller (``c``) and some helpers (``1``, ``2``, ...).
 
     Any helper may stop for ever while it is outside: a pool that is being closed then waits for it,
     but a flush must not. (A futex_wake that wakes only some of the sleepers needs no case of its
     own: the others are as good as late.) In ``static`` rounds each helper has a share instead of
-    claims, and no helper stops.
+    claims, and no helper stops. All rounds are alike unless there is a ``plan``.
     """
+    alike = Round(words=0 if static else words, awaited=helpers if static else 0, alone=0)
+    plan = tuple(plan) or (alike,) * rounds
+    awaits = any(asked.awaited for asked in plan)
     control = Control(
         state=0,
         ring=1,
@@ -469,21 +509,23 @@ def join_protocol(
         rung=1,
         caller_asleep=0,
         running=helpers,
-        rounds=rounds,
-        words=0 if static else words,
-        awaited=helpers if static else 0,
+        rounds=len(plan),
+        plan=plan,
+        words=0,
+        awaited=0,
+        alone=0,
         watched=watched,
         live=0,
         times=0,
         working=0,
     )
     return System(
-        name=f"join protocol, {helpers} helpers, {rounds} {'static' if static else 'dynamic'} rounds",
+        name=f"join protocol, {helpers} helpers, {len(plan)} {kind_of(plan)} rounds",
         shared=control,
         processes=(Process(WRITE_JOB), *[Process(READ_RING)] * helpers),
         names="c123456789"[: helpers + 1],
         steps={
-            pc: step._replace(stops=step.stops and not static) for pc, step in program().items()
+            pc: step._replace(stops=step.stops and not awaits) for pc, step in program().items()
         },
         rest=at_rest,
         alike=1,
@@ -492,10 +534,17 @@ def join_protocol(
     )
 
 
+def kind_of(plan: Sequence[Round]) -> str:
+    """``static``, ``dynamic``, or ``mixed`` rounds."""
+    kinds = {"static" if asked.awaited else "dynamic" for asked in plan}
+    return kinds.pop() if len(kinds) == 1 and not any(asked.alone for asked in plan) else "mixed"
+
+
 def without_what_nobody_reads(at: Control) -> Control:
     """Forget how far the cursor is past the last claim, and COMPLETED where nobody awaits it."""
     completed = at.completed if at.awaited else 0
-    return at._replace(cursor=min(at.cursor, at.words), completed=completed)
+    most = max(asked.words for asked in at.plan)
+    return at._replace(cursor=min(at.cursor, most), completed=completed)
 
 
 def numbers_gone_by(at: Control, me: Process) -> Process:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from model import handshake as h
 from model.handshake import (
     ONE,
+    ZERO,
     After,
     Control,
     Process,
@@ -20,7 +21,9 @@ from model.handshake import (
     read_state,
     set_quit,
 )
-from model.interleave import STANDSTILL, Step, said
+from model.handshake import go_to_bed as whole_go_to_bed
+from model.handshake import write_job as whole_write_job
+from model.interleave import ENDED, LIVELOCK, STANDSTILL, Step, said
 from model.reading import select
 
 # Steps that only the broken protocols have.
@@ -181,6 +184,49 @@ def _quit_without_ring() -> Mapping[Hashable, Step]:
     return {h.SET_QUIT: said(just_quit)}
 
 
+def _claims_forgotten() -> Mapping[Hashable, Step]:
+    def write_job(at: Control, me: Process) -> After:
+        """flush() begins: the parameters of the next round, the number of claims left out."""
+        at, me = whole_write_job(at, me)
+        return at._replace(words=ZERO), me
+
+    return {h.WRITE_JOB: said(write_job)}
+
+
+def _rewinds_for_ever() -> Mapping[Hashable, Step]:
+    def rewind(at: Control, me: Process) -> After:
+        """CURSOR = 0, and again."""
+        return at._replace(cursor=ZERO), me
+
+    return {h.REWIND: said(rewind)}
+
+
+def _only_looks() -> Mapping[Hashable, Step]:
+    def look(at: Control, me: Process) -> After:
+        """Load STATE, and again, whatever it says."""
+        return at, me
+
+    return {h.READ_STATE: said(look, stops=True)}
+
+
+def _ends_elsewhere() -> Mapping[Hashable, Step]:
+    def end(at: Control, me: Process) -> After:
+        """The thread ends, but is not among those that join waits for."""
+        return at, me._replace(pc=ENDED)
+
+    return {h.END: said(end)}
+
+
+def _rewinds_in_passing() -> Mapping[Hashable, Step]:
+    def go_to_bed(at: Control, me: Process) -> After:
+        """futex_wait(RING, seen), CURSOR set back to 0 in passing."""
+        at, me = whole_go_to_bed(at, me)
+        return at._replace(cursor=ZERO), me
+
+    whole = h.HELPER[h.GO_TO_BED]
+    return {h.GO_TO_BED: said(go_to_bed, stops=whole.stops)}
+
+
 def _opens_by_or() -> Mapping[Hashable, Step]:
     def open_job(at: Control, me: Process) -> After:
         """STATE |= OPEN: whoever is counted inside stays counted."""
@@ -234,6 +280,31 @@ BROKEN: Mapping[str, BrokenSteps] = {
     "STATE before RING": BrokenSteps(
         "a helper loads STATE before RING: a ring between the two is lost",
         _state_before_ring(),
+        STANDSTILL,
+    ),
+    "claims forgotten": BrokenSteps(
+        "the number of claims is not written with the job's other parameters",
+        _claims_forgotten(),
+        h.EXACTLY_ONCE.name,
+    ),
+    "rewinds in passing": BrokenSteps(
+        "a helper that goes to bed sets CURSOR back, which is the caller's",
+        _rewinds_in_passing(),
+        h.AT_MOST_ONCE.name,
+    ),
+    "rewinds for ever": BrokenSteps(
+        "the caller rewinds CURSOR and does not go on",
+        _rewinds_for_ever(),
+        LIVELOCK,
+    ),
+    "only looks": BrokenSteps(
+        "a helper looks at STATE over and over, and never checks in, sleeps or ends",
+        _only_looks(),
+        LIVELOCK,
+    ),
+    "ends unseen": BrokenSteps(
+        "a helper ends without telling whoever joins it",
+        _ends_elsewhere(),
         STANDSTILL,
     ),
     "quit without ring": BrokenSteps(

@@ -44,8 +44,8 @@ OPENED = (
     h.CLOSE_JOB,
 )
 WAITING = (h.LOOK_INSIDE, h.GO_TO_SLEEP, h.CALLER_SLEEPS)
-IN_A_FLUSH = (h.REWIND, h.OPEN_JOB, *OPENED, *WAITING, h.RETURN)
-ALL_CLAIMED = (h.AWAIT_ALL, h.CLOSE_JOB, *WAITING, h.RETURN)
+IN_A_FLUSH = (h.REWIND, h.FLUSH_ALONE, h.OPEN_JOB, *OPENED, *WAITING, h.RETURN)
+ALL_CLAIMED = (h.AWAIT_ALL, h.CLOSE_JOB, *WAITING)
 CLOSING = (h.RING_TO_QUIT, h.WAKE_TO_QUIT, h.JOIN, ENDED)
 RUNG_TO_QUIT = (h.WAKE_TO_QUIT, h.JOIN, ENDED)
 WOKEN_TO_QUIT = (h.JOIN, ENDED)
@@ -149,10 +149,25 @@ def state_follows_the_caller(p: Proof, w: World) -> Truth:
         p.read(h.has_quit)(at.state) == stands(caller, *CLOSING),
         implies(p.read(h.inside)(at.state) != 0, stands(caller, *OPENED, *WAITING)),
         implies(stands(caller, h.AWAIT_ALL), at.awaited != 0),
+        implies(in_a_flush, every(*(got == want for got, want in round_asked_for(p, w)))),
         implies(in_a_flush, (at.live == caller.job) & (at.live >= 1)),
         implies(~in_a_flush, at.live == 0),
         implies(~stands(caller, ENDED), at.job == caller.job),
         for_both(w, lambda me: implies(stands(me, h.CHECK_IN), p.read(h.is_open)(me.saw))),
+    )
+
+
+def round_asked_for(p: Proof, w: World) -> Iterator[tuple[Natural, Natural]]:
+    """Each parameter of the round, and what was asked."""
+    for field, want in p.read(h.asked)(w.at.plan, w.caller.job)._asdict().items():
+        yield getattr(w.at, field), want
+
+
+def everybody_stands_at_a_step(p: Proof, w: World) -> Truth:
+    """Nobody has left the program."""
+    return every(
+        stands(w.caller, *(pc for pc, _ in steps_of(h.CALLER)), ENDED),
+        for_both(w, lambda me: stands(me, *(pc for pc, _ in steps_of(h.HELPER)), ENDED)),
     )
 
 
@@ -169,8 +184,9 @@ def claims_are_handed_out_once(p: Proof, w: World) -> Truth:
         held = held + number_if(stands(me, copying) & (me.claim == at.watched))
     handed_out = number_if((at.watched < at.cursor) & (at.watched < at.words))
     return every(
-        implies(stands(caller, *OPENED, *WAITING, h.RETURN), at.times + held == handed_out),
-        implies(stands(caller, h.REWIND, h.OPEN_JOB), at.times == 0),
+        implies(stands(caller, *OPENED, *WAITING), at.times + held == handed_out),
+        implies(stands(caller, h.RETURN), at.times == number_if(at.watched < at.words)),
+        implies(stands(caller, h.REWIND, h.FLUSH_ALONE, h.OPEN_JOB), at.times == 0),
         implies(stands(caller, h.OPEN_JOB), at.cursor == 0),
         implies(stands(caller, *ALL_CLAIMED), at.words <= at.cursor),
     )
@@ -216,15 +232,21 @@ def always(p: Proof, *more: Part, dynamic: bool = False) -> World:
 
     Of rounds static and dynamic, or of ``dynamic`` ones, in which the caller awaits no helper.
     """
-    parts = (everybody_is_counted, state_follows_the_caller, *more)
+    parts = (
+        everybody_is_counted,
+        everybody_stands_at_a_step,
+        state_follows_the_caller,
+        *more,
+    )
 
     def holds(w: World) -> Truth:
         return every(*(part(p, w) for part in parts))
 
-    p.show("schedule", system="join", helpers=1, rounds=2, words=1, schedule=shortest_failure())
+    show_schedule(p)
     w = any_world(p)
     if dynamic:
-        p.assume("dynamic rounds", w.at.awaited == 0)
+        this, following = (p.read(h.asked)(w.at.plan, w.caller.job + ahead) for ahead in (0, 1))
+        p.assume("dynamic rounds", this.awaited == 0, following.awaited == 0)
     with p.case():
         p.assume("the start", *at_first(w))
         p.prove("it holds at first", holds(w))
@@ -239,21 +261,37 @@ def always(p: Proof, *more: Part, dynamic: bool = False) -> World:
                 p.assume("the step is taken", *taken(p, w, who, pc, step))
                 at, me = p.read(step.act)(w.at, getattr(w, who))
                 after = w._replace(at=in_domain(at), **{who: in_domain(me)})
-                p.prove(f"{name_of(pc, step)} keeps it", holds(after))
+                p.prove(f"{name_of(pc, step)} keeps it", holds(after), *constants(w, after))
     return w
 
 
+def show_schedule(p: Proof) -> None:
+    """A counterexample is a schedule that fails, if one does with a helper and two rounds of a claim."""
+    p.show("schedule", system="join", helpers=1, rounds=2, words=1, schedule=shortest_failure())
+
+
+def constants(before: World, after: World) -> Iterator[Truth]:
+    """What no step changes."""
+    for name in ("rounds", "plan", "watched"):
+        yield getattr(before.at, name) == getattr(after.at, name)
+
+
 def at_first(w: World) -> Iterator[Truth]:
-    """Everybody is about to take the first step, and nothing has happened."""
-    given = {"ring", "rung", "rounds", "words", "awaited", "watched", "running"}
+    """Everybody is about to take the first step, and nothing has happened.
+
+    There are at least one helper and the other, or there never was another.
+    """
+    given = {"ring", "rung", "rounds", "plan", "watched", "running"}
     for name, value in zip(Control._fields, w.at, strict=True):
         if name not in given:
             yield value == 0
-    yield w.at.running == 2 + w.rest.running
+    yield w.at.running == 1 + word_if(stands(w.other, h.READ_RING)) + w.rest.running
+    yield implies(stands(w.other, ENDED), w.rest.running == 0)
     yield w.rest.running < MOST_HELPERS
     yield (w.rest.inside == 0) & (w.rest.holding == 0) & (w.rest.waking == 0)
     yield stands(w.caller, h.WRITE_JOB) & (w.caller.job == 0)
-    yield for_both(w, lambda me: stands(me, h.READ_RING))
+    yield stands(w.helper, h.READ_RING)
+    yield stands(w.other, h.READ_RING, ENDED)
 
 
 def steps_of(program: Mapping[Hashable, Step]) -> Iterator[tuple[int, Step]]:
@@ -263,11 +301,13 @@ def steps_of(program: Mapping[Hashable, Step]) -> Iterator[tuple[int, Step]]:
             yield int(str(pc)), step
 
 
-def taken(p: Proof, w: World, who: str, pc: int, step: Step) -> Iterator[MaybeTruth]:
-    """The process stands at the step and is not blocked there. (A whim does not ask.)"""
+def taken(
+    p: Proof, w: World, who: str, pc: int, step: Step, *, with_cause: bool = False
+) -> Iterator[MaybeTruth]:
+    """The process stands at the step and is not blocked there. (A whim does not ask for a cause.)"""
     me: Process = getattr(w, who)
     yield me.pc == pc
-    if step.ready and not step.whim:
+    if step.ready and (with_cause or not step.whim):
         yield p.read(step.ready)(w.at, me)
 
 
@@ -300,6 +340,8 @@ def memory_is_touched_only_during_a_flush(p: Proof) -> None:
     """No helper touches memory after flush has returned: it works for the flush in progress."""
     w = always(p, helpers_work_for_the_round)
     p.prove("the caller", implies(stands(w.caller, h.CALLER_COPY), lent(p, w, w.caller)))
+    alone = lent(p, w, w.caller) & p.read(h.nobody_works)(w.at, w.caller)
+    p.prove("the caller, alone", implies(stands(w.caller, h.FLUSH_ALONE), alone))
     p.prove("any helper", implies(stands(w.helper, h.COPY), lent(p, w, w.helper)))
 
 
@@ -313,8 +355,9 @@ def lent(p: Proof, w: World, me: Process) -> Truth:
 def each_claim_is_flushed_exactly_once(p: Proof) -> None:
     """When a flush returns each claim, the watched one, has been flushed exactly once."""
     w = always(p, claims_are_handed_out_once, dynamic=True)
-    p.assume("a claim to watch", w.at.watched < w.at.words)
-    for me, copying in ((w.caller, h.CALLER_COPY), (w.helper, h.COPY)):
+    p.assume("a claim to watch", w.at.watched < p.read(h.asked)(w.at.plan, w.caller.job).words)
+    copies = ((w.caller, h.CALLER_COPY), (w.caller, h.FLUSH_ALONE), (w.helper, h.COPY))
+    for me, copying in copies:
         first_time = p.read(h.not_flushed_yet)(w.at, me)
         p.prove("not twice", implies(stands(me, copying), first_time))
     once = p.read(h.flushed_once)(w.at, w.caller)

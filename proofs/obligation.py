@@ -6,7 +6,7 @@ and violate the statement. A control is the same claim with one thing broken; it
 obligation named, by values that also fail when they are run on the model.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -14,7 +14,7 @@ from typing import Any
 
 import z3
 
-from model import kernel, queue, reading, shares, walk, words
+from model import handshake, kernel, queue, reading, shares, walk, words
 from model.faults import broken
 from model.reading import Reading
 from proofs import symbolic
@@ -129,6 +129,7 @@ class Proof:
             shares.first_word_with: self._first_word_with,
             kernel.loaded: symbolic.loaded,
             kernel.stored: symbolic.stored,
+            handshake.asked: symbolic.asked,
             queue.get: symbolic.get,
             queue.put: symbolic.put,
             words.trailing_zeros: symbolic.trailing_zeros,
@@ -207,6 +208,22 @@ class Proof:
             )
         )
         self._proved.append(statement)
+
+    def prove_frame(
+        self, name: str, before: Any, after: Any, *, may_change: Collection[str]
+    ) -> None:
+        """A step changes none but these fields of a NamedTuple: what it says nothing about, it leaves."""
+        unknown = set(may_change) - set(before._fields)
+        if unknown:
+            raise ValueError(f"{name}: {type(before).__name__} has no {', '.join(unknown)}")
+        self.prove(
+            name,
+            *(
+                was == now
+                for field, was, now in zip(before._fields, before, after, strict=True)
+                if field not in may_change
+            ),
+        )
 
     def lemma(self, name: str, holds: Callable[..., Truth], *like: Term) -> Callable[..., None]:
         """Prove ``holds(*values)`` for all values that are ``like`` these, whatever is assumed here.

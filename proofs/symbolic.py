@@ -10,6 +10,8 @@ from typing import Any, TypeAlias, Union
 
 import z3
 
+from model.handshake import Round
+
 MaybeTruth: TypeAlias = Union["Truth", bool]
 
 
@@ -321,6 +323,18 @@ def get(sequence: Sequence, index: Any) -> Natural:
 def put(sequence: Sequence, index: Any, value: Any) -> Sequence:
     """``model.queue.put`` on arrays."""
     return Sequence(z3.Store(sequence.z, natural(index).z, natural(value).z))
+
+
+_ASKED = [
+    z3.Function(f"asked_{field}", z3.IntSort(), z3.IntSort(), z3.IntSort())
+    for field in Round._fields
+]
+
+
+def asked(plan: Natural, job: Any) -> Round:
+    """``model.handshake.asked``: any natural numbers, others for each plan and round."""
+    found = (Natural(of(plan.z, natural(job).z)) for of in _ASKED)
+    return Round(*(select(number < 0, 0, number) for number in found))
 
 
 def trailing_zeros(value: Word) -> Word:

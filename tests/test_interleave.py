@@ -1,6 +1,8 @@
 """The explorer itself: it sees everything, its reductions lose nothing, its schedules replay."""
 
 import random
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -9,14 +11,17 @@ from hypothesis import strategies as st
 from model import explored
 from model.explored import HOLD, REFUTED, Exploration
 from model.interleave import (
+    LIVELOCK,
     STANDSTILL,
     STEP,
     STOP,
     WHIM,
     Move,
     ScheduleError,
+    Step,
     System,
     explore,
+    failure_of,
     outcomes_of,
     parsed,
     replay,
@@ -29,6 +34,12 @@ SMALL = [
     for e in (*HOLD, *REFUTED)
     if not e.deep and e.options.get("helpers", e.options.get("threads", 1)) <= 2
 ]
+
+
+class One(NamedTuple):
+    """A place: all that there is to a process, or to shared memory, of a small system."""
+
+    pc: str | int
 
 
 def length(schedule: str) -> int:
@@ -106,8 +117,7 @@ def test_a_failing_schedule_replays_to_its_failure(exploration: Exploration) -> 
     system = exploration.make()
     failure = explore(system, reduced=False).failure
     assert failure is not None
-    *_, last = replay(system, failure.schedule)
-    assert verdict(system, last.shared, last.processes) == exploration.refutes
+    assert failure_of(system, failure.schedule) == exploration.refutes
 
 
 MOVES = st.lists(st.builds(Move, st.integers(0, 4), st.sampled_from([STEP, WHIM, STOP])))
@@ -134,10 +144,56 @@ def test_giving_up_is_no_verdict() -> None:
         explore(explored.join(2), limit=100)
 
 
+@pytest.mark.parametrize("fault", ["rewinds for ever", "only looks"])
+def test_a_protocol_that_goes_round_is_found(fault: str) -> None:
+    system = explored.join(1, rounds=1, words=1, fault=fault)
+    failure = explore(system, reduced=False).failure
+    assert failure is not None and failure.claim == LIVELOCK
+    assert failure.schedule.endswith(("| c", "| 1"))
+
+
 def test_a_standstill_is_found() -> None:
     system = explored.join(1, rounds=1, words=1, fault="quit without ring")
     failure = explore(system, reduced=False).failure
     assert failure is not None and failure.claim == STANDSTILL
+
+
+def stepping(**leads: str) -> System[One, One]:
+    """One process that goes from place to place; ``end`` is where it ends."""
+    return System(
+        name="a walk",
+        shared=One(0),
+        processes=(One("a"),),
+        names="c",
+        steps={
+            place: Step(place, choosing(to), whim=choosing(aside) if aside else None)
+            for place, (to, _, aside) in ((p, t.partition(" ")) for p, t in leads.items())
+        },
+        rest=lambda processes: processes[0].pc == "end",
+        alike=1,
+    )
+
+
+def choosing(place: str) -> Callable[[One, One], tuple[One, One]]:
+    return lambda at, me: (at, One(place))
+
+
+def test_a_livelock_is_found_with_the_shortest_lasso() -> None:
+    """From a one may go aside to x, whence there is no way but round and round."""
+    seen = explore(stepping(a="b x", b="end", x="y", y="z", z="y"))
+    assert seen.failure == (LIVELOCK, "c~ c | c*2")
+    assert failure_of(stepping(a="b x", b="end", x="y", y="z", z="y"), "c~ c | c*2") == LIVELOCK
+
+
+def test_a_loop_with_a_way_out_is_no_livelock() -> None:
+    system = stepping(a="b x", b="end", x="y a", y="a")
+    assert explore(system).failure is None
+    assert failure_of(system, "c~ | c*2 c~") is None
+
+
+def test_a_way_out_by_a_whim_alone_is_none() -> None:
+    """A futex may return without cause; nobody's progress may rest on it."""
+    assert explore(stepping(a="b", b="a end")).failure == (LIVELOCK, "| c*2")
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from impl import pool  # noqa: F401  # every kernel is defined, and what it reads of the model
 from impl.compile import compiled
 from model import handshake, shares, words
-from proofs.obligation import Proof
+from proofs.catalogue import catalogue
+from proofs.obligation import Proof, stated
+from proofs.report import runs
 from proofs.symbolic import Natural, Word
 
 word = st.one_of(
@@ -72,6 +74,22 @@ FUNCTIONS: dict[Callable[..., object], tuple[st.SearchStrategy[tuple[int, ...]],
 PROVED_ONLY = {shares.owner, words.bit_of}
 #: Reads a sequence, which is a table in memory for numba: tests/test_flush.py compares what it leads to.
 NOT_OF_NUMBERS = {shares.claimed_words}
+
+
+def test_the_catalogue_says_rightly_which_functions_run() -> None:
+    """A claim that "runs" is about compiled functions, and what a proof alone needs; others "mirror"."""
+    compiled_or_not = {
+        name_of(f): f in compiled.functions for f in {*compiled.functions, *FUNCTIONS}
+    }
+    for claim in catalogue():
+        proof = stated(claim)
+        here = {name for name in proof.functions if compiled_or_not.get(name, False)}
+        rest = proof.functions - here - {name_of(f) for f in PROVED_ONLY}
+        assert runs(proof) == (bool(proof.functions) and not rest), claim.name
+
+
+def name_of(function: Callable[..., object]) -> str:
+    return f"{function.__module__.removeprefix('model.')}.{function.__name__}"
 
 
 def test_every_function_that_is_compiled_is_compared() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model import handshake as h
-from model.handshake import Control, Process
+from model.handshake import Control, Process, Round
 from model.input import read_text
 from model.interleave import ENDED
 from model.output import printable, run_command
@@ -104,8 +104,20 @@ def explain(log: Log) -> Explained:
 
 
 def _start(log: Log) -> State:
-    system = h.join_protocol(len(log) - 1, rounds=_count(log[0], "begin"), words=0)
+    system = h.join_protocol(len(log) - 1, rounds=0, words=0, plan=tuple(_plan(log)))
     return State(system.shared._replace(ring=0), system.processes, (0,) * len(log), 1)
+
+
+def _plan(log: Log) -> Iterator[Round]:
+    """What each round was asked to be, by the caller's events."""
+    caller = log[0]
+    starts = [place for place, event in enumerate(caller) if event.name == "begin"]
+    for start, end in zip(starts, [*starts[1:], len(caller)], strict=True):
+        events = {event.name: event.values for event in caller[start:end]}
+        opened = events.get("open", {})
+        words = -(-opened.get("claimable", 0) // max(opened.get("grain", 1), 1))
+        awaited = (len(log) - 1) * ("await all" in events)
+        yield Round(words, awaited, alone=int("open" not in events))
 
 
 def _count(events: tuple[Event, ...], name: str) -> int:
@@ -173,26 +185,14 @@ def _step(log: Log, state: State, worker: int) -> Step | None:
         return None
     if me.pc == h.AWAIT_ALL and not h.all_completed(state.at, me):
         return None
-    if me.pc == h.REWIND and event.name == "return":
-        # Few pages: the caller flushed them itself and opened no job.
-        return Step(True, _moved(state, worker, state.at, me._replace(pc=h.RETURN), explained=0))
     if me.pc == h.OPEN_JOB:
-        grain = max(event.values.get("grain", 1), 1)
-        words = -(-event.values.get("claimable", 0) // grain)
-        awaited = (len(log) - 1) * _awaits_all(events, done)
-        state = state._replace(at=state.at._replace(words=words, awaited=awaited), grain=grain)
+        state = state._replace(grain=max(event.values.get("grain", 1), 1))
     at, after = step.act(state.at, me)
     shown = _shown(state, me, after, event)
     if shown != event if shown else not _leads_on(state.at, me, after, event):
         return None
     free = shown is None or me.pc not in ORDERED
     return Step(free, _moved(state, worker, at, after, explained=shown is not None))
-
-
-def _awaits_all(events: tuple[Event, ...], opened: int) -> bool:
-    """Is the round that the caller opens with this event a static one?"""
-    names = (events[place].name for place in range(opened, len(events)))
-    return next((name for name in names if name in ("await all", "close")), "") == "await all"
 
 
 def _moved(state: State, worker: int, at: Control, me: Process, explained: int) -> State:

@@ -1,0 +1,136 @@
+"""What each step of each transition system may change; all else it leaves as it was.
+
+That a number "never changes" is easily believed and as easily wrong. So it is proved, of every step of
+every system, from any state whatever: no invariant is assumed here.
+"""
+
+from collections.abc import Iterator
+
+from model import accesses, kernel, queue, walk
+from model import handshake as h
+from model.kernel import COPY, STEPS, STORE_CACHE, STORE_HOST
+from model.queue import SWAP
+from proofs.handshake import any_world, in_domain, name_of, show_schedule, steps_of
+from proofs.kernel import a_memory, a_worker
+from proofs.obligation import Proof, claim, faulty
+from proofs.queue import a_world
+from proofs.symbolic import every, implies
+from proofs.walk import a_walk, a_window
+
+#: The fields that stand for a word of ``model.accesses``. Pages are known by whether the watched claim
+#: has been flushed.
+FIELDS = {
+    accesses.STATE: ("state",),
+    accesses.RING: ("ring",),
+    accesses.CURSOR: ("cursor",),
+    accesses.JOB: ("job", "words", "awaited", "alone"),
+    accesses.COMPLETED: ("completed",),
+    accesses.PAGE: ("times",),
+}
+#: Besides: what a futex call does in the kernel, what only claims read, and the count of threads.
+BESIDES = {
+    h.WRITE_JOB: ("live", "completed"),
+    h.RETURN: ("live",),
+    h.CHECK_IN: ("working",),
+    h.CHECK_OUT: ("working",),
+    h.WAKE_HELPERS: ("rung",),
+    h.WAKE_TO_QUIT: ("rung",),
+    h.GO_TO_SLEEP: ("caller_asleep",),
+    h.CALLER_SLEEPS: ("caller_asleep",),
+    h.WAKE_CALLER: ("caller_asleep",),
+    h.END: ("running",),
+}
+
+
+def written(pc: int) -> Iterator[str]:
+    """The fields that a step may write: those of the words that it is listed to write."""
+    for access in accesses.ACCESSES[pc]:
+        if access.writes:
+            yield from FIELDS.get(access.word, ())
+    yield from BESIDES.get(pc, ())
+
+
+@claim(faulty("rewinds in passing", refutes="go to bed writes no more than is listed"))
+def a_step_of_the_protocol_writes_what_is_listed(p: Proof) -> None:
+    """A step of the join protocol writes those words that are listed for it, and no others.
+
+    The list (``model.accesses``) is what ``race_free`` rests on.
+    """
+    w = any_world(p)
+    show_schedule(p)
+    for who, program in (("caller", h.CALLER), ("helper", h.HELPER)):
+        for pc, step in steps_of(program):
+            at, _ = p.read(step.act)(w.at, getattr(w, who))
+            name = f"{name_of(pc, step)} writes no more than is listed"
+            p.prove_frame(name, w.at, in_domain(at), may_change=set(written(pc)))
+
+
+@claim(faulty("the window turns round", refutes="a worker keeps its window"))
+def a_worker_writes_its_word(p: Proof) -> None:
+    """A worker writes one word a step at most, the one that the step is for, where it is at work."""
+    memory, me = a_memory(p), a_worker(p, "me")
+    (elsewhere,) = p.words("elsewhere")
+    cache, host = p.words("cache host")
+    p.show("word flush", cache=cache, host=host, first=me.first, last=me.last, differs=0)
+    after, moved = p.read_words(kernel.turn)(memory, me)
+    changing = set(moved._fields) - {"first", "last"}
+    p.prove_frame("a worker keeps its window", me, moved, may_change=changing)
+    writes = {COPY: "copied", STORE_CACHE: "cache", STORE_HOST: "host"}
+    for step, name in enumerate(STEPS):
+        with p.case():
+            p.assume("the step", me.step == step)
+            may_change = {writes[step]} if step in writes else set[str]()
+            p.prove_frame(f"only what it is for: {name}", memory, after, may_change=may_change)
+    p.prove(
+        "no other word",
+        implies(
+            elsewhere != me.word,
+            every(
+                *(was[elsewhere] == now[elsewhere] for was, now in zip(memory, after, strict=True))
+            ),
+        ),
+    )
+
+
+@claim(faulty("closing drops what is queued", refutes="closing writes CLOSED"))
+def the_queue_keeps_what_it_has(p: Proof) -> None:
+    """Who queues writes a slot and TAIL, who closes CLOSED, who takes HEAD; nobody anything else."""
+    world = a_world(p)
+    now, me = world.queue, world.me
+    (word, slot) = p.naturals("word slot")
+    p.show("queued words", total=3, copiers=2, slots=1)
+    offered = p.read(queue.offer)(now, word)
+    p.prove_frame("queueing writes a slot and TAIL", now, offered, may_change={"slots", "tail"})
+    same = offered.slots[slot] == now.slots[slot]
+    p.prove("no other slot", implies(slot != now.tail % queue.SLOTS, same))
+    closed = p.read(queue.close)(now)
+    p.prove_frame("closing writes CLOSED", now, closed, may_change={"closed"})
+    after, _ = p.read(queue.turn)(now, me)
+    p.prove_frame("a copier writes HEAD", now, after, may_change={"head"})
+    p.prove("when it takes an entry", implies(me.step != SWAP, after.head == now.head))
+
+
+@claim(
+    faulty("the host search counts", refutes="the host search moves its cursor and clears a bit")
+)
+def a_turn_of_the_walk_keeps_to_its_own(p: Proof) -> None:
+    """Either search of the patch's walk moves one cursor and clears in one bitmap; a copy neither."""
+    window, state = a_window(p), a_walk(p)
+    searched = p.read(walk.search_cache)(state, window.used, window.limit)
+    p.prove_frame(
+        "the cache search moves its cursor, clears a bit, counts down",
+        *(state, searched),
+        may_change={"cache_next", "cache_dirty", "dirty_pages"},
+    )
+    searched = p.read(walk.search_host)(state, window.limit)
+    p.prove_frame(
+        "the host search moves its cursor and clears a bit",
+        *(state, searched),
+        may_change={"host_next", "host_dirty"},
+    )
+    copied = p.read(walk.copy_next)(state, window.limit)
+    p.prove_frame(
+        "the copy moves the offset and counts",
+        *(state, copied),
+        may_change={"offset", "copied", "host_count", "both_count"},
+    )
