@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
-# Memory of our own starts on such a boundary, so that it can be backed by huge pages.
+# Memory of our own, if it is as large, starts on such a boundary, so that huge pages can back it.
 HUGE_PAGE = 2 << 20
 LARGEST_ALLOCATION = 1 << 47
 
@@ -77,6 +77,9 @@ class Block:
         self._host = _memory(attached, most, f"block {name!r}: host")
         attached = None if cache is None else as_bytes(cache, f"block {name!r}: cache")
         self._cache = _memory(attached, most, f"block {name!r}: cache")
+        #: Where its memory lies, all of ``max_size``.
+        self._host_extent = extent(self._host, f"host of block {name!r}")
+        self._cache_extent = extent(self._cache, f"cache of block {name!r}")
 
     @property
     def name(self) -> str:
@@ -183,7 +186,8 @@ class Extent(NamedTuple):
 
 def extent(memory: npt.NDArray[Any], what: str) -> Extent:
     """Where an array lies."""
-    return Extent(memory.ctypes.data, memory.ctypes.data + memory.nbytes, what)
+    start = memory.ctypes.data
+    return Extent(start, start + memory.nbytes, what)
 
 
 def check_apart(extents: Iterable[Extent]) -> None:
@@ -205,22 +209,25 @@ def _memory(attached: Bytes | None, size: int, what: str) -> Bytes:
         return attached[:size]
     if size == 0:
         return np.zeros(0, dtype=np.uint8)
+    # Where no huge page fits in, none is asked for: it would be memory that nobody uses.
+    slack = HUGE_PAGE if size >= HUGE_PAGE else 0
     try:
-        region = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        region = mmap.mmap(-1, size + slack, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise LayoutError(
             f"{what}: cannot allocate {size} bytes ({error.strerror}): use less"
         ) from error
-    _ask_for_huge_pages(region, what)
     whole: Bytes = np.frombuffer(region, dtype=np.uint8)
-    skip = -whole.ctypes.data % HUGE_PAGE
+    skip = -whole.ctypes.data % HUGE_PAGE if slack else 0
+    if slack:
+        _ask_for_huge_pages(region, skip, size // HUGE_PAGE * HUGE_PAGE, what)
     return whole[skip : skip + size]
 
 
-def _ask_for_huge_pages(region: mmap.mmap, what: str) -> None:
+def _ask_for_huge_pages(region: mmap.mmap, start: int, length: int, what: str) -> None:
     """Scattered pages copy faster from huge pages: fewer TLB misses. Says so if there are none."""
     try:
-        region.madvise(mmap.MADV_HUGEPAGE)
+        region.madvise(mmap.MADV_HUGEPAGE, start, length)
         refused = "[never]" in THP_SETTING.read_text(encoding="ascii")
     except OSError:
         refused = True

@@ -1,8 +1,8 @@
 """Flush a range of pages: scan both bitmaps, copy, clear, count. The inner loop of every strategy.
 
 A *job* is a table of uint64 that says where everything lies: :data:`JOB_FIELDS`, then a row for each
-region (a block's place in the bitmaps) and a row for each gap between their used pages. Kernels take
-its address. Who copies what is not decided here: :func:`flush_range`
+region (a block's place in the bitmaps) that has a used page, in order of their bits, and a row for
+each gap between them. Kernels take its address. Who copies what is not decided here: :func:`flush_range`
 asks the model's own ``in_reach`` and ``clip``, and :func:`flush_window` the model's word steps,
 compiled to machine code (``impl.compile.compiled``).
 
@@ -94,9 +94,8 @@ def flush_range(job: Any, lower: Any, upper: Any) -> Any:
     """Flush every block's used pages with bits in ``[lower, upper)``; both are multiples of 64 or
     the end of RAM. Returns (copied, host_dirty, cache_dirty, both_dirty) in pages."""
     copied = host_dirty = cache_dirty = both_dirty = _0
-    row = job + _table
-    end = row + load(job + _regions) * _row_bytes
-    while row < end:
+    row, end = first_row(job, lower), rows_end(job)
+    while row < end and load(row + _first_bit) < upper:
         first, used = load(row + _first_bit), load(row + _used_pages)
         if _in_reach(first, used, lower, upper):
             start, limit = _clip(first, used, lower, upper)
@@ -108,6 +107,30 @@ def flush_range(job: Any, lower: Any, upper: Any) -> Any:
                 both_dirty += both
         row += _row_bytes
     return copied, host_dirty, cache_dirty, both_dirty
+
+
+@kernel
+def first_row(job: Any, bit: Any) -> Any:
+    """The row of the first region that ends above ``bit``, by halving, or the end of the rows.
+
+    Those before it have no page at or above ``bit``: they could be asked, with ten thousand blocks
+    for ten thousand words, only to say so.
+    """
+    rows, low, high = job + _table, _0, load(job + _regions)
+    while low < high:
+        middle = (low + high) // _2
+        row = rows + middle * _row_bytes
+        if load(row + _first_bit) + load(row + _used_pages) <= bit:
+            low = middle + _1
+        else:
+            high = middle
+    return rows + low * _row_bytes
+
+
+@kernel
+def rows_end(job: Any) -> Any:
+    """Where the rows of the regions end, and those of the gaps begin."""
+    return job + _table + load(job + _regions) * _row_bytes
 
 
 @kernel
@@ -216,9 +239,8 @@ def back_up_range(job: Any, lower: Any, upper: Any) -> None:
     The reply's suggestion for ``colo_init_ram_cache``, where every page is copied.
     """
     page_bytes = load(job + _page_bytes)
-    row = job + _table
-    end = row + load(job + _regions) * _row_bytes
-    while row < end:
+    row, end = first_row(job, lower), rows_end(job)
+    while row < end and load(row + _first_bit) < upper:
         first, used = load(row + _first_bit), load(row + _used_pages)
         if _in_reach(first, used, lower, upper):
             start, limit = _clip(first, used, lower, upper)
@@ -340,7 +362,7 @@ def clear_bitmaps(job: Any) -> None:
 @kernel
 def first_stray(job: Any) -> Any:
     """The first dirty bit of the first gap that has one (a bit with no memory), or NO_PAGE."""
-    gap = job + _table + load(job + _regions) * _row_bytes
+    gap = rows_end(job)
     end = gap + load(job + _gaps) * _gap_bytes
     while gap < end:
         first, last = load(gap), load(gap + _8)

@@ -9,9 +9,8 @@ What a flush reads lies behind one attribute that is replaced as a whole, and bi
 together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,52 +18,23 @@ import numpy.typing as npt
 
 from impl.arguments import bitmap_words, page_content, page_number, page_numbers
 from impl.bitmap import set_bits
-from impl.block import (
-    Block,
-    Words,
-    as_words,
-    check_apart,
-    extent,
-    zeroed_words,
-)
+from impl.block import Block, Words, as_words, zeroed_words
 from impl.compile import compile_kernels
 from impl.control import address
 from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched
 from impl.errors import RamReleased
 from impl.exclusive import Exclusive, alone
-from impl.kernel import (
-    DIRTY_PAGES,
-    GAP_FIELDS,
-    JOB_FIELDS,
-    REGION_FIELDS,
-    clear_range,
-    count_dirty,
-    mark_received,
-    replace_bitmaps,
-)
+from impl.job import Installed, count, install, place
+from impl.kernel import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
 from model import ram as model
 from model.arguments import shown, whole_number
 from model.flush import stray_error
-from model.ram import PAGES_PER_WORD, BitmapKind, LayoutError, Region, StrayDirtyPages
+from model.ram import BitmapKind, LayoutError, Region, StrayDirtyPages
 
 if TYPE_CHECKING:
     from impl.pool import FlushPool
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Installed:
-    """The blocks as they are now, and the job table that tells kernels where everything lies."""
-
-    layout: model.Layout
-    blocks: dict[str, Block]
-    regions: dict[str, Region]
-    cache_bitmap: Words
-    host_bitmap: Words
-    index: Words
-    job: Words
-    job_address: np.uint64
 
 
 class ColoRam:
@@ -91,7 +61,8 @@ class ColoRam:
         self._exclusive = Exclusive("this RAM is being flushed: wait until the flush has returned")
         self._released = False
         self._dirty_log: KernelDirtyLog | None = None
-        self._page_size, self._kind = whole_number(page_size, "page_size", LayoutError), layout
+        valid = model.Layout((), page_size, layout)
+        self._page_size, self._kind = valid.page_size, valid.kind
         self._attached_cache = None if cache_dirty is None else as_words(cache_dirty, "cache_dirty")
         self._attached_host = None if host_dirty is None else as_words(host_dirty, "host_dirty")
         nothing = np.zeros(0, np.uint64)
@@ -105,31 +76,15 @@ class ColoRam:
         sizes: dict[str, int],
         cache_bitmap: Words,
         host_bitmap: Words,
-    ) -> _Installed:
+    ) -> Installed:
         """What to install for these blocks, checked; the bits of the old bitmaps are taken over."""
         blocks = list(blocks)
         layout = model.Layout(
-            tuple(_place(blocks, sizes, self._page_size)), self._page_size, self._kind
+            tuple(place(blocks, sizes, self._page_size)), self._page_size, self._kind
         )
         cache = _enough(self._attached_cache, cache_bitmap, layout.words, "cache_dirty")
         host = _enough(self._attached_host, host_bitmap, layout.words, "host_dirty")
-        check_apart(
-            [extent(cache, "cache_dirty"), extent(host, "host_dirty")]
-            + [extent(block._host, f"host of block {block.name!r}") for block in blocks]
-            + [extent(block._cache, f"cache of block {block.name!r}") for block in blocks]
-        )
-        index = np.zeros(layout.words + 1, np.uint64)
-        job = _job(layout, blocks, cache, host, index)
-        return _Installed(
-            layout,
-            {block.name: block for block in blocks},
-            {region.block.name: region for region in layout.regions},
-            cache,
-            host,
-            index,
-            job,
-            address(job),
-        )
+        return install(layout, blocks, cache, host)
 
     @property
     def layout(self) -> model.Layout:
@@ -173,8 +128,8 @@ class ColoRam:
 
     @dirty_pages.setter
     @alone
-    def dirty_pages(self, count: int) -> None:
-        number = whole_number(count, "dirty_pages", LayoutError)
+    def dirty_pages(self, number: int) -> None:
+        number = whole_number(number, "dirty_pages", LayoutError)
         if not -(2**63) <= number < 2**64:
             raise LayoutError(f"dirty_pages {number} is impossible: it is kept in 64 bits")
         self._now.job[DIRTY_PAGES] = number % 2**64
@@ -182,7 +137,7 @@ class ColoRam:
     @alone
     def recount(self) -> None:
         """Set the dirty count to the number of cache bits that are set."""
-        self._now.job[DIRTY_PAGES] = _count(self._now.cache_bitmap)
+        self._now.job[DIRTY_PAGES] = count(self._now.cache_bitmap)
 
     def backup(self, pool: "FlushPool", *, populate: bool = False) -> None:
         """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``).
@@ -382,59 +337,7 @@ def _check_block(block: Any) -> None:
         raise LayoutError(f"block is {shown(block)}: give a Block")
 
 
-def _place(blocks: Iterable[Block], sizes: dict[str, int], page_size: int) -> Iterator[model.Block]:
-    """The geometry of the blocks, those without an offset put after all before."""
-    word_bytes = PAGES_PER_WORD * page_size
-    free = 0
-    for block in blocks:
-        offset = free if block.offset is None else block.offset
-        yield model.Block(block.name, offset, sizes[block.name], block.max_size)
-        free = max(free, -(-(offset + block.max_size) // word_bytes) * word_bytes)
-
-
-def _gaps(layout: model.Layout) -> Iterator[tuple[int, int]]:
-    """The ranges of bits, up to the end of the bitmap's last word, that no used page owns."""
-    covered = 0
-    for region in sorted(layout.regions, key=lambda region: region.first_bit):
-        if covered < region.first_bit:
-            yield covered, region.first_bit
-        covered = max(covered, region.bits.stop)
-    if covered < layout.words * PAGES_PER_WORD:
-        yield covered, layout.words * PAGES_PER_WORD
-
-
-def _job(
-    layout: model.Layout, blocks: Sequence[Block], cache: Words, host: Words, index: Words
-) -> Words:
-    """The job table (impl.kernel), the dirty pages counted."""
-    gaps = list(_gaps(layout))
-    head = [
-        layout.page_size,
-        address(cache),
-        address(host),
-        layout.pages,
-        layout.words,
-        len(layout.regions),
-        len(gaps),
-        _count(cache),
-        0,
-        address(index),
-    ]
-    assert len(head) == JOB_FIELDS
-    rows = [
-        [region.first_bit, region.used_pages, address(block._host), address(block._cache)]
-        for region, block in zip(layout.regions, blocks, strict=True)
-    ]
-    assert all(len(row) == REGION_FIELDS for row in rows)
-    assert all(len(gap) == GAP_FIELDS for gap in gaps)
-    return np.array([*head, *chain(*rows), *chain(*gaps)], dtype=np.uint64)
-
-
-def _count(bitmap: Words) -> np.uint64:
-    return np.uint64(count_dirty(address(bitmap), np.uint64(len(bitmap))))
-
-
-def _clear(installed: _Installed, first: int, end: int) -> None:
+def _clear(installed: Installed, first: int, end: int) -> None:
     """Clear the bits ``[first, end)`` of both bitmaps and keep the count."""
     if first < end:
         clear_range(installed.job_address, np.uint64(first), np.uint64(end))
