@@ -15,6 +15,7 @@ if Path(_place or "").resolve() != Path(__file__).resolve().parents[1] / "model"
 from impl.block import Block
 from impl.dirtylog import DirtyLogError, DirtyLogUnavailable, KernelDirtyLog
 from impl.errors import (
+    CannotBeCopied,
     FlushInProgress,
     PoolClosed,
     RamReleased,
@@ -28,6 +29,7 @@ from model.ram import ColoError, DirtyCountMismatch, LayoutError, StrayDirtyPage
 
 __all__ = [
     "Block",
+    "CannotBeCopied",
     "ColoError",
     "ColoRam",
     "DirtyCountMismatch",

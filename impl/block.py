@@ -5,6 +5,7 @@ import logging
 import mmap
 import os
 import re
+import weakref
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from impl.uncopied import Uncopied
 from model.arguments import block_name, whole_number
 from model.ram import LayoutError
 
@@ -36,7 +38,7 @@ POINTERS = set("OP&X")
 FIELD_NAME = re.compile(":[^:]*:")
 
 
-class Block:
+class Block(Uncopied):
     """A RAM block with its memory: ``host``, what the guest runs on, and ``cache``.
 
     ``Block(name, size=n)`` allocates both. ``Block(name, host=buffer, cache=buffer)`` attaches
@@ -45,7 +47,12 @@ class Block:
     in use (default: all of ``host``), ``max_size`` what it may grow to (default: ``size``, or all
     of ``host``). ``offset`` in the ``ram_addr_t`` space defaults to the next free multiple of 64
     pages. Raises LayoutError.
+
+    A block belongs to one ColoRam at a time, which changes its size; once that one has been released
+    it may be given to another.
     """
+
+    _instead = "make another Block, over the same memory if need be"
 
     def __init__(
         self,
@@ -74,6 +81,8 @@ class Block:
         self._name = name
         self._offset = None if offset is None else _number_of(name, "offset", offset, 0)
         self._size = used
+        #: The RAM that it was last given to: its own if that still has it (ColoRam.has).
+        self._ram: weakref.ref[Any] | None = None
         self._host = _memory(attached, most, f"block {name!r}: host")
         attached = None if cache is None else as_bytes(cache, f"block {name!r}: cache")
         self._cache = _memory(attached, most, f"block {name!r}: cache")

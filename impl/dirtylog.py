@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impl.bitmap import set_bits
+from impl.uncopied import Uncopied
 from model.ram import ColoError
 
 Bytes = NDArray[np.uint8]
@@ -101,13 +102,15 @@ class Watched(NamedTuple):
         return self.address + _host_pages(self.memory.nbytes)
 
 
-class KernelDirtyLog:
+class KernelDirtyLog(Uncopied):
     """A dirty log of the memory of RAM blocks, kept by the Linux kernel (6.7 or later).
 
     ``start`` begins with every page clean, ``sync`` (or ``fetch`` and ``rearm``) collects, ``stop``
     ends. A ColoRam does all that once the log is its ``dirty_log``. Pages of the layout may be
     smaller or larger than the host's: each one that overlaps a written host page is reported.
     """
+
+    _instead = "make a KernelDirtyLog for each RAM"
 
     def __init__(self) -> None:
         self._watched: dict[str, Watched] = {}

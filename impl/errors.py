@@ -11,6 +11,10 @@ class RamReleased(ColoError, RuntimeError):
     """The RAM has been released."""
 
 
+class CannotBeCopied(ColoError, TypeError):
+    """A RAM, a block, a pool or a log was to be copied or pickled."""
+
+
 class PoolClosed(ColoError, RuntimeError):
     """The pool has been closed."""
 

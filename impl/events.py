@@ -14,6 +14,7 @@ import numpy.typing as npt
 from impl import control as c
 from impl.compile import kernel
 from impl.intrinsics import load, store
+from impl.uncopied import Uncopied
 from model.output import write_text
 from model.ram import ColoError
 
@@ -78,11 +79,13 @@ def record(control: Any, worker: Any, kind: Any, first: Any, second: Any) -> Non
             store(log + _NEXT, event + _EVENT_BYTES)
 
 
-class EventLog:
+class EventLog(Uncopied):
     """The events of one pool, from its start: ``FlushPool(threads, event_log=EventLog())``.
 
     ``capacity`` is in events a worker. :meth:`write` once the pool has closed.
     """
+
+    _instead = "make an EventLog for each pool, or copy what its events() returns"
 
     def __init__(self, capacity: int = 1 << 16) -> None:
         self._capacity = capacity

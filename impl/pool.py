@@ -23,6 +23,7 @@ from impl.join import back_up_once, dismiss, flush_once, helper
 from impl.kernel import NO_PAGE
 from impl.ram import ColoRam
 from impl.stats import FlushStats
+from impl.uncopied import Uncopied
 from impl.uninterrupted import uninterrupted
 from model.arguments import whole_number
 from model.flush import check_count
@@ -48,7 +49,7 @@ BACKUP_CLAIM_BYTES = 2 << 20
 ARRIVAL_SECONDS = 20e-6
 
 
-class FlushPool:
+class FlushPool(Uncopied):
     """Workers for flushes and backups: ``threads`` of them, the calling thread among them.
 
     ``threads`` defaults to the CPUs this process may use. The helpers start here and sleep until
@@ -58,6 +59,8 @@ class FlushPool:
     ``event_log`` records what every worker does, from the start. Raises ThreadsUnavailable, with
     no thread left behind, if the system refuses one.
     """
+
+    _instead = "make a FlushPool of its own for whoever needs another"
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ What a flush reads lies behind one attribute that is replaced as a whole, and bi
 together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 """
 
+import weakref
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +27,7 @@ from impl.errors import RamReleased
 from impl.exclusive import Exclusive, alone
 from impl.job import Installed, count, install, place
 from impl.kernel import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
+from impl.uncopied import Uncopied
 from model import ram as model
 from model.arguments import shown, whole_number
 from model.flush import stray_error
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ColoRam:
+class ColoRam(Uncopied):
     """Blocks, their caches, and the two dirty bitmaps over them.
 
     ``layout`` is "global" (the patch's bitmap: two blocks may share a word) or "per-block" (as QEMU
@@ -47,6 +49,8 @@ class ColoRam:
     marked in one of the bitmaps, or be made alike by :meth:`backup`. Raises LayoutError if the
     blocks cannot be flushed.
     """
+
+    _instead = "attach the same memory, where another process can reach it, in a ColoRam there"
 
     def __init__(
         self,
@@ -66,9 +70,35 @@ class ColoRam:
         self._attached_cache = None if cache_dirty is None else as_words(cache_dirty, "cache_dirty")
         self._attached_host = None if host_dirty is None else as_words(host_dirty, "host_dirty")
         nothing = np.zeros(0, np.uint64)
-        given = _list_of_blocks(blocks)
+        given = self._blocks_given(blocks)
         sizes = {block.name: block.size for block in given}
         self._now = self._built(given, sizes, nothing, nothing)
+        for block in given:
+            block._ram = weakref.ref(self)
+
+    def _blocks_given(self, blocks: Any) -> list[Block]:
+        """The blocks given, read once: they may come from a generator. Raises LayoutError."""
+        try:
+            given = list(blocks)
+        except TypeError as error:
+            raise LayoutError(f"blocks is {shown(blocks)}: give a list of Blocks") from error
+        for block in given:
+            self._check_block(block)
+        return given
+
+    def _check_block(self, block: Any) -> None:
+        """Raise LayoutError unless this is a block that no other RAM has."""
+        if not isinstance(block, Block):
+            raise LayoutError(f"block is {shown(block)}: give a Block")
+        owner = None if block._ram is None else block._ram()
+        if owner is not None and owner is not self and owner._has(block):
+            raise LayoutError(
+                f"block {block.name!r} belongs to another ColoRam: release that one first, or make "
+                "another Block"
+            )
+
+    def _has(self, block: Block) -> bool:
+        return self._now.blocks.get(block.name) is block
 
     def _built(
         self,
@@ -235,7 +265,7 @@ class ColoRam:
         bits. Raises LayoutError with nothing changed.
         """
         now = self._now
-        _check_block(block)
+        self._check_block(block)
         if block.name in now.blocks:
             raise LayoutError(f"block {block.name!r} is there already: use another name")
         sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
@@ -246,6 +276,7 @@ class ColoRam:
                 self._dirty_log.watch(
                     Watched(block.name, block._host, region.first_bit, block.size)
                 )
+            block._ram = weakref.ref(self)
             self._now = new
         except BaseException:
             if self._dirty_log is not None:
@@ -319,22 +350,6 @@ class ColoRam:
         """
         if self._dirty_log is not None:
             self._dirty_log.rearm()
-
-
-def _list_of_blocks(blocks: Any) -> list[Block]:
-    """The blocks given, read once: they may come from a generator. Raises LayoutError."""
-    try:
-        given = list(blocks)
-    except TypeError as error:
-        raise LayoutError(f"blocks is {shown(blocks)}: give a list of Blocks") from error
-    for block in given:
-        _check_block(block)
-    return given
-
-
-def _check_block(block: Any) -> None:
-    if not isinstance(block, Block):
-        raise LayoutError(f"block is {shown(block)}: give a Block")
 
 
 def _clear(installed: Installed, first: int, end: int) -> None:

@@ -1,15 +1,29 @@
 """What comes in through the public API means what it says, whatever type it comes as."""
 
 import array
+import copy
 import ctypes
+import gc
 import mmap
+import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from impl import Block, ColoError, ColoRam, FlushPool, LayoutError
+from impl import (
+    Block,
+    CannotBeCopied,
+    ColoError,
+    ColoRam,
+    DirtyLogUnavailable,
+    FlushPool,
+    KernelDirtyLog,
+    LayoutError,
+    StrayDirtyPages,
+)
+from impl.events import EventLog
 from model import ram as model
 from tests.test_dirtylog import pages_of
 
@@ -414,3 +428,79 @@ def test_memory_of_pointers_cannot(what: str, side: str) -> None:
     sides: Any = {"host": np.zeros(2 * PAGE, np.uint8)} | {side: POINTERS[what]()}
     with pytest.raises(LayoutError, match=f"block 'ram': {side}"):
         Block("ram", **sides)
+
+
+# --- one owner -----------------------------------------------------------------------------------
+
+
+def test_a_block_belongs_to_one_ram() -> None:
+    block, other = Block("a", size=PAGE, max_size=2 * PAGE), Block("b", size=PAGE)
+    first = ColoRam([block])
+    for take in (lambda: ColoRam([other, block]), lambda: ColoRam([other]).add(block)):
+        with pytest.raises(LayoutError, match="block 'a' belongs to another ColoRam"):
+            take()
+    with pytest.raises(LayoutError, match="appears twice"):
+        ColoRam([other, other])
+    ColoRam([other])  # refused RAMs keep no block
+    first.resize("a", 2 * PAGE)
+    first.receive("a", 1, page(1))
+    first.release()
+    second = ColoRam([block])
+    assert second.block("a").size == 2 * PAGE
+    del second
+    gc.collect()
+    ColoRam([block]).release()
+
+
+def test_a_block_that_was_added_belongs_to_that_ram() -> None:
+    block, ram = Block("a", size=PAGE), ColoRam([])
+    ram.add(block)
+    with pytest.raises(LayoutError, match="belongs to another ColoRam"):
+        ColoRam([block])
+    with pytest.raises(LayoutError, match="is there already"):
+        ram.add(block)
+
+
+def test_a_block_that_was_refused_belongs_to_nobody() -> None:
+    """Its host lies in another block's."""
+    ram = ColoRam([Block("a", size=2 * PAGE)])
+    block = Block("b", host=ram.block("a").host[:PAGE])
+    with pytest.raises(LayoutError, match="share memory"):
+        ram.add(block)
+    ColoRam([block])
+
+
+UNCOPIED: dict[str, Callable[[], Any]] = {
+    "ColoRam": lambda: ColoRam([Block("a", size=PAGE)]),
+    "Block": lambda: Block("a", size=PAGE),
+    "FlushPool": lambda: FlushPool(2),
+    "KernelDirtyLog": lambda: KernelDirtyLog(),
+    "EventLog": lambda: EventLog(),
+}
+
+
+@pytest.mark.parametrize(
+    "how", [copy.copy, copy.deepcopy, pickle.dumps, lambda one: pickle.dumps([one], 0)]
+)
+@pytest.mark.parametrize("what", UNCOPIED)
+def test_what_owns_something_is_not_copied(what: str, how: Callable[[Any], Any]) -> None:
+    with pytest.raises(CannotBeCopied, match=f"a {what} cannot be copied") as error:
+        how(UNCOPIED[what]())
+    assert isinstance(error.value, TypeError), "what pickle raises otherwise"
+
+
+def test_what_is_mere_data_is_copied() -> None:
+    ram = ColoRam([Block("a", size=4 * PAGE)])
+    ram.receive("a", 3, page(1))
+    with FlushPool(1) as pool:
+        stats = pool.flush(ram)
+    errors = [
+        LayoutError("a"),
+        CannotBeCopied("b"),
+        StrayDirtyPages("c"),
+        DirtyLogUnavailable(1, "d"),
+    ]
+    for data in (stats, stats.workers, ram.layout, *errors):
+        for again in (copy.copy(data), copy.deepcopy(data), pickle.loads(pickle.dumps(data))):
+            assert repr(again) == repr(data)
+    assert pickle.loads(pickle.dumps(stats)).workers == stats.workers
