@@ -7,7 +7,7 @@ race for a plain word, ``model.weak_join`` lets each step do to a memory just wh
 ``tests/test_memory_order.py`` holds the rows against ``impl/README.md``.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -140,7 +140,7 @@ class Race(NamedTuple):
     other: Whose
 
 
-def races(program: Iterator[int], others: Iterator[int]) -> Iterator[Race]:
+def races(program: Iterable[int], others: Iterable[int]) -> Iterator[Race]:
     """Every way in which a process of one program and a process of another may race."""
     other_pcs = list(others)
     for pc in program:

@@ -7,6 +7,9 @@ are the least that two workers can share; four helpers are three that meet in ev
 elsewhere. Beyond the bounds stands the proof for any number of helpers and rounds
 (``proofs/handshake.py``).
 
+Then the same over weaker memories, with what breaks if an access is weakened (``model.weakened``);
+those bounds are smaller, for a memory multiplies the states, and each line says what they are enough for.
+
 Exit 0: every claim holds, and every broken variant fails as it should. 1 otherwise.
 """
 
@@ -16,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model import triggers, workers
+from model import triggers, weakened, workers
 from model.faults import broken
 from model.handshake import Round, forked_child, join_protocol, state_in_words
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
@@ -222,6 +225,9 @@ def _explore_all(deep: bool) -> int:
         good = good and failure_seen == wanted_failure
         what = CHILD_KEEPS_STATE if keeps_state else "a forked child flushes and closes"
         print(f"{blocks:9} {'':11} {'':7}  {what}: {failure_seen or 'holds'}", flush=True)
+    for line, as_expected in weakened.report(deep=deep):
+        good = good and as_expected
+        print(line if as_expected else f"{line}   (not as expected)", flush=True)
     return 0 if good else 1
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, groupby, product
 from typing import Any
 
-from model import costs, explored, growth, interrupted, shares, walk, words
+from model import costs, explored, growth, interrupted, shares, walk, weakened, words
 from model.words import ALL_PAGES
 
 FAILS = "FAILS: "
@@ -474,6 +474,7 @@ def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
 
 # A schedule of one of the systems of model.explored; the exploration finds the small ones itself.
 SCENARIOS["schedule"] = Scenario(explored.lines, lambda: iter(()))
+SCENARIOS["schedule over a memory"] = Scenario(weakened.lines, lambda: iter(()))
 SCENARIOS["hot added"] = Scenario(growth.hot_added, growth.small_hot_adds)
 SCENARIOS["grown"] = Scenario(growth.grown, growth.small_growths)
 SCENARIOS["shrunk"] = Scenario(growth.shrunk, growth.small_shrinks)

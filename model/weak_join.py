@@ -1,0 +1,305 @@
+"""The join protocol over a weak memory: its own steps, with the pages, counts and words around them.
+
+``model.handshake`` has one count of the helpers that have COMPLETED a round and no pages. Here each
+helper has a COMPLETED word and a line of counters, as in the pool, and there are pages: the guest
+writes all of them, a worker copies each, and when the flush returns the guest must read the copies.
+What the kernel keeps (who sleeps, who is woken), and what only claims read, stays apart from the
+memory; a futex compares its word under a lock, by a relaxed load and nothing stronger.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from model import accesses as a
+from model import handshake as h
+from model.accesses import ACCESSES, IN_THE_KERNEL, Access
+from model.handshake import Control, Process
+from model.interleave import ENDED, STOPPED, Step
+from model.memory import Fence, Memory, Order, SequentiallyConsistent, Value
+from model.weak import (
+    STOP,
+    UNKNOWN,
+    WHIM,
+    Outcome,
+    OverMemory,
+    Stage,
+    TouchesAnotherWordError,
+    Unknown,
+    World,
+    Wrong,
+    with_unknown_words,
+)
+
+VISIBLE = "at return the guest sees every copy"
+UP_TO_DATE = "a worker sees what the guest wrote before the flush"
+COUNTED = "at return the counts are there"
+PARAMETERS = "a helper reads the parameters of the round it works in"
+
+#: Control words in the memory; for the steps, fields of ``Control``.
+WORDS = (a.STATE, a.RING, a.CURSOR, a.JOB)
+_RING_LOCK, _STATE_LOCK = 0, 1
+_LOCKS = {a.RING: _RING_LOCK, a.STATE: _STATE_LOCK}
+_WAKES = {h.WAKE_HELPERS: _RING_LOCK, h.WAKE_TO_QUIT: _RING_LOCK, h.WAKE_CALLER: _STATE_LOCK}
+_COPIES = (h.COPY, h.CALLER_COPY)
+
+MakeMemory = Callable[[Mapping[str, Value], int, int], Memory]
+
+
+class JoinOverMemory(OverMemory):
+    """The join protocol over a memory.
+
+    ``orders``: rows of the table whose access is weaker than sequentially consistent. ``split``: rows
+    whose read-modify-write is a load and then a store. ``fence``: what ``fence_stores`` is, None for
+    nothing. ``streaming``: are pages copied by streaming stores? ``stops``: may helpers stop for
+    ever while outside?
+    """
+
+    def __init__(
+        self,
+        memory: MakeMemory,
+        helpers: int = 1,
+        rounds: int = 2,
+        words: int = 1,
+        *,
+        static: bool = False,
+        orders: Mapping[str, Order] | None = None,
+        split: Collection[str] = (),
+        fence: Fence | None = Fence.SFENCE,
+        streaming: bool = True,
+        stops: bool = False,
+    ) -> None:
+        system = h.join_protocol(helpers, rounds, words, static=static)
+        self.name = f"{system.name}, over a memory"
+        self.orders = dict(orders or {})
+        self._split = frozenset(split)
+        self._fence = fence
+        self._copied = Order.STREAMING if streaming else Order.PLAIN
+        self._stops = stops and not static
+        self._static = static
+        self._helpers = range(1, helpers + 1)
+        # In a static round page i is the share of helper i; of the caller's own nothing is to be seen.
+        self._pages = self._helpers if static else range(words)
+        self._steps: Mapping[Any, Step] = system.steps
+        read = with_unknown_words()
+        self._acts = {pc: read(step.act) for pc, step in self._steps.items()}
+        at_first = {word: getattr(system.shared, word.lower()) for word in WORDS}
+        families = ((a.PAGE, self._pages), (a.COMPLETED, self._helpers), (a.LINE, self._helpers))
+        at_first |= {f"{word} {i}": 0 for word, which in families for i in which}
+        self.memory = memory(at_first, helpers + 1, len(_LOCKS))
+        self._races: dict[tuple[int, int], list[a.Race]] = {}
+        self._finds_races = not isinstance(self.memory, SequentiallyConsistent)
+        self._unknown = {word.lower(): UNKNOWN for word in WORDS}
+        apart = system.shared._replace(**{word.lower(): 0 for word in WORDS})
+        stages = tuple(Stage(process) for process in system.processes)
+        self.first = World(apart, stages, self.memory.start())
+        self._at_rest = system.rest
+
+    def text(self, stage: Stage) -> str:
+        """The model's text of the step."""
+        return self._steps[stage.me.pc].text
+
+    def shown(self, word: str, value: Value) -> str:
+        """STATE, and what was seen of it, by its bits."""
+        return h.state_in_words(value) if word.startswith((a.STATE, "saw")) else str(value)
+
+    def at_rest(self, world: World) -> bool:
+        """As in the model."""
+        return self._at_rest(tuple(stage.me for stage in world.stages))
+
+    def broken(self, world: World) -> str | None:
+        """No data race: over a sequentially consistent memory, as the list of accesses says it."""
+        if self._finds_races:
+            return None
+        for number, helper in enumerate(world.stages[1:], start=1):
+            for other in world.stages[:number]:
+                for race in self._races_between(other.me.pc, helper.me.pc):
+                    if a.same_word(world.apart, race, other.me, helper.me):
+                        return f"data race on {race.word}"
+        return None
+
+    def _races_between(self, pc: int, helper_pc: int) -> list[a.Race]:
+        places = pc, helper_pc
+        if places not in self._races:
+            gone = pc == STOPPED or helper_pc in (STOPPED, ENDED)
+            self._races[places] = [] if gone else list(a.races([pc], [helper_pc]))
+        return self._races[places]
+
+    def accidents(self, world: World, thread: int) -> Iterator[tuple[str, Outcome]]:
+        """A futex returns for no reason; a helper stops for ever."""
+        stage = world.stages[thread]
+        step = self._steps[stage.me.pc]
+        if step.whim:
+            apart, me = step.whim(world.apart, stage.me)
+            yield WHIM, (apart, Stage(me), world.memory)
+        if step.stops and self._stops:
+            yield STOP, (world.apart, Stage(Process(STOPPED)), world.memory)
+
+    def outcomes(self, world: World, thread: int) -> Iterator[Outcome]:
+        """The step, by what it does."""
+        apart, stages, memory = world
+        stage = stages[thread]
+        pc = stage.me.pc
+        step = self._steps[pc]
+        if not stage.done:
+            for claim in step.claims:
+                if not claim.holds(apart, stage.me):
+                    raise Wrong(claim.name)
+        main = _main_access(pc)
+        if pc == h.CLOSE_JOB and self._fence and not stage.done:
+            # The caller's own complete(); its COMPLETED word is nobody else's.
+            for fenced in self.memory.fences(memory, thread, self._fence):
+                yield apart, stage._replace(done=1), fenced
+        elif pc in _COPIES:
+            yield from self._copies(apart, stage.me, thread, memory)
+        elif pc == h.COMPLETE:
+            yield from self._completes(apart, stage, thread, memory)
+        elif pc == h.AWAIT_ALL and step.ready:
+            yield from self._awaits(apart, stage, thread, memory)
+        elif pc == h.RETURN:
+            yield from self._returns(apart, stage.me, thread, memory)
+        elif pc in _WAKES:
+            for locked in self.memory.lock(memory, thread, _WAKES[pc]):
+                apart, me, _ = self._act(apart, stage.me)
+                yield apart, Stage(me), self.memory.unlock(locked, thread, _WAKES[pc])
+        elif main is None:
+            if step.ready is None or step.ready(apart, stage.me):
+                apart, me, _ = self._act(apart, stage.me)
+                # A thread's end is the kernel's, and drains what it has stored.
+                ended = self.memory.lock(memory, thread, _RING_LOCK) if pc == h.END else [memory]
+                yield from ((apart, Stage(me), after) for after in ended)
+        elif main.row == IN_THE_KERNEL:
+            yield from self._waits(apart, stage.me, thread, memory, main.word)
+        elif main.kind == "load":
+            yield from self._loads(apart, stage.me, thread, memory, main)
+        elif main.kind == "store":
+            apart, me, new = self._act(apart, stage.me, main.word, UNKNOWN)
+            for after in self.memory.stores(memory, thread, main.word, new, self._order_of(main)):
+                yield apart, Stage(me), after
+        else:
+            yield from self._updates(apart, stage, thread, memory, main)
+
+    def _act(
+        self, apart: Control, me: Process, word: str = "", value: Any = UNKNOWN
+    ) -> tuple[Control, Process, Any]:
+        """The model's step, given one word: what is apart, the process, and the word after it."""
+        given = {**self._unknown, word.lower(): value} if word else self._unknown
+        after, me = self._acts[me.pc](apart._replace(**given), me)
+        new = None
+        for name in WORDS:
+            left = getattr(after, name.lower())
+            if name == word:
+                new = left
+            elif left is not UNKNOWN:
+                raise TouchesAnotherWordError(f"a step that may touch {word} changes {name}")
+        apart = after._replace(**dict.fromkeys(self._unknown, 0))
+        if any(isinstance(part, Unknown) for part in (*apart, *me)):
+            raise TouchesAnotherWordError(f"a step that may touch {word} depends on another word")
+        return apart, me, new
+
+    def _order_of(self, access: Access) -> Order:
+        return self.order(access.row) if access.row else Order.PLAIN
+
+    def _loads(
+        self, apart: Control, me: Process, thread: int, memory: Any, main: Access
+    ) -> Iterator[Outcome]:
+        for value, after in self.memory.loads(memory, thread, main.word, self._order_of(main)):
+            if main.word == a.JOB and value != apart.live:
+                raise Wrong(PARAMETERS)
+            after_apart, after_me, _ = self._act(apart, me, main.word, value)
+            yield after_apart, Stage(after_me), after
+
+    def _updates(
+        self, apart: Control, stage: Stage, thread: int, memory: Any, main: Access
+    ) -> Iterator[Outcome]:
+        me, order = stage.me, self._order_of(main)
+        if me.pc == h.CHECK_OUT:
+            _, memory = self.one(memory, thread, a.JOB, PARAMETERS)
+        fenced = 1 if me.pc == h.CLOSE_JOB and self._fence else 0
+        if main.row not in self._split:
+            for old, write in self.memory.updates(memory, thread, main.word, order):
+                after_apart, after_me, new = self._act(apart, me, main.word, old)
+                # What fails to swap writes nothing.
+                after = write(new if new != old else None)
+                if after is not None:
+                    yield after_apart, Stage(after_me), after
+        elif stage.done == fenced:
+            for old, after in self.memory.loads(memory, thread, main.word, order):
+                yield apart, Stage(me, fenced + 1, old), after
+        else:
+            apart, me, new = self._act(apart, me, main.word, stage.kept)
+            stored = [memory]
+            if new != stage.kept:
+                stored = self.memory.stores(memory, thread, main.word, new, order)
+            yield from ((apart, Stage(me), after) for after in stored)
+
+    def _waits(
+        self, apart: Control, me: Process, thread: int, memory: Any, word: str
+    ) -> Iterator[Outcome]:
+        """The kernel compares the futex with what was seen, and puts the thread to sleep."""
+        lock = _LOCKS[word]
+        for locked in self.memory.lock(memory, thread, lock):
+            for value, after in self.memory.loads(locked, thread, word, Order.RELAXED):
+                after_apart, after_me, _ = self._act(apart, me, word, value)
+                yield after_apart, Stage(after_me), self.memory.unlock(after, thread, lock)
+
+    def _copies(self, apart: Control, me: Process, thread: int, memory: Any) -> Iterator[Outcome]:
+        page = f"{a.PAGE} {thread if self._static else me.claim}"
+        found, memory = self.one(memory, thread, page, UP_TO_DATE)
+        if found != -(me.job - 1):
+            raise Wrong(UP_TO_DATE)
+        apart, after_me, _ = self._act(apart, me)
+        for after in self.memory.stores(memory, thread, page, me.job, self._copied):
+            yield apart, Stage(after_me), after
+
+    def _completes(
+        self, apart: Control, stage: Stage, thread: int, memory: Any
+    ) -> Iterator[Outcome]:
+        """Count, then the fence; then the word that says so."""
+        me = stage.me
+        if not stage.done:
+            for counted in self.memory.stores(
+                memory, thread, f"{a.LINE} {thread}", me.job, Order.PLAIN
+            ):
+                fences = [counted]
+                if self._fence:
+                    fences = self.memory.fences(counted, thread, self._fence)
+                yield from ((apart, stage._replace(done=1), after) for after in fences)
+            return
+        apart, after_me, _ = self._act(apart, me)
+        order = self.order(ACCESSES[h.COMPLETE][-1].row)
+        for after in self.memory.stores(memory, thread, f"{a.COMPLETED} {thread}", me.job, order):
+            yield apart, Stage(after_me), after
+
+    def _awaits(self, apart: Control, stage: Stage, thread: int, memory: Any) -> Iterator[Outcome]:
+        """The next helper's COMPLETED, until it has this round's number."""
+        helper, me = stage.done + 1, stage.me
+        order = self.order(ACCESSES[h.AWAIT_ALL][0].row)
+        for value, after in self.memory.loads(memory, thread, f"{a.COMPLETED} {helper}", order):
+            if value == me.job and helper in self._helpers[:-1]:
+                yield apart, Stage(me, helper), after
+            elif value == me.job:
+                after_apart, after_me, _ = self._act(apart, me)
+                yield after_apart, Stage(after_me), after
+
+    def _returns(self, apart: Control, me: Process, thread: int, memory: Any) -> Iterator[Outcome]:
+        """Add up the counts of who took part; then the guest reads its pages, and writes them."""
+        for helper in self._helpers:
+            value, memory = self.one(memory, thread, f"{a.COMPLETED} {helper}", COUNTED)
+            if value == me.job:
+                value, memory = self.one(memory, thread, f"{a.LINE} {helper}", COUNTED)
+                if value != me.job:
+                    raise Wrong(COUNTED)
+        for number in self._pages:
+            page = f"{a.PAGE} {number}"
+            value, memory = self.one(memory, thread, page, VISIBLE)
+            if value != me.job or not self.memory.has_arrived(memory, page):
+                raise Wrong(VISIBLE)
+            (memory,) = self.memory.stores(memory, thread, page, -me.job, Order.PLAIN)
+        apart, me, _ = self._act(apart, me)
+        yield apart, Stage(me), memory
+
+
+def _main_access(pc: int) -> Access | None:
+    """The access that the model's own step makes: the last one to a word of ``Control``."""
+    found = [access for access in ACCESSES[pc] if access.word in WORDS]
+    return found[-1] if found else None
