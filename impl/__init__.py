@@ -13,14 +13,17 @@ if Path(_place or "").resolve() != Path(__file__).resolve().parents[1] / "model"
     )
 
 from impl.block import Block
-from impl.dirtylog import DirtyLogError, DirtyLogUnavailable, KernelDirtyLog
+from impl.dirtylog import KernelDirtyLog
 from impl.errors import (
     CannotBeCopied,
+    DirtyLogError,
+    DirtyLogUnavailable,
     FlushInProgress,
     PoolClosed,
     RamReleased,
     ThreadsUnavailable,
     TraceError,
+    WatchLost,
 )
 from impl.pool import FlushPool
 from impl.ram import ColoRam
@@ -45,5 +48,6 @@ __all__ = [
     "StrayDirtyPages",
     "ThreadsUnavailable",
     "TraceError",
+    "WatchLost",
     "WorkerStats",
 ]

@@ -1,15 +1,14 @@
 """The kernel's own dirty log: which pages of the blocks has anybody written since we last asked?
 
-Linux write-protects the memory and, in *asynchronous* mode, lifts the protection by itself at the
-first write to a page (userfaultfd, ``UFFD_FEATURE_WP_ASYNC``). An unprotected page is a dirty page;
-one ioctl on ``/proc/self/pagemap`` (``PAGEMAP_SCAN``) reports such pages and protects them again,
-each page in one atomic step, so that a write between two syncs is found by one of them. It plays
-the part of KVM's dirty log under ``address_space_sync_dirty_bitmap`` in the patch.
+:mod:`impl.writewatch` says which memory has been written; here that becomes dirty bits. It plays the
+part of KVM's dirty log under ``address_space_sync_dirty_bitmap`` in the patch.
 
-What counts as a write: a store by any thread of this process, and the kernel's own stores through
-this mapping (``read(2)`` into it). What does not: a store through *another* mapping of the same
-memory (another process, which keeps its own log), a device writing to pages pinned before the sync,
-and discarding pages (``MADV_DONTNEED``, a hole punched). Whoever does that marks the pages.
+What counts as a write: a store by any thread of this process or by a KVM guest that runs in this
+memory, and the kernel's own stores through this mapping (``read(2)`` into it). What does not: a store
+through *another* mapping of the same memory (another process, which keeps its own log), a device
+writing to pages pinned before the sync, and most ways of discarding pages (a hole punched).
+``impl/README.md`` has the whole list, as measured. Whoever does that marks the pages
+(``ColoRam.discarded``).
 
 The flush writes host memory too and would find its own writes in the log. Hence two ways to ask:
 
@@ -19,65 +18,27 @@ The flush writes host memory too and would find its own writes in the log. Hence
   at the end. A flush that fails in between has lost nothing: what was fetched is reported again.
 """
 
-import contextlib
-import ctypes
 import errno
-import fcntl
-import io
-import mmap
 import os
-import platform
-import struct
-import sys
-import threading
-from collections.abc import Iterable
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from impl.bitmap import set_bits
+from impl.errors import DirtyLogError, DirtyLogUnavailable, WatchLost
+from impl.exclusive import Exclusive, alone
 from impl.uncopied import Uncopied
+from impl.writewatch import HOST_PAGE, WriteWatch, host_pages, room_for
+from model.arguments import shown, whole_number
 from model.ram import ColoError
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
+T = TypeVar("T")
 
-# linux/userfaultfd.h; WP_ASYNC came with Linux 6.7.
-_SYSCALL = {"x86_64": 323, "aarch64": 282}
-_USER_MODE_ONLY = 1  # all that an unprivileged process may ask for, and all that is needed
-_API_VERSION = 0xAA
-_FEATURES = (
-    1 << 0  # PAGEFAULT_FLAG_WP
-    | 1 << 12  # WP_HUGETLBFS_SHMEM: memfd, /dev/shm and huge pages as well as anonymous memory
-    | 1 << 13  # WP_UNPOPULATED: protect pages that have never been touched
-    | 1 << 15  # WP_ASYNC: the kernel lifts the protection, nobody has to answer a fault
-)
-_UFFDIO_API = 0xC018AA3F
-_UFFDIO_REGISTER = 0xC020AA00
-_UFFDIO_UNREGISTER = 0x8010AA01
-_UFFDIO_WRITEPROTECT = 0xC018AA06
-_REGISTER_MODE_WP = 2
-_WRITEPROTECT_MODE_WP = 1
-
-# linux/fs.h
-_PAGEMAP_SCAN = 0xC0606610
-_SCAN_ARGUMENT = struct.Struct("12Q")  # size flags start end walk_end vec vec_len max_pages + masks
-_WALK_END = 32
-_WP_MATCHING = 1
-_CHECK_WPASYNC = 2  # refuse memory that is not protected, rather than call it clean
-_PAGE_IS_WRITTEN = 2
-
-_HOST_PAGE = mmap.PAGESIZE
-_REGIONS = 16384  # room for what one scan returns; a fuller log takes another call
-
-
-class DirtyLogUnavailable(ColoError, OSError):
-    """This kernel, or the sandbox around this process, does not offer the dirty log."""
-
-
-class DirtyLogError(ColoError, ValueError):
-    """The dirty log was asked for something it can't do; the message says what to do instead."""
+_EXTENTS = 16384  # room for what one step of a scan finds; a fuller log takes another step
 
 
 class Watched(NamedTuple):
@@ -99,132 +60,151 @@ class Watched(NamedTuple):
     @property
     def end(self) -> int:
         """Where the memory ends, in whole host pages: the unit the kernel knows."""
-        return self.address + _host_pages(self.memory.nbytes)
+        return self.address + host_pages(self.memory.nbytes)
 
 
 class KernelDirtyLog(Uncopied):
     """A dirty log of the memory of RAM blocks, kept by the Linux kernel (6.7 or later).
 
     ``start`` begins with every page clean, ``sync`` (or ``fetch`` and ``rearm``) collects, ``stop``
-    ends. A ColoRam does all that once the log is its ``dirty_log``. Pages of the layout may be
-    smaller or larger than the host's: each one that overlaps a written host page is reported.
+    ends. A ColoRam does all that once the log is its ``dirty_log``, and is then the only one who
+    may: what others collect would be missing there. Pages of the layout may be smaller or larger
+    than the host's: each one that overlaps a written host page is reported.
+
+    One call at a time: FlushInProgress for a second one.
     """
 
     _instead = "make a KernelDirtyLog for each RAM"
 
     def __init__(self) -> None:
-        self._watched: dict[str, Watched] = {}
-        self._page_size = _HOST_PAGE
-        self._pid = 0
-        self._uffd: io.FileIO | None = None
-        self._pagemap: io.FileIO | None = None
-        self._lock = threading.Lock()
-        # What scans found and no bitmap has yet: struct page_region (start, end, categories).
-        self._found = np.zeros((_REGIONS, 3), np.uint64)
+        self._exclusive = Exclusive("this dirty log is in use: wait until that call has returned")
+        # Of one log after the other: see ``instead_of``.
+        self.blocks: WatchedBlocks | None = None
 
-    def start(self, watched: Iterable[Watched], page_size: int = _HOST_PAGE) -> None:
+    @property
+    def running(self) -> bool:
+        """Does it watch memory of this process? A log from before a ``fork`` does not."""
+        return self.blocks is not None and not self.blocks.closed and self.blocks.here
+
+    @alone
+    def start(
+        self,
+        watched: Iterable[Watched],
+        page_size: int = HOST_PAGE,
+        *,
+        instead_of: "KernelDirtyLog | None" = None,
+    ) -> None:
         """Watch all of this memory from now on; every page begins clean.
 
-        Raises DirtyLogUnavailable if the kernel has no such log or forbids it, DirtyLogError if the
-        log is running already or the memory can't be watched. After an error nothing is watched.
+        ``instead_of`` is a running log of the same memory, which this one takes over with all that
+        it has found: no write in between is lost, for there is no in between. Raises
+        DirtyLogUnavailable if the kernel has no such log or forbids it, DirtyLogError if this log
+        is running already or the memory can't be watched. After an error nothing is watched.
         """
-        if self._uffd is not None:
+        if instead_of is not None and instead_of.blocks is self.blocks:
+            return
+        if self._ram() is not None:
+            raise DirtyLogError(
+                "this dirty log is a ColoRam's: set that one's dirty_log to None first, or use "
+                "a new one"
+            )
+        if self.running:
             raise DirtyLogError("the dirty log is running: stop it before you start it again")
+        if self.blocks is not None and self.blocks.here:
+            self.blocks.close()  # where that was interrupted
+        if instead_of is not None:
+            self.blocks = instead_of.blocks
+            return
+        blocks = WatchedBlocks(page_size)
         try:
-            self._uffd = _open_userfaultfd()
-            self._pagemap = _open_pagemap()
-            self._page_size, self._pid = page_size, os.getpid()
-            self._found[:] = 0
+            blocks.open()
             for one in watched:
-                self.watch(one)
+                blocks.watch(one)
+            self.blocks = blocks
         except BaseException:
-            self.stop()
+            blocks.close()
             raise
 
+    @alone
     def watch(self, watched: Watched) -> None:
         """Watch more memory (hot-added RAM), clean from now on. On error nothing has changed."""
-        uffd, _ = self._running()
-        _check_watched(watched, self._watched)
-        if watched.address == watched.end:
-            self._watched[watched.name] = watched
-            return
-        extent = watched.address, watched.end - watched.address
-        try:
-            fcntl.ioctl(uffd, _UFFDIO_REGISTER, _record(*extent, _REGISTER_MODE_WP, 0))
-        except OSError as error:
-            _refuse_memory(watched.name, error)
-        try:
-            fcntl.ioctl(uffd, _UFFDIO_WRITEPROTECT, _record(*extent, _WRITEPROTECT_MODE_WP))
-            self._protect(watched)
-        except BaseException:
-            fcntl.ioctl(uffd, _UFFDIO_UNREGISTER, _record(*extent))
-            raise
-        self._watched[watched.name] = watched
+        self._own().watch(watched)
 
+    @alone
     def resize(self, name: str, used_length: int) -> None:
         """Report the first ``used_length`` bytes of a block from now on.
 
         What is new in them is clean, but for the host page that they share with the old end.
         """
-        self._running()
-        before = self._watched[name]
-        if not 0 <= used_length <= before.memory.nbytes:
-            raise DirtyLogError(
-                f"block {name!r} has {before.memory.nbytes} bytes of memory, not {used_length}: "
-                "watch a block with all the memory it may grow into"
-            )
-        if used_length > before.used_length:
-            self._protect(before, _host_pages(before.used_length))
-        self._watched[name] = before._replace(used_length=used_length)
+        self._own().resize(name, used_length)
 
+    @alone
+    def watch_again(self, name: str, pages: range) -> None:
+        """After WatchLost: watch these pages of a block again, clean from now on; mark them first.
+
+        With each page comes the whole piece of memory that was lost, so give the error's ranges.
+        """
+        self._own().watch_again(name, pages)
+
+    @alone
+    def forget(self, name: str) -> None:
+        """Watch this block no longer; one that is not watched is no error."""
+        self._own().forget(name)
+
+    @alone
     def sync(self, host_dirty: Words) -> None:
         """Add every page written since the last time to the bitmap and begin anew, in one step.
 
         The guest may go on writing meanwhile: a write is found by this sync or by the next.
         ``host_dirty``: uint64 words, enough for every watched page; bits are set, none cleared.
+        Raises WatchLost, everything else collected, if memory has been mapped anew.
         """
-        self._collect(host_dirty, _WP_MATCHING | _CHECK_WPASYNC)
+        self._own().sync(host_dirty)
 
+    @alone
     def fetch(self, host_dirty: Words) -> None:
         """Like ``sync``, but begin nothing anew: the pages are reported again until ``rearm``."""
-        self._collect(host_dirty, _CHECK_WPASYNC)
+        self._own().fetch(host_dirty)
 
+    @alone
     def rearm(self) -> None:
         """Call every page clean: what has been written up to now is dealt with.
 
         For the time after a flush, before the guest goes on.
         """
-        with self._lock:
-            self._running()
-            for watched in self._watched.values():
-                self._protect(watched)
+        self._own().rearm()
 
     def stop(self) -> None:
-        """Watch nothing any more. Stopping twice does nothing."""
-        with self._lock:
-            if self._uffd is not None and self._pid == os.getpid():
-                for name in list(self._watched):
-                    self._unregister(name)
-            for file in (self._uffd, self._pagemap):
-                if file is not None:
-                    file.close()
-            self._uffd = self._pagemap = None
-            self._watched.clear()
+        """Watch nothing any more. Stopping twice does nothing.
 
-    def forget(self, name: str) -> None:
-        """Watch this block no longer; one that is not watched is no error."""
-        with self._lock:
-            self._running()
-            self._unregister(name)
+        The log of a ColoRam is stopped as by ``ram.dirty_log = None``: what it has found is marked.
+        Otherwise what has not been collected is dropped.
+        """
+        ram = self._ram()
+        if ram is not None:
+            ram.dirty_log = None
+        elif self.blocks is not None:
+            self.exclusively(self.blocks.close)
 
-    def _unregister(self, name: str) -> None:
-        uffd, _ = self._running()
-        watched = self._watched.pop(name, None)
-        if watched is not None:
-            # Fails only for memory that has been unmapped, which has taken its watch along.
-            with contextlib.suppress(OSError):
-                extent = watched.address, watched.end - watched.address
-                fcntl.ioctl(uffd, _UFFDIO_UNREGISTER, _record(*extent))
+    def exclusively(self, work: Callable[[], T]) -> T:
+        """``work()``, while no other call uses this log; FlushInProgress if one does."""
+        return self._exclusive.run(work)
+
+    def _ram(self) -> "_Ram | None":
+        """The ColoRam whose dirty log this is."""
+        ram = None if self.blocks is None else self.blocks.ram()
+        return ram if ram is not None and ram.watching() is self.blocks else None
+
+    def _own(self) -> "WatchedBlocks":
+        """What it watches, to be used by its own methods: it runs, and for no ColoRam."""
+        if self._ram() is not None:
+            raise DirtyLogError(
+                "this dirty log is a ColoRam's: use that one's methods (ram.sync() collects it), "
+                "or set its dirty_log to None first"
+            )
+        if self.blocks is None:
+            raise DirtyLogError("the dirty log is not running: start it first")
+        return self.blocks
 
     def __enter__(self) -> "KernelDirtyLog":
         return self
@@ -232,16 +212,169 @@ class KernelDirtyLog(Uncopied):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _collect(self, host_dirty: Words, flags: int) -> None:
-        with self._lock:
-            self._running()
-            self._check_bitmap(host_dirty)
-            self._drain(host_dirty)
-            for watched in self._watched.values():
-                at = watched.address
-                while at < watched.end:
-                    at = self._scan(at, watched.end, flags, _REGIONS)
+
+class WatchedBlocks:
+    """Blocks whose written pages become bits: what a log that runs has, and nothing else has.
+
+    Methods are as in KernelDirtyLog, which see; one call at a time.
+    """
+
+    def __init__(self, page_size: int) -> None:
+        self.closed = False
+        # The ColoRam that made it, if any: whether it still collects from here, it must say itself.
+        self.ram: Callable[[], _Ram | None] = _no_ram
+        self._page_size = whole_number(page_size, "page_size", DirtyLogError)
+        if self._page_size <= 0:
+            raise DirtyLogError(f"page_size {self._page_size} is impossible: give bytes")
+        self._pid = os.getpid()
+        self._blocks: dict[str, Watched] = {}
+        self._kernel: WriteWatch | None = None
+        # What scans have found and no bitmap has yet.
+        self._found = room_for(_EXTENTS)
+
+    @property
+    def here(self) -> bool:
+        """Is it this process's memory, not that of the one that forked it?"""
+        return self._pid == os.getpid()
+
+    def open(self) -> None:
+        """Once, before all else. Raises DirtyLogUnavailable."""
+        self._kernel = WriteWatch()
+
+    def watch(self, block: Watched) -> None:
+        self._running()
+        _check_watched(block, self._blocks)
+        self._blocks[block.name] = block
+        try:
+            if block.address < block.end:
+                self._add(block, block.address, block.end)
+        except ColoError:
+            del self._blocks[block.name]  # only: what is watched there may be another log's
+            raise
+        except BaseException:
+            self.forget(block.name)
+            raise
+
+    def resize(self, name: str, used_length: int) -> None:
+        kernel, before = self._running(), self._named(name)
+        used_length = whole_number(
+            used_length, f"block {before.name!r}: used_length", DirtyLogError
+        )
+        if not 0 <= used_length <= before.memory.nbytes:
+            raise DirtyLogError(
+                f"block {name!r} has {before.memory.nbytes} bytes of memory, not {used_length}: "
+                "watch a block with all the memory it may grow into"
+            )
+        after = before._replace(used_length=used_length)
+        start = before.address + host_pages(before.used_length)
+        end = after.address + host_pages(used_length)
+        if start < end:
+            for lost in kernel.unwatched(start, end):
+                self._add(before, *lost)
+            kernel.protect(start, end)
+        self._blocks[after.name] = after
+
+    def lost(self, name: str, pages: range) -> list[range]:
+        """The pieces of a block, in pages, that are watched no longer and hold any of these."""
+        block = self._named(name)
+        return list(self._pages(block, self._lost(block, pages)))
+
+    def watch_again(self, name: str, pages: range) -> None:
+        block = self._named(name)
+        for start, end in self._lost(block, pages):
+            self._add(block, start, end)
+
+    def _lost(self, block: Watched, pages: range) -> list[tuple[int, int]]:
+        """The same pieces, by address: whole, since huge pages can't be watched by halves."""
+        kernel = self._running()
+        start = block.address + pages.start * self._page_size // HOST_PAGE * HOST_PAGE
+        end = block.address + host_pages(pages.stop * self._page_size)
+        if next(kernel.unwatched(start, min(end, block.end)), None) is None:
+            return []
+        pieces = kernel.unwatched(block.address, block.end)
+        return [(low, high) for low, high in pieces if low < end and start < high]
+
+    def _add(self, block: Watched, start: int, end: int) -> None:
+        try:
+            self._running().add(start, end)
+        except DirtyLogUnavailable:
+            raise
+        except OSError as error:
+            _refuse_memory(block.name, error)
+
+    def forget(self, name: str) -> None:
+        kernel = self._running()
+        if name in self._blocks:
+            block = self._blocks[name]
+            kernel.remove(block.address, block.end)
+            del self._blocks[name]
+
+    def sync(self, host_dirty: Words) -> None:
+        self._collect(host_dirty, protect=True)
+
+    def fetch(self, host_dirty: Words) -> None:
+        self._collect(host_dirty, protect=False)
+
+    def rearm(self) -> None:
+        self._on_each_block(self._running().protect)
+
+    def close(self) -> None:
+        """Watch nothing any more. Closing twice does nothing; interrupted, close again."""
+        self.closed = True
+        if self._kernel is None or self._kernel.closed:
+            return
+        try:
+            if self.here:
+                for block in self._blocks.values():
+                    self._kernel.remove(block.address, block.end)
+        finally:
+            self._kernel.close()
+
+    def _collect(self, host_dirty: Words, *, protect: bool) -> None:
+        kernel = self._running()
+        self._check_bitmap(host_dirty)
+        self._drain(host_dirty)
+
+        def scan(start: int, end: int) -> None:
+            while start < end:
+                try:
+                    start = kernel.scan(start, end, self._found, protect=protect)
+                finally:
                     self._drain(host_dirty)
+
+        self._on_each_block(scan)
+
+    def _on_each_block(self, work: Callable[[int, int], None]) -> None:
+        """Do some work on all the memory; where some is watched no longer, on all the rest of it.
+
+        Raises WatchLost at the end, for all blocks together.
+        """
+        kernel = self._running()
+        lost = {}
+        for block in self._blocks.values():
+            try:
+                work(block.address, block.end)
+            except OSError:
+                gone = list(self._work_on_the_rest(kernel, block, work))
+                pages = list(self._pages(block, gone))
+                if pages:
+                    lost[block.name] = pages
+        if lost:
+            raise _watch_lost(lost)
+
+    def _work_on_the_rest(
+        self, kernel: WriteWatch, block: Watched, work: Callable[[int, int], None]
+    ) -> Iterator[tuple[int, int]]:
+        """Work on what is still watched of a block; yields the extents that are not."""
+        at = block.address
+        for start, end in [*kernel.unwatched(block.address, block.end), (block.end, block.end)]:
+            try:
+                if at < start:
+                    work(at, start)
+            except OSError:  # mapped anew since we looked
+                yield at, start
+            yield start, end
+            at = end
 
     def _drain(self, host_dirty: Words) -> None:
         """Move what scans have found into the bitmap.
@@ -253,58 +386,44 @@ class KernelDirtyLog(Uncopied):
         count = int(np.count_nonzero(self._found[:, 1]))
         found = self._found[:count]
         page_size = np.uint64(self._page_size)
-        for watched in self._watched.values():
-            base, used_pages = np.uint64(watched.address), watched.used_length // self._page_size
+        for block in self._blocks.values():
+            base, used_pages = np.uint64(block.address), block.used_length // self._page_size
             end = base + np.uint64(used_pages * self._page_size)
             inside = found[(found[:, 0] >= base) & (found[:, 0] < end)]
             if len(inside):
                 first = (inside[:, 0] - base) // page_size
                 last = (np.minimum(inside[:, 1], end) - base - np.uint64(1)) // page_size
-                first_bit = np.uint64(watched.first_bit)
+                first_bit = np.uint64(block.first_bit)
                 set_bits(host_dirty, first_bit + first, first_bit + last)
         found[:] = 0
 
-    def _protect(self, watched: Watched, start: int = 0) -> None:
-        """Protect the written pages from byte ``start`` on without reporting them."""
-        at = watched.address + start
-        while at < watched.end:
-            at = self._scan(at, watched.end, _WP_MATCHING | _CHECK_WPASYNC, 0)
+    def _pages(self, block: Watched, extents: Iterable[tuple[int, int]]) -> Iterator[range]:
+        """The used pages of a block that overlap these extents of its memory."""
+        used_pages = block.used_length // self._page_size
+        for start, end in extents:
+            first = (start - block.address) // self._page_size
+            last = min(-(-(end - block.address) // self._page_size), used_pages)
+            if first < last:
+                yield range(first, last)
 
-    def _scan(self, start: int, end: int, flags: int, regions: int) -> int:
-        """One PAGEMAP_SCAN into ``_found``; returns the address up to which it got."""
-        _, pagemap = self._running()
-        vector = self._found.ctypes.data if regions else 0
-        masks = (0, _PAGE_IS_WRITTEN, 0, _PAGE_IS_WRITTEN)  # inverted, all of, any of, to return
-        argument = bytearray(
-            _SCAN_ARGUMENT.pack(
-                _SCAN_ARGUMENT.size, flags, start, end, 0, vector, regions, 0, *masks
-            )
-        )
-        try:
-            fcntl.ioctl(pagemap, _PAGEMAP_SCAN, argument)
-        except OSError as error:
-            if error.errno == errno.ENOTTY:
-                _refuse_kernel("the PAGEMAP_SCAN ioctl", error)
-            raise DirtyLogError(
-                f"memory under the dirty log can't be scanned ({error.strerror}): it has been "
-                "unmapped or mapped anew; stop the log before you unmap, and start it again after"
-            ) from error
-        (walk_end,) = struct.unpack_from("Q", argument, _WALK_END)
-        return int(walk_end)
-
-    def _running(self) -> tuple[io.FileIO, io.FileIO]:
-        if self._uffd is None or self._pagemap is None:
+    def _running(self) -> WriteWatch:
+        if self._kernel is None or self.closed:
             raise DirtyLogError("the dirty log is not running: start it first")
-        if self._pid != os.getpid():
+        if not self.here:
             raise DirtyLogError(
                 f"this dirty log watches process {self._pid}, which forked this one: "
                 "start a new log here"
             )
-        return self._uffd, self._pagemap
+        return self._kernel
+
+    def _named(self, name: str) -> Watched:
+        if name not in self._blocks:
+            raise DirtyLogError(f"block {shown(name)} is not watched: watch it first")
+        return self._blocks[name]
 
     def _check_bitmap(self, host_dirty: Words) -> None:
         need = max(
-            (w.first_bit + w.used_length // self._page_size for w in self._watched.values()),
+            (w.first_bit + w.used_length // self._page_size for w in self._blocks.values()),
             default=0,
         )
         if host_dirty.dtype != np.uint64 or host_dirty.ndim != 1 or host_dirty.size * 64 < need:
@@ -314,56 +433,39 @@ class KernelDirtyLog(Uncopied):
             )
 
 
-def _host_pages(length: int) -> int:
-    """``length`` rounded up to whole host pages, in bytes."""
-    return -(-length // _HOST_PAGE) * _HOST_PAGE
+class _Ram(Protocol):
+    """What a log knows of the ColoRam that it works for."""
+
+    dirty_log: KernelDirtyLog | None
+
+    def watching(self) -> WatchedBlocks | None: ...
 
 
-def _record(*fields: int) -> bytearray:
-    return bytearray(struct.pack(f"{len(fields)}Q", *fields))
+def _no_ram() -> None:
+    """The RAM of a log that was started by itself."""
 
 
-def _open_userfaultfd() -> io.FileIO:
-    number = _SYSCALL.get(platform.machine())
-    if sys.platform != "linux" or number is None:
-        raise DirtyLogUnavailable(
-            f"no dirty log on {sys.platform} {platform.machine()}: it needs Linux 6.7 or later on "
-            f"{' or '.join(_SYSCALL)}"
-        )
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = libc.syscall(number, os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY)
-    if descriptor < 0:
-        code = ctypes.get_errno()
-        _refuse_kernel("the userfaultfd system call", OSError(code, os.strerror(code)))
-    uffd = io.FileIO(descriptor, "rb")
-    try:
-        fcntl.ioctl(uffd, _UFFDIO_API, _record(_API_VERSION, _FEATURES, 0))
-    except OSError as error:
-        uffd.close()
-        _refuse_kernel("asynchronous write-protection (UFFD_FEATURE_WP_ASYNC)", error)
-    return uffd
-
-
-def _open_pagemap() -> io.FileIO:
-    try:
-        return io.FileIO("/proc/self/pagemap")
-    except OSError as error:
-        _refuse_kernel("/proc/self/pagemap", error)
-
-
-def _refuse_kernel(what: str, error: OSError) -> NoReturn:
-    raise DirtyLogUnavailable(
-        error.errno,
-        f"no dirty log: {what} is refused here ({error.strerror}). It needs Linux 6.7 or later, "
-        "built with CONFIG_USERFAULTFD, and a sandbox (seccomp, container) that lets it through; "
-        f"this is Linux {platform.release()}. Without it, mark pages with mark_host_dirty",
-    ) from error
+def _watch_lost(lost: dict[str, list[range]]) -> WatchLost:
+    where = "; ".join(
+        f"block {name!r}: pages {', '.join(f'{one.start} to {one.stop - 1}' for one in pages)}"
+        for name, pages in lost.items()
+    )
+    name, (first, *_) = next(iter(lost.items()))
+    return WatchLost(
+        f"memory under the dirty log can't be scanned: it has been mapped anew, moved or unmapped "
+        f"({where}). What was written elsewhere is marked; mark these pages too: "
+        f"ram.discarded({name!r}, {first}) does that and watches them again (without a ColoRam: "
+        "set their bits, then log.watch_again(name, pages)). Memory that is gone must be mapped again "
+        "first, or its block be removed",
+        lost,
+    )
 
 
 def _refuse_memory(name: str, error: OSError) -> NoReturn:
     remedy = {
         errno.EBUSY: "another dirty log watches it: stop that one first",
-        errno.EINVAL: "use anonymous, memfd or /dev/shm memory, huge pages from their start",
+        errno.EINVAL: "use anonymous, memfd or /dev/shm memory, huge pages from their start, all of "
+        "it mapped",
         errno.EPERM: "its mapping can't be written: map it PROT_READ | PROT_WRITE",
     }.get(error.errno or 0, "map it anew")
     raise DirtyLogError(f"block {name!r} can't be watched ({error.strerror}): {remedy}") from error
@@ -375,9 +477,9 @@ def _check_watched(new: Watched, already: dict[str, Watched]) -> None:
         raise DirtyLogError(f"block {new.name!r}: memory must be one contiguous array of uint8")
     if not memory.flags.writeable:
         raise DirtyLogError(f"block {new.name!r}: read-only memory is never dirty: don't watch it")
-    if memory.nbytes and new.address % _HOST_PAGE:
+    if memory.nbytes and new.address % HOST_PAGE:
         raise DirtyLogError(
-            f"block {new.name!r}: its memory does not start on a {_HOST_PAGE}-byte host page: "
+            f"block {new.name!r}: its memory does not start on a {HOST_PAGE}-byte host page: "
             "allocate it with mmap"
         )
     if not 0 <= new.used_length <= memory.nbytes or new.first_bit < 0:

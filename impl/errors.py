@@ -1,4 +1,4 @@
-"""The errors of running flushes; those about what is flushed are the model's (model.ram)."""
+"""The errors of running flushes and dirty logs; those about what is flushed are model.ram's."""
 
 from model.ram import ColoError
 
@@ -21,6 +21,26 @@ class PoolClosed(ColoError, RuntimeError):
 
 class ThreadsUnavailable(ColoError, RuntimeError):
     """The system has not started all the threads of a pool; the message says how many it has."""
+
+
+class DirtyLogUnavailable(ColoError, OSError):
+    """This kernel, or the sandbox around this process, does not offer the dirty log."""
+
+
+class DirtyLogError(ColoError, ValueError):
+    """The dirty log was asked for something it can't do; the message says what to do instead."""
+
+
+class WatchLost(DirtyLogError):
+    """Memory under the dirty log has been mapped anew, moved or unmapped.
+
+    Nobody knows whether its pages were written; writes to all others are noted. ``pages`` says which
+    pages must be marked: for each block's name, ranges of its pages.
+    """
+
+    def __init__(self, message: str, pages: dict[str, list[range]] | None = None) -> None:
+        super().__init__(message)
+        self.pages = pages or {}
 
 
 class TraceError(ColoError, ValueError):

@@ -22,8 +22,8 @@ from impl.bitmap import set_bits
 from impl.block import Block, Words, as_words, zeroed_words
 from impl.compile import compile_kernels
 from impl.control import address
-from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched
-from impl.errors import RamReleased
+from impl.dirtylog import KernelDirtyLog, Watched, WatchedBlocks
+from impl.errors import DirtyLogError, RamReleased, WatchLost
 from impl.exclusive import Exclusive, alone
 from impl.job import Installed, count, install, place
 from impl.kernel import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
@@ -207,6 +207,32 @@ class ColoRam(Uncopied):
         set_bits(self.host_dirty, bits, bits)
 
     @alone
+    def discarded(self, name: str, pages: int | Iterable[int]) -> None:
+        """Note that the memory behind these pages of a block was thrown away or mapped anew.
+
+        A balloon, a hole punched, ``mmap`` over it: the host page reads zero now, or something else,
+        which for COLO is a write like any other, but one that the dirty log may not see (the table
+        in ``impl/README.md``). So the pages are marked host-dirty, and the next flush puts back what
+        the cache holds; a page that is cache-dirty stays so. Where the log had lost the memory it
+        watches it again, and marks all of the piece that it had lost. Call it afterwards, with no
+        flush in between. Never throw away memory of a *cache*: the primary's page would be gone,
+        and only the primary can send it again.
+
+        Raises LayoutError with nothing changed; DirtyLogError, the pages marked, if the memory can't
+        be watched.
+        """
+        region = self._now.regions[self.block(name).name]
+        numbers = page_numbers(pages, region.used_pages, region.block.name)
+        bits = np.uint64(region.first_bit) + numbers
+        set_bits(self.host_dirty, bits, bits)
+        watching = self.watching()
+        if watching is not None and watching.here and len(numbers):
+            around = range(int(numbers.min()), int(numbers.max()) + 1)
+            for piece in watching.lost(region.block.name, around):
+                self._mark(region, piece)
+            watching.watch_again(region.block.name, around)
+
+    @alone
     def set_dirty(self, cache_words: npt.ArrayLike, host_words: npt.ArrayLike) -> None:
         """Replace both bitmaps, uint64 (words,), and recount.
 
@@ -227,19 +253,71 @@ class ColoRam(Uncopied):
         """The log that finds what the guest writes; setting it starts it, None stops it.
 
         Each flush collects it first and rearms it afterwards, so the flush's own writes are not
-        reported. Starting begins with every page clean: mark what was written before.
+        reported. Starting begins with every page clean: mark what was written before. However it
+        ends, what it has found is marked first. A log in place of another takes over from it, and
+        there is no moment between. In a child that ``fork`` made, where its log does not watch, a
+        new log (or None) marks every page, since nobody knows which were written before. Raises
+        DirtyLogUnavailable, DirtyLogError (also for a log that watches something else) or WatchLost
+        (see :meth:`discarded`), with everything as it was.
         """
-        return self._dirty_log
+        return self._dirty_log if self.watching() is not None else None
 
     @dirty_log.setter
     @alone
     def dirty_log(self, log: KernelDirtyLog | None) -> None:
-        if self._dirty_log is not None:
-            self._dirty_log.stop()
-            self._dirty_log = None
-        if log is not None:
-            log.start(map(self._watched, self._now.regions.values()), self._page_size)
+        if log is None:
+            self._stop_dirty_log()
+        elif not isinstance(log, KernelDirtyLog):
+            raise DirtyLogError(f"a dirty log is a KernelDirtyLog or None, not {shown(log)}")
+        elif self._dirty_log is not None and self._dirty_log.running:
+            before = self._dirty_log
+            log.start((), self._page_size, instead_of=before)
             self._dirty_log = log
+            if before is not log:
+                before.blocks = None
+        else:
+            self._start_dirty_log(log)
+
+    def _start_dirty_log(self, log: KernelDirtyLog) -> None:
+        """Start a log where none is running in this process."""
+        if self.watching() is not None:
+            self._mark_every_page()
+        else:
+            self._close_dirty_log()  # where that was interrupted
+        before = log.blocks
+        try:
+            log.start(map(self._watched, self._now.regions.values()), self._page_size)
+            if log.blocks is not None:
+                log.blocks.ram = weakref.ref(self)
+            self._dirty_log = log
+        except BaseException:
+            if self._dirty_log is not log and log.blocks is not before and log.blocks is not None:
+                log.blocks.close()
+            raise
+
+    def _stop_dirty_log(self) -> None:
+        """Stop the log, if there is one, what it has found marked. Interrupted, stop again."""
+        watching = self.watching()
+        if watching is not None and watching.here:
+            watching.sync(self.host_dirty)
+        elif watching is not None:
+            self._mark_every_page()
+        self._close_dirty_log()
+
+    def _close_dirty_log(self) -> None:
+        if self._dirty_log is not None and self._dirty_log.blocks is not None:
+            self._dirty_log.blocks.close()
+        self._dirty_log = None
+
+    def _mark_every_page(self) -> None:
+        """A page that is marked for nothing is copied for nothing, no more."""
+        for region in self._now.regions.values():
+            self._mark(region, range(region.used_pages))
+
+    def _mark(self, region: Region, pages: range) -> None:
+        if pages:
+            first, last = region.first_bit + pages.start, region.first_bit + pages.stop - 1
+            set_bits(self.host_dirty, np.array([first], np.uint64), np.array([last], np.uint64))
 
     def _watched(self, region: Region) -> Watched:
         block = region.block
@@ -251,11 +329,12 @@ class ColoRam(Uncopied):
         """Collect the dirty log into ``host_dirty``; the guest may run meanwhile.
 
         Not needed before a flush. Spread over the time between checkpoints it keeps the log's own
-        memory small. Raises DirtyLogError if there is none.
+        memory small. Raises DirtyLogError if there is none, WatchLost as a flush does.
         """
-        if self._dirty_log is None:
+        watching = self.watching()
+        if watching is None:
             raise DirtyLogError("this RAM has no dirty log: set ram.dirty_log first")
-        self._dirty_log.sync(self.host_dirty)
+        watching.sync(self.host_dirty)
 
     @alone
     def add(self, block: Block) -> None:
@@ -270,17 +349,15 @@ class ColoRam(Uncopied):
             raise LayoutError(f"block {block.name!r} is there already: use another name")
         sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
         new = self._built([*now.blocks.values(), block], sizes, now.cache_bitmap, now.host_bitmap)
-        region = new.regions[block.name]
+        region, watching = new.regions[block.name], self.watching()
         try:
-            if self._dirty_log is not None:
-                self._dirty_log.watch(
-                    Watched(block.name, block._host, region.first_bit, block.size)
-                )
+            if watching is not None:
+                watching.watch(Watched(block.name, block._host, region.first_bit, block.size))
             block._ram = weakref.ref(self)
             self._now = new
         except BaseException:
-            if self._dirty_log is not None:
-                self._dirty_log.forget(block.name)
+            if watching is not None and self._now is not new:
+                watching.forget(block.name)
             raise
         _clear(new, region.first_bit, region.first_bit + region.max_pages)
 
@@ -294,32 +371,40 @@ class ColoRam(Uncopied):
         """
         block = self.block(name)
         name, size = block.name, whole_number(size, f"block {block.name!r}: size", LayoutError)
-        now, log, before = self._now, self._dirty_log, block.size
+        now, watching, before = self._now, self.watching(), block.size
         sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
         new = self._built(now.blocks.values(), sizes, now.cache_bitmap, now.host_bitmap)
         if size > before:
-            if log is not None:
-                log.resize(name, size)
+            if watching is not None:
+                watching.resize(name, size)
             block._cache[before:size] = block._host[before:size]
         self._now, block._size = new, size
-        if size < before and log is not None:
-            log.resize(name, size)
+        if size < before and watching is not None:
+            watching.resize(name, size)
         region = new.regions[name]
         _clear(new, region.bits.stop, region.first_bit + region.max_pages)
 
     def release(self) -> None:
         """Let go of blocks, caches, bitmaps and dirty log (``colo_release_ram_cache``).
 
-        Again does nothing; FlushInProgress while a flush is running. To flush or change it
-        afterwards raises RamReleased.
+        Attached bitmaps live on, and what the log has found is marked in them; in a child that
+        ``fork`` made they are left as they are, since the parent's log goes on. Again does nothing;
+        FlushInProgress while a flush is running. To flush or change it afterwards raises
+        RamReleased.
         """
         if not self._released:
             self._exclusive.run(self._let_go)
 
     def _let_go(self) -> None:
-        if self._dirty_log is not None:
-            self._dirty_log.stop()
-            self._dirty_log = None
+        watching = self.watching()
+        if watching is not None and watching.here:
+            try:
+                watching.sync(self.host_dirty)
+            except WatchLost as lost:
+                for name, ranges in lost.pages.items():
+                    for pages in ranges:
+                        self._mark(self._now.regions[name], pages)
+        self._close_dirty_log()
         self._attached_cache = self._attached_host = None
         nothing = np.zeros(0, np.uint64)
         self._now = self._built((), {}, nothing, nothing)
@@ -338,18 +423,25 @@ class ColoRam(Uncopied):
 
         return self._exclusive.run(if_there)
 
+    def watching(self) -> WatchedBlocks | None:
+        """What its dirty log watches, or None. After ``fork`` that is the parent's memory."""
+        blocks = None if self._dirty_log is None else self._dirty_log.blocks
+        return None if blocks is None or blocks.closed else blocks
+
     def collect_dirty_log(self) -> None:
         """Before a flush, held: mark what the dirty log has found."""
-        if self._dirty_log is not None:
-            self._dirty_log.fetch(self.host_dirty)
+        watching = self.watching()
+        if watching is not None:
+            watching.fetch(self.host_dirty)
 
     def rearm_dirty_log(self) -> None:
         """After a flush, held: forget the flush's own writes.
 
         Not done after an error: the log then reports the same pages again, and none is lost.
         """
-        if self._dirty_log is not None:
-            self._dirty_log.rearm()
+        watching = self.watching()
+        if watching is not None:
+            watching.rearm()
 
 
 def _clear(installed: Installed, first: int, end: int) -> None:

@@ -17,7 +17,8 @@ import numba
 import numpy as np
 import pytest
 
-from impl.dirtylog import DirtyLogError, KernelDirtyLog, Watched
+from impl.dirtylog import KernelDirtyLog, Watched
+from impl.errors import DirtyLogError
 from tests import needs
 
 HOST_PAGE = mmap.PAGESIZE
@@ -410,7 +411,8 @@ def test_a_forked_child_is_told_to_start_its_own(log: KernelDirtyLog) -> None:
 # A seccomp filter (BPF) that makes one system call, or one ioctl request, fail with an errno.
 DENY = """
 import ctypes, struct, sys
-from impl.dirtylog import DirtyLogUnavailable, KernelDirtyLog, Watched
+from impl import DirtyLogUnavailable
+from impl.dirtylog import KernelDirtyLog, Watched
 import numpy as np, mmap
 
 def deny(number, request, code):
