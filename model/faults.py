@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model import handshake
+from model.accesses import Access
 from model.handshake_faults import (
     BROKEN,
     BROKEN_IN_A_CHILD,
@@ -159,6 +160,10 @@ def _close_drops(queue: Any) -> Any:
 
 def _takes_blindly(queue: Any, me: Any) -> Any:
     return me.step == SWAP
+
+
+def _conflict_though_atomic(one: Access, other: Access) -> bool:
+    return one.word == other.word and (one.writes or other.writes)
 
 
 def _leaves_when_empty(me: Any) -> Any:
@@ -376,6 +381,13 @@ FAULTS: dict[str, Fault] = {
             "model.queue",
             "takes",
             _takes_blindly,
+        ),
+        Fault(
+            "no access is atomic",
+            "every access to shared memory is a plain one, atomic in no language",
+            "model.accesses",
+            "conflict",
+            _conflict_though_atomic,
         ),
         Fault(
             "a copier leaves too early",

@@ -468,6 +468,16 @@ def lines(system: str, memory: str, schedule: str, **options: Any) -> Iterator[s
     yield from weak.told(made, schedule)
 
 
+def shortest_failure() -> str:
+    """The shortest failing schedule of the join protocol as it stands, data races included.
+
+    Over sequentially consistent memory, with the fault that is in force (``model.faults.broken``); one
+    helper, two rounds of one claim. "" if it does not fail.
+    """
+    found = first_failure([_join(SC, 1, 2, 1)])
+    return found.failure.schedule if found else ""
+
+
 def report(*, deep: bool) -> Iterator[tuple[str, bool]]:
     """Explore all of it: (a line to print, is it as expected?)."""
     for execution in (*HOLD, *weakest()):

@@ -21,6 +21,7 @@ from model.accesses import Race, Whose, races, same_word
 from model.handshake import Process
 from model.interleave import ENDED
 from model.queue import FLUSH
+from model.weakened import SC, shortest_failure
 from proofs import queue
 from proofs.handshake import World, always, claims_are_handed_out_once, stands, steps_of
 from proofs.obligation import Proof, claim, faulty
@@ -57,9 +58,23 @@ def by_word(w: World, *, pages: bool) -> Iterator[tuple[str, Truth]]:
         yield word, every(*statements)
 
 
+def show_races(p: Proof) -> None:
+    """Run a counterexample over a memory, where the model notices races."""
+    p.show(
+        "schedule over a memory",
+        system="join",
+        memory=SC,
+        helpers=1,
+        rounds=2,
+        words=1,
+        schedule=shortest_failure(),
+    )
+
+
 @claim(
     faulty("never closes", refutes="close job keeps it"),
     faulty("parameters read early", refutes="load job keeps it"),
+    faulty("no access is atomic", refutes="no race for CURSOR"),
 )
 def no_two_race_for_a_plain_word(p: Proof) -> None:
     """No data race between caller and helpers, or two helpers, in rounds of any kind.
@@ -67,6 +82,7 @@ def no_two_race_for_a_plain_word(p: Proof) -> None:
     Of pages, here, those that a worker and the guest might race for.
     """
     w = always(p)
+    show_races(p)
     for word, statement in by_word(w, pages=False):
         p.prove(f"no race for {word}", statement)
 
@@ -78,6 +94,7 @@ def no_two_race_for_a_page(p: Proof) -> None:
     In a dynamic round; in a static one ``shares.no_word_shared`` says it.
     """
     w = always(p, claims_are_handed_out_once, claims_exist, dynamic=True)
+    show_races(p)
     # What always holds holds whichever claim is watched: watch the helper's.
     p.assume("the helper's claim is watched", w.at.watched == w.helper.claim)
     for word, statement in by_word(w, pages=True):
