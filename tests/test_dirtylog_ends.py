@@ -25,6 +25,7 @@ from impl import (
     writewatch,
 )
 from impl.dirtylog import Watched, WatchedBlocks
+from tests.injector import Kind, struck_everywhere
 from tests.needs import needs_dirty_log
 from tests.test_lifecycle import in_a_child, pages_of
 
@@ -544,3 +545,65 @@ def test_a_log_takes_over_where_none_could_start(
         ram.dirty_log = KernelDirtyLog()
     assert ram.dirty_log is None
     assert pool.flush(ram).copied == 0
+
+
+# Ctrl-C, or an error, at every moment.
+
+
+def exchanged_and_discarded(ram: ColoRam) -> None:
+    map_anew(ram, "a", range(8, 16))
+    ram.discarded("a", range(8, 16))
+
+
+def resize(ram: ColoRam) -> None:
+    ram.resize("a", 32 * PAGE)
+    ram.resize("a", PAGES * PAGE)
+
+
+STRUCK = [
+    replaced,
+    none_then_new,
+    set_again,
+    stopped,
+    left_as_a_context,
+    sync,
+    add_a_block,
+    resize,
+    exchanged_and_discarded,
+]
+
+
+@pytest.mark.parametrize("kind", ["signals", "steps"])
+@pytest.mark.parametrize("way", STRUCK)
+def test_ctrl_c_at_any_moment_loses_nothing(
+    pool: FlushPool, way: Way, kind: Kind, long_run: bool
+) -> None:
+    """Afterwards what was written before is flushed; the log watches, or there is none; and whoever
+    wants a log can have one. The long run strikes at all 25,000 points, the short one at a sample."""
+
+    def prepare() -> ColoRam:
+        ram = ram_with_log()
+        write(ram, "a", 3)
+        write(ram, "b", 63)
+        return ram
+
+    points, gaps, stride = 0, 0, 1 if long_run else {"signals": 3, "steps": 11}[kind]
+    for ram, strike in struck_everywhere(prepare, way, kind=kind, stride=stride):
+        points += 1
+        if way is exchanged_and_discarded:
+            ram.discarded("a", range(8, 16))
+        pool.flush(ram)
+        assert differing(ram) == set(), strike
+        if ram.dirty_log is None:
+            gaps += 1
+        else:
+            write(ram, "b", 5)
+            assert pool.flush(ram).copied == 1, strike
+        replaced(ram)
+        write(ram, "a", 5)
+        assert pool.flush(ram).copied == 1, strike
+        ram.release()
+    assert points > 10
+    assert (gaps > 0) == (way in {none_then_new, *ENDS}), (
+        "no exchange leaves a gap; this would see it"
+    )
