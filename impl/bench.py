@@ -22,7 +22,9 @@ from impl.block import Block
 from impl.contest import Contender, Contest, Times
 from impl.cpus import usable_cpus
 from impl.figure import check_matplotlib
+from impl.holes import without_holes
 from impl.measures import Measure, ours
+from impl.memory import check_memory
 from impl.patterns import Epoch, Pattern
 from impl.pool import FlushPool
 from impl.ports.binding import BoundPort
@@ -32,6 +34,7 @@ from impl.ram import ColoRam
 from impl.terminal import console
 from model import options
 from model.output import check_outputs, write_text
+from model.ram import Layout
 
 # From so many pages on the targets for large flushes hold.
 LARGE = 5000
@@ -187,14 +190,23 @@ def _rows(
     def wanted(name: str) -> bool:
         return only is None or only in name
 
+    check_memory(2 * size, f"a RAM of {size >> 20} MiB and its cache")
     contest = Contest(ColoRam([Block("ram", size=size)]))
     for pattern in patterns.synthetic(contest.ram.layout.pages):
         if wanted(pattern.name):
             yield bench.row(contest, pattern)
     for name, trace in recorded.items():
         if wanted(name):
+            trace = without_holes(trace)
+            check_memory(_contest_memory(trace.layout), f"trace {name}")
             contest = Contest(patterns.ram_for(trace))
             yield bench.row(contest, patterns.recorded(name, trace))
+
+
+def _contest_memory(layout: Layout) -> int:
+    """What host and cache of such a guest take, and the stamps of their pages."""
+    used = sum(region.used_pages for region in layout.regions)
+    return used * (2 * layout.page_size + 16)
 
 
 def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:

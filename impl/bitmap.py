@@ -1,5 +1,7 @@
-"""Setting bits of a dirty bitmap while others set bits of it: bit b of word w is bit 64w + b."""
+"""Dirty bitmaps: bit b of word w is bit 64w + b. Others may set bits of one while we do."""
 
+import mmap
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,35 @@ _1, _8 = np.uint64(1), np.uint64(8)
 
 _word_of = compiled(words.word_of)
 _window_mask = compiled(words.window_mask)
+
+
+def pages_of(bitmap: Words) -> Words:
+    """The bits that are set, uint64 in order. Takes memory for them, not for the whole bitmap."""
+    dirty = np.flatnonzero(bitmap)
+    bits = np.unpackbits(bitmap[dirty].view(np.uint8), bitorder="little")
+    word, bit = np.divmod(np.flatnonzero(bits), PAGES_PER_WORD)
+    pages: Words = (dirty[word] * PAGES_PER_WORD + bit).astype(np.uint64)
+    return pages
+
+
+def untouched_zeros(rows: int, words: int) -> Words:
+    """Clear bitmaps, uint64 (rows, words), that take memory only where they are written.
+
+    In pieces of a page: the huge pages that NumPy asks for would be two MiB for one bit. Raises
+    MemoryError.
+    """
+    size = rows * words * 8
+    if not size:
+        return np.zeros((rows, words), np.uint64)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    try:
+        memory = mmap.mmap(-1, size, flags=flags)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"{size} bytes for bitmaps") from error
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    zeros: Words = np.frombuffer(memory, np.uint64).reshape(rows, words)
+    return zeros
 
 
 def set_bits(bitmap: Words, first: Words, last: Words) -> None:

@@ -31,6 +31,7 @@ from rich.table import Table
 
 from impl.block import Block, Bytes, Words
 from impl.dirtylog import KernelDirtyLog, Watched
+from impl.memory import check_memory
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
 from impl.terminal import console
@@ -309,6 +310,7 @@ def checkpoints(
 
 def run(arguments: argparse.Namespace) -> int:
     """``python -m impl demo``: the table; 0 if every byte was right at every checkpoint."""
+    check_memory(4 * (arguments.ram + VGA_BYTES), f"a demo with {arguments.ram >> 20} MiB of RAM")
     machine = make_machine(arguments.ram)
     rows = checkpoints(
         machine,

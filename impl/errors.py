@@ -49,3 +49,7 @@ class TraceError(ColoError, ValueError):
 
 class UnsupportedHost(ColoError, ImportError):
     """The kernels cannot run on this machine, or not in this setting of numba."""
+
+
+class TooLittleMemory(ColoError, MemoryError):
+    """What is asked for takes more memory than there is."""

@@ -1,5 +1,6 @@
 """Figures: checked before the work, written whole. matplotlib is an optional extra."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -48,5 +49,7 @@ def drawn(path: Path, *, width: float, height: float, font_size: float = 9) -> I
         form = path.suffix[1:].lower()
         if form not in figure.canvas.get_supported_filetypes():
             form = "svg"
-        with whole_file(path) as file:
+        with whole_file(path) as file, warnings.catch_warnings():
+            # The text of an SVG is drawn by whoever shows it, with the letters that are there.
+            warnings.filterwarnings("ignore", "Glyph .* missing")
             figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)

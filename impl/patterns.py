@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from impl.bitmap import pages_of
 from impl.block import Block
 from impl.ram import ColoRam
 from impl.trace import Trace
@@ -57,14 +58,10 @@ def synthetic(n_pages: int) -> Iterator[Pattern]:
 
 
 def recorded(name: str, trace: Trace) -> Pattern:
-    """A trace's epochs, all but the first: that one is the first touch of much memory."""
-    return Pattern(
-        name,
-        tuple(
-            _epoch(cache, host)
-            for cache, host in zip(trace.cache_dirty[1:], trace.host_dirty[1:], strict=True)
-        ),
-    )
+    """A trace's epochs, the first only if it is the only one: it is the first touch of much memory."""
+    first = min(1, trace.epochs - 1)
+    epochs = zip(trace.cache_dirty[first:], trace.host_dirty[first:], strict=True)
+    return Pattern(name, tuple(_epoch(cache, host) for cache, host in epochs))
 
 
 def ram_for(trace: Trace) -> ColoRam:
@@ -93,5 +90,4 @@ def _words(n_pages: int, pages: Pages) -> Words:
 
 
 def _epoch(cache_words: Words, host_words: Words) -> Epoch:
-    union = np.unpackbits((cache_words | host_words).view(np.uint8), bitorder="little")
-    return Epoch(cache_words.copy(), host_words.copy(), np.flatnonzero(union).astype(np.uint64))
+    return Epoch(cache_words.copy(), host_words.copy(), pages_of(cache_words | host_words))

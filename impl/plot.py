@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impl import trace as traces
+from impl.bitmap import pages_of
 from impl.figure import check_matplotlib, drawn
 from impl.trace import Trace
 from model import shares
@@ -29,13 +30,14 @@ MEBIBYTE = 1 << 20
 
 def dirty_share(trace: Trace) -> NDArray[np.float64]:
     """The share of pages dirty in either bitmap: float64 (cells by address, epochs), 0 to 1."""
-    words = trace.cache_dirty | trace.host_dirty
-    bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, : trace.layout.pages]
-    starts = np.arange(0, bits.shape[1], -(-bits.shape[1] // ROWS))
-    dirty = np.add.reduceat(bits, starts, axis=1, dtype=np.int64)
-    pages = np.diff(np.append(starts, bits.shape[1]))
-    share: NDArray[np.float64] = (dirty / pages).T
-    return share
+    pages = trace.layout.pages
+    cell = -(-pages // ROWS)
+    starts = np.arange(0, pages, cell)
+    share = np.empty((len(starts), trace.epochs))
+    for epoch, bitmaps in enumerate(zip(trace.cache_dirty, trace.host_dirty, strict=True)):
+        dirty = np.union1d(*map(pages_of, bitmaps)) // np.uint64(cell)
+        share[:, epoch] = np.bincount(dirty.astype(np.int64), minlength=len(starts))
+    return share / np.diff(np.append(starts, pages))[:, np.newaxis]
 
 
 def cuts(trace: Trace) -> list[float]:

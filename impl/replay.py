@@ -2,7 +2,8 @@
 
 Memory as large as the guest's is allocated and stamped, the pages of each epoch are rewritten as the
 primary and the guest would, then flushed; afterwards every byte of every block, both bitmaps, the
-counts and the dirty count must be what the model says.
+counts and the dirty count must be what the model says. Address space that no page uses takes no
+memory: long holes in it are left out (impl.holes).
 """
 
 import argparse
@@ -16,9 +17,12 @@ from rich.progress import track
 from rich.table import Table
 
 from impl import trace as traces
+from impl.bitmap import pages_of
 from impl.block import Block
 from impl.contents import first_wrong_page, write_pages
 from impl.events import EventLog
+from impl.holes import without_holes
+from impl.memory import check_memory
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
 from impl.stats import FlushStats
@@ -30,6 +34,9 @@ from model.ram import ColoError
 
 Words = npt.NDArray[np.uint64]
 
+#: What the model's side of a replay takes for a page: stamps, and a dirty page as Python objects.
+BYTES_OF_THE_MODEL = 400
+
 
 class Difference(ColoError):
     """The flush did something else than the model."""
@@ -39,8 +46,12 @@ class Replay:
     """One secondary, flushed at every checkpoint of a trace next to the model."""
 
     def __init__(self, trace: traces.Trace, pool: FlushPool, strategy: Strategy) -> None:
-        self.trace, self.pool, self.strategy = trace, pool, strategy
-        self.layout = trace.layout
+        """Allocate and stamp. Raises TooLittleMemory before it takes any."""
+        self.trace, self.pool, self.strategy = without_holes(trace), pool, strategy
+        self.layout = self.trace.layout
+        used_pages = sum(region.used_pages for region in self.layout.regions)
+        each = 2 * self.layout.page_size + BYTES_OF_THE_MODEL
+        check_memory(used_pages * each, f"a replay of this guest of {used_pages} pages")
         self.ram = ColoRam(
             [
                 Block(b.name, size=b.used_length, max_size=b.max_length, offset=b.offset)
@@ -64,8 +75,8 @@ class Replay:
     def flush(self, epoch: int) -> FlushStats:
         """Flush one epoch; Difference if memory, bitmaps or counts are not the model's."""
         cache_words, host_words = self.trace.cache_dirty[epoch], self.trace.host_dirty[epoch]
-        self._write("cache", self.cache_stamps, _pages(cache_words), 2 * epoch + 1)
-        self._write("host", self.host_stamps, _pages(host_words), 2 * epoch + 2)
+        self._write("cache", self.cache_stamps, pages_of(cache_words), 2 * epoch + 1)
+        self._write("host", self.host_stamps, pages_of(host_words), 2 * epoch + 2)
         self.ram.set_dirty(cache_words, host_words)
         expected = self._expect(cache_words, host_words)
         stats = self.pool.flush(self.ram, self.strategy)
@@ -82,7 +93,7 @@ class Replay:
             write_pages(memory, self.layout.page_size, inside, stamps[mine])
 
     def _expect(self, cache_words: Words, host_words: Words) -> spec.Flushed:
-        cache_dirty, host_dirty = _pages(cache_words).tolist(), _pages(host_words).tolist()
+        cache_dirty, host_dirty = pages_of(cache_words).tolist(), pages_of(host_words).tolist()
         host = dict(zip(host_dirty, self.host_stamps[host_dirty].tolist(), strict=True))
         cache = {page: int(self.cache_stamps[page]) for page in {*cache_dirty, *host_dirty}}
         ram = spec.Ram(host, cache, set(cache_dirty), set(host_dirty), len(cache_dirty))
@@ -112,11 +123,6 @@ class Replay:
 def _stamps(author: int, pages: Words) -> Words:
     """Stamps that differ between pages and authors; authors are numbered over the whole replay."""
     return (pages << np.uint64(24) | np.uint64(author)) << np.uint64(12)
-
-
-def _pages(words: Words) -> Words:
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little")
-    return np.flatnonzero(bits).astype(np.uint64)
 
 
 def add_command(commands: Any) -> None:

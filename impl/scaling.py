@@ -8,37 +8,50 @@ import heapq
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
 from impl import charts
+from impl.bitmap import pages_of
 from impl.join import claim_size
 from impl.terminal import console
 from impl.trace import Trace
 from model import shares
 from model.output import write_text
+from model.ram import PAGES_PER_WORD
 
 THREADS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 Counts = npt.NDArray[np.int64]
 
 
-def pages_by_word(trace: Trace, epoch: int) -> Counts:
-    """Dirty pages (either bitmap) of each 64-page word, int64 (words,)."""
-    union = trace.cache_dirty[epoch] | trace.host_dirty[epoch]
-    counts: Counts = np.bitwise_count(union).astype(np.int64)
-    return counts
+class DirtyWords(NamedTuple):
+    """The words of an epoch with a dirty page in either bitmap, in order: int64 (dirty words,)."""
+
+    places: Counts
+    pages: Counts
 
 
-def static(counts: Counts, pages: int, threads: int) -> float:
+def dirty_words(trace: Trace, epoch: int) -> DirtyWords:
+    """The dirty words of an epoch, and how many pages are dirty in each."""
+    pages = np.union1d(pages_of(trace.cache_dirty[epoch]), pages_of(trace.host_dirty[epoch]))
+    return DirtyWords(*np.unique(pages.astype(np.int64) // PAGES_PER_WORD, return_counts=True))
+
+
+def static(dirty: DirtyWords, pages: int, threads: int) -> float:
     """The patch's shares of the address space."""
+    before = np.concatenate([[0], dirty.pages.cumsum()])
     busiest = 0
     for thread in range(threads):
         lower, upper = shares.share(pages, threads, thread)
-        busiest = max(busiest, int(counts[lower // 64 : -(-upper // 64)].sum()))
-    return _speed_up(counts, busiest)
+        first, last = np.searchsorted(
+            dirty.places, [lower // PAGES_PER_WORD, -(-upper // PAGES_PER_WORD)]
+        )
+        busiest = max(busiest, int(before[last] - before[first]))
+    return _speed_up(dirty.pages, busiest)
 
 
 def dynamic(counts: Counts, threads: int) -> float:
@@ -67,14 +80,14 @@ def _speed_up(counts: Counts, busiest: int) -> float:
 
 
 def speed_ups(trace: Trace) -> Iterator[tuple[int, float, float, float]]:
-    """(threads, static, dynamic, by dirty pages): medians over the epochs from the second on."""
-    epochs = [pages_by_word(trace, epoch) for epoch in range(1, trace.epochs)]
+    """(threads, static, dynamic, by dirty pages): medians over the epochs after the first, if any."""
+    epochs = [dirty_words(trace, epoch) for epoch in range(min(1, trace.epochs - 1), trace.epochs)]
     for threads in THREADS:
         yield (
             threads,
-            float(np.median([static(counts, trace.layout.pages, threads) for counts in epochs])),
-            float(np.median([dynamic(counts, threads) for counts in epochs])),
-            float(np.median([by_dirty_pages(counts, threads) for counts in epochs])),
+            float(np.median([static(dirty, trace.layout.pages, threads) for dirty in epochs])),
+            float(np.median([dynamic(dirty.pages, threads) for dirty in epochs])),
+            float(np.median([by_dirty_pages(dirty.pages, threads) for dirty in epochs])),
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from impl import FlushPool, cpus
+from impl import FlushPool, cgroups
 from impl.cpus import usable_cpus
 
 CPUS = 64
@@ -63,7 +63,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
-    monkeypatch.setattr(cpus, "PROC_SELF", machine.proc)
+    monkeypatch.setattr(cgroups, "PROC_SELF", machine.proc)
     return machine
 
 

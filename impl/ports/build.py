@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 from impl.cache_folder import user_cache
-from model.output import run_command
+from model.input import read_bytes
+from model.output import printable, run_command
 from model.ram import ColoError
 
 HERE = Path(__file__).parent
@@ -96,8 +97,15 @@ def _command(source: Path, memcpy: Memcpy, defines: Sequence[str]) -> list[str]:
 def _digest(source: Path, command: Sequence[str]) -> str:
     content = hashlib.sha256("\0".join((*command, _version(command[0]))).encode())
     for path in _inputs(source):
-        content.update(path.read_bytes())
+        content.update(_read(path))
     return content.hexdigest()[:16]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise BuildError(f"{printable(path)} cannot be read: {error.strerror}") from error
 
 
 @cache
@@ -138,10 +146,13 @@ def _compile(source: Path, command: Sequence[str], library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         fresh = Path(folder) / library.name
         run = subprocess.run(
-            [*command, "-o", str(fresh), str(source)], capture_output=True, text=True
+            [*command, "-o", str(fresh), str(source)],
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
         if run.returncode:
-            raise BuildError(f"{command[0]} could not build {source}:\n{run.stderr}")
+            raise BuildError(f"{command[0]} could not build {printable(source)}:\n{run.stderr}")
         with fresh.open("ab") as file:
             file.write(hashlib.sha256(fresh.read_bytes()).digest())
         fresh.replace(library)

@@ -67,7 +67,7 @@ def _check(options: argparse.Namespace) -> int:
         console.print(f"no file {printable(options.library)}: build the port first")
         return 2
     if not checks:
-        console.print(f"no check matches {options.only!r}: see --list")
+        console.print(f"no check matches {printable(options.only)}: see --list")
         return 2
     check_outputs(options.json, inputs=[Path(options.library)] if options.library else ())
     library = str(Path(options.library).resolve()) if options.library else None
