@@ -15,7 +15,7 @@ Exit 0: every claim holds, and every broken variant fails as it should. 1 otherw
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,9 @@ from model import triggers, weakened, workers
 from model.faults import broken
 from model.handshake import Round, forked_child, join_protocol, state_in_words
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
-from model.interleave import STANDSTILL, System, explore, failure_of, replay
+from model.interleave import LIVELOCK, STANDSTILL, System, explore, failure_of, replay
 from model.output import run_command
+from model.queue_round import ONCE, TWICE, queue_round
 
 AnySystem = System[Any, Any]
 
@@ -69,11 +70,20 @@ def dynamic(helpers: int, words: int, fault: str | None = None) -> AnySystem:
     return workers.dynamic_flush((3,) + (1,) * (words - 1), (2,) * words, helpers, fault)
 
 
+def queued(
+    words: int, dirty: Sequence[int], copiers: int, slots: int, fault: str | None = None
+) -> AnySystem:
+    """A round off the queue, whole or with one fault."""
+    with broken(fault):
+        return queue_round(words, frozenset(dirty), copiers, slots)
+
+
 SYSTEMS: Mapping[str, Callable[..., AnySystem]] = {
     "join": join,
     "patch": patch,
     "static": static,
     "dynamic": dynamic,
+    "queue": queued,
 }
 
 
@@ -108,6 +118,11 @@ HOLD = (
     Exploration("static", {"border": 64}),
     Exploration("dynamic", {"helpers": 2, "words": 3}),
     Exploration("dynamic", {"helpers": 3, "words": 3}),
+    *(
+        Exploration("queue", {"words": 4, "dirty": dirty, "copiers": copiers, "slots": slots})
+        for dirty, copiers in (([], 2), ([1, 3], 2), ([0, 1, 3], 2), ([0, 2], 3))
+        for slots in (1, 2)
+    ),
 )
 
 _PATCH_REFUTES = {
@@ -117,6 +132,17 @@ _PATCH_REFUTES = {
     "trigger reset last": STANDSTILL,
     "quit without trigger": STANDSTILL,
     "release before init": "events are made before they are used",
+}
+
+_QUEUE_REFUTES = {
+    "an entry taken without comparing": TWICE,
+    "a copier leaves too early": ONCE,
+    "a full queue is overwritten": TWICE,
+    "closing drops what is queued": ONCE,
+    "the searcher looks on too late": ONCE,
+    "the searcher skips a word": ONCE,
+    "queueing moves no TAIL": ONCE,
+    "copiers never leave": LIVELOCK,
 }
 
 REFUTED = (
@@ -133,6 +159,14 @@ REFUTED = (
     *(
         Exploration("patch", {"threads": 1, "rounds": 2, "fault": name}, claim)
         for name, claim in _PATCH_REFUTES.items()
+    ),
+    *(
+        Exploration(
+            "queue",
+            {"words": 3, "dirty": [0, 1, 2], "copiers": 1, "slots": 1, "fault": name},
+            claim,
+        )
+        for name, claim in _QUEUE_REFUTES.items()
     ),
     Exploration("static", {"border": 125}, "no dirty bit is left"),
     Exploration(

@@ -21,7 +21,7 @@ from model.handshake_faults import (
     BrokenSteps,
 )
 from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST, after_turn
-from model.queue import SWAP
+from model.queue import LOOK_ON, QUEUE, SWAP, offer, search
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.reading import select
 from model.shares import cut_at_word
@@ -156,6 +156,26 @@ def _host_counts_too(walk: Any, limit: Any) -> Any:
 
 def _close_drops(queue: Any) -> Any:
     return queue._replace(closed=ONE, head=queue.tail)
+
+
+def _looks_on_late(queue: Any, dirty: Any, end: Any, me: Any) -> Any:
+    """It looks on from the word after that, as if it had searched no further before it queued."""
+    after, moved = search(queue, dirty, end, me)
+    skips = select(me.step == QUEUE, select(moved.looked < end, ONE, ZERO), ZERO)
+    return after, moved._replace(looked=moved.looked + skips)
+
+
+def _skips_a_word(queue: Any, dirty: Any, end: Any, me: Any) -> Any:
+    after, moved = search(queue, dirty, end, me)
+    return after, moved._replace(word=select(moved.step == LOOK_ON, moved.looked, moved.word))
+
+
+def _tail_stays(queue: Any, word: Any) -> Any:
+    return queue._replace(slots=offer(queue, word).slots)
+
+
+def _never_leaves(me: Any) -> Any:
+    return me.step != me.step
 
 
 def _takes_blindly(queue: Any, me: Any) -> Any:
@@ -374,6 +394,34 @@ FAULTS: dict[str, Fault] = {
             "model.queue",
             "close",
             _close_drops,
+        ),
+        Fault(
+            "the searcher looks on too late",
+            "having queued a word the searcher goes on one word too far",
+            "model.queue",
+            "search",
+            _looks_on_late,
+        ),
+        Fault(
+            "the searcher skips a word",
+            "the searcher queues the word it looks at, not the one it has found",
+            "model.queue",
+            "search",
+            _skips_a_word,
+        ),
+        Fault(
+            "queueing moves no TAIL",
+            "a word is written to its slot, but TAIL stays",
+            "model.queue",
+            "offer",
+            _tail_stays,
+        ),
+        Fault(
+            "copiers never leave",
+            "a copier goes on looking though the search is over and the queue empty",
+            "model.queue",
+            "leaves",
+            _never_leaves,
         ),
         Fault(
             "an entry taken without comparing",

@@ -1,11 +1,12 @@
 """The mail's other idea: one thread searches the bitmaps and queues dirty words, the others copy them.
 
 The queue is a ring of ``SLOTS`` word numbers. HEAD and TAIL only grow; an entry lies in slot
-``number % SLOTS``. A copier reads the slot *before* it takes the entry by compare-and-swap on HEAD:
-while HEAD stands there the searcher leaves the slot alone. A copier leaves when it has seen the search
-closed and *then* found the queue empty.
+``number % SLOTS``. The searcher looks on to the next dirty word *before* it queues one: from then on a
+copier may clear it. If the queue is full it copies a word itself. A copier reads the slot *before* it
+takes the entry by compare-and-swap on HEAD: while HEAD stands there the searcher leaves the slot
+alone. A copier leaves when it has seen the search closed and *then* found the queue empty.
 
-:func:`offer` and :func:`turn` are read in Python and in z3; ``impl/strategies.py`` has the same steps.
+:func:`search` and :func:`turn` are read in Python and in z3; ``impl/strategies.py`` has the same steps.
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from model.reading import select
 
 Natural = Any
+Bitmap = Any
 Slots = Any
 
 ZERO = 0
@@ -22,6 +24,11 @@ SLOTS = 256
 # The steps of a copier, one access to shared memory each.
 READ_CLOSED, READ_HEAD, READ_TAIL, READ_SLOT, SWAP, FLUSH, FINISHED = range(7)
 STEPS = ("read closed", "read head", "read tail", "read slot", "swap", "flush", "finished")
+
+
+# The steps of the searcher: look for the first dirty word; look on for the one after; queue; close.
+LOOK_FIRST, LOOK_ON, QUEUE, CLOSE, SEARCHED = range(5)
+SEARCHER_STEPS = ("look for the first word", "look on", "queue", "close", "searched")
 
 
 class Queue(NamedTuple):
@@ -42,6 +49,14 @@ class Copier(NamedTuple):
     word: Natural
 
 
+class Searcher(NamedTuple):
+    """The searcher at a step: the word it is to queue next, and how far it has looked on."""
+
+    step: Natural
+    word: Natural
+    looked: Natural
+
+
 def has_room(queue: Queue) -> Any:
     """Can another word be queued? If not the searcher copies one itself."""
     return queue.tail < queue.head + SLOTS
@@ -55,6 +70,44 @@ def offer(queue: Queue, word: Natural) -> Queue:
 def close(queue: Queue) -> Queue:
     """The search is over."""
     return queue._replace(closed=ONE)
+
+
+def search(queue: Queue, dirty: Bitmap, end: Natural, me: Searcher) -> tuple[Queue, Searcher]:
+    """One step of the searcher, which looks at the words below ``end``; ``dirty``: those set now."""
+    over = me.looked == end
+    found = over | marked(dirty, me.looked)
+    queues = (me.step == QUEUE) & has_room(queue)
+    after = if_so(queues, offer(queue, me.word), if_so(me.step == CLOSE, close(queue), queue))
+    takes_up = ((me.step == LOOK_FIRST) & found) | queues
+    further = select(over, me.looked, me.looked + ONE)
+    looked_on = select(found, me.looked, further)
+    took_up_next = select(queues, further, me.looked)
+    return after, Searcher(
+        step=after_search(me, found, over, queues),
+        word=select(takes_up, me.looked, me.word),
+        looked=select(
+            me.step == LOOK_FIRST, further, select(me.step == LOOK_ON, looked_on, took_up_next)
+        ),
+    )
+
+
+def if_so(condition: Any, then: Queue, otherwise: Queue) -> Queue:
+    """One queue or the other."""
+    return Queue(
+        head=select(condition, then.head, otherwise.head),
+        tail=select(condition, then.tail, otherwise.tail),
+        closed=select(condition, then.closed, otherwise.closed),
+        slots=select(condition, then.slots, otherwise.slots),
+    )
+
+
+def after_search(me: Searcher, found: Any, over: Any, queues: Any) -> Natural:
+    """The searcher's step after this one. Without room it stays where it is, and copies a word."""
+    next_word = select(over, CLOSE, LOOK_ON)
+    after_look = select(me.step == LOOK_FIRST, select(found, next_word, LOOK_FIRST), LOOK_ON)
+    looking = select((me.step == LOOK_ON) & found, QUEUE, after_look)
+    queueing = select(queues, next_word, select(me.step == QUEUE, QUEUE, SEARCHED))
+    return select(me.step < QUEUE, looking, queueing)
 
 
 def turn(queue: Queue, me: Copier) -> tuple[Queue, Copier]:
@@ -88,7 +141,12 @@ def following(queue: Queue, me: Copier) -> Natural:
     return select(me.step < READ_TAIL, me.step + ONE, middle)
 
 
-# The domain's primitives, here on Python's tuples.
+# The domain's primitives, here on Python's tuples and frozensets.
+
+
+def marked(words: Bitmap, word: Natural) -> Any:
+    """Is the word among them?"""
+    return word in words
 
 
 def get(slots: Slots, index: Natural) -> Natural:

@@ -105,6 +105,9 @@ def the_queue_keeps_what_it_has(p: Proof) -> None:
     p.prove("no other slot", implies(slot != now.tail % queue.SLOTS, same))
     closed = p.read(queue.close)(now)
     p.prove_frame("closing writes CLOSED", now, closed, may_change={"closed"})
+    searched, _ = p.read(queue.search)(now, world.dirty, world.end, world.searcher)
+    writes = {"slots", "tail", "closed"}
+    p.prove_frame("the searcher leaves HEAD alone", now, searched, may_change=writes)
     after, _ = p.read(queue.turn)(now, me)
     p.prove_frame("a copier writes HEAD", now, after, may_change={"head"})
     p.prove("when it takes an entry", implies(me.step != SWAP, after.head == now.head))

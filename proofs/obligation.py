@@ -130,6 +130,7 @@ class Proof:
             kernel.loaded: symbolic.loaded,
             kernel.stored: symbolic.stored,
             handshake.asked: symbolic.asked,
+            queue.marked: symbolic.marked,
             queue.get: symbolic.get,
             queue.put: symbolic.put,
             words.trailing_zeros: symbolic.trailing_zeros,

@@ -7,8 +7,6 @@ that a futex does not for ever return without cause. Of dynamic and queued round
 the caller flushes alone; that a static round ends, which waits for every helper, is explored.
 """
 
-from collections.abc import Mapping
-
 from model import handshake as h
 from model.handshake import Control, Process
 from model.interleave import ENDED
@@ -27,9 +25,8 @@ from proofs.handshake import (
     taken,
 )
 from proofs.obligation import Proof, claim, faulty
-from proofs.symbolic import Natural, Truth, every, implies, natural, select, truth
-
-Rank = tuple[Natural, ...]
+from proofs.ranks import Rank, among, falls, not_raised
+from proofs.symbolic import Natural, every, implies, natural, select, truth
 
 #: The caller's way through a flush, and its way through close.
 CALLER_PHASES = {
@@ -77,28 +74,6 @@ STEPS_TO_GO = {
 }
 
 
-def among(numbers: Mapping[int, int], process: Process) -> Natural:
-    """The number of the step at which a process stands; 0 if it has none."""
-    found = natural(0)
-    for pc, number in numbers.items():
-        found = select(natural(process.pc) == pc, number, found)
-    return found
-
-
-def falls(before: Rank, after: Rank) -> Truth:
-    """Is the rank lower, compared from the left?"""
-    lower = truth(False)
-    for was, now in reversed(tuple(zip(before, after, strict=True))):
-        lower = (now < was) | ((now == was) & lower)
-    return lower
-
-
-def not_raised(before: Rank, after: Rank) -> Truth:
-    """Is the rank lower, or the same?"""
-    same = every(*(was == now for was, now in zip(before, after, strict=True)))
-    return falls(before, after) | same
-
-
 def to_claim(at: Control) -> Natural:
     """How many claims are still to be handed out."""
     left: Natural = select(natural(at.cursor) < at.words, at.words - at.cursor, 0)
@@ -111,9 +86,9 @@ def rank_of_caller(at: Control, me: Process) -> Rank:
     late = stands(me, h.GO_TO_SLEEP) & (at.state != me.saw)
     woken = stands(me, h.CALLER_SLEEPS) & (natural(at.caller_asleep) == 0)
     return (
-        among(CALLER_PHASES, me),
+        among(CALLER_PHASES, me.pc),
         select(claiming, to_claim(at), 0),
-        among({h.CALLER_COPY: 1, h.LOOK_INSIDE: 3, h.GO_TO_SLEEP: 2}, me)
+        among({h.CALLER_COPY: 1, h.LOOK_INSIDE: 3, h.GO_TO_SLEEP: 2}, me.pc)
         + number_if(late) * 2
         + number_if(woken) * 4,
     )
@@ -126,9 +101,9 @@ def rank_of_helper(at: Control, me: Process) -> Rank:
     late = stands(me, h.CHECK_IN) & (at.state != me.saw)
     return (
         number_if(missed) + number_if(woken),
-        among(HELPER_PHASES, me) + number_if(stands(me, h.GO_TO_BED) & missed) * 2,
+        among(HELPER_PHASES, me.pc) + number_if(stands(me, h.GO_TO_BED) & missed) * 2,
         select(stands(me, h.CLAIM, h.COPY), to_claim(at), 0),
-        among({h.COPY: 1, h.READ_STATE: 2, h.CHECK_IN: 1}, me) + number_if(late) * 2,
+        among({h.COPY: 1, h.READ_STATE: 2, h.CHECK_IN: 1}, me.pc) + number_if(late) * 2,
     )
 
 
@@ -158,7 +133,7 @@ def every_flush_returns(p: Proof) -> None:
         with p.case():
             p.assume("the step is taken", *taken(p, w, "helper", pc, step))
             at, me = p.read(step.act)(w.at, w.helper)
-            nearer = among(STEPS_TO_GO, in_domain(me)) < among(STEPS_TO_GO, w.helper)
+            nearer = among(STEPS_TO_GO, me.pc) < among(STEPS_TO_GO, w.helper.pc)
             p.prove(
                 f"{name_of(pc, step)} brings no one back",
                 not_raised(rank, rank_of_caller(in_domain(at), w.caller))

@@ -285,7 +285,14 @@ Term: TypeAlias = Truth | Natural | Word | Bitmap | Words | Sequence
 
 def select(condition: MaybeTruth, then: Any, otherwise: Any) -> Any:
     """``model.reading.select`` on terms; numbers are taken into the domain of the other side."""
-    kinds = {Natural: natural, Word: word, Truth: truth, Bitmap: _same, Words: _same}
+    kinds = {
+        Natural: natural,
+        Word: word,
+        Truth: truth,
+        Bitmap: _same,
+        Words: _same,
+        Sequence: _same,
+    }
     kind = next((type(side) for side in (then, otherwise) if type(side) in kinds), Natural)
     into = kinds[kind]
     return kind(z3.If(truth(condition).z, into(then).z, into(otherwise).z))
@@ -313,6 +320,11 @@ def stored(words: Words, index: Any, value: Any) -> Words:
 def loaded(words: Words, index: Any) -> Word:
     """``model.kernel.loaded`` on arrays."""
     return words[index]
+
+
+def marked(bitmap: Bitmap, page: Any) -> Truth:
+    """``model.queue.marked`` on arrays."""
+    return bitmap[page]
 
 
 def get(sequence: Sequence, index: Any) -> Natural:
