@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from impl import trace as traces
 from impl.bitmap import pages_of
+from impl.errors import TraceError
 from impl.figure import check_matplotlib, drawn
 from impl.trace import Trace
 from model import shares
@@ -49,6 +50,9 @@ def cuts(trace: Trace) -> list[float]:
 
 def draw(recorded: dict[str, Trace], path: Path) -> None:
     """Draw one panel for each named trace into a file. Raises ColoError if that cannot be."""
+    for name, trace in recorded.items():
+        if not trace.layout.pages:
+            raise TraceError(f"{name}: no block has a page, so there is nothing to draw")
     with drawn(path, width=3.2 * len(recorded), height=3.6, font_size=8) as figure:
         panels = figure.subplots(
             1, 2 * len(recorded), squeeze=False, width_ratios=[5, 1] * len(recorded)

@@ -249,8 +249,6 @@ def _checked(members: dict[str, npt.NDArray[Any]]) -> Trace:
     blocks = tuple(Block(*row) for row in zip(*columns, strict=True))
     layout = Layout(blocks, int(members["page_size"]))
 
-    if not layout.pages:
-        raise TraceError("no block has a page: record a guest that has RAM")
     cache, host = members["cache_dirty"], members["host_dirty"]
     if cache.dtype != np.uint64 or host.dtype != np.uint64:
         raise TraceError(f"bitmaps are {cache.dtype} and {host.dtype}: expected uint64 words")

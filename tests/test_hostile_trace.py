@@ -193,6 +193,19 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str, capsys) -
     assert capsys.readouterr().err.count("error: ") == 6
 
 
+@pytest.mark.parametrize("blocks", [(), (Block("nowhere", 1 << 40, 0, 0),)])
+def test_a_guest_without_a_page(tmp_path: Path, blocks: tuple[Block, ...], capsys) -> None:
+    layout = Layout(blocks, PAGE)
+    clear = untouched_zeros(2, layout.words)
+    path = tmp_path / "t.npz"
+    traces.save(traces.Trace(layout, clear, clear, np.zeros(2), "made here"), path)
+    assert impl(["flush", str(path)]) == 0
+    assert impl(["bench", "--simulate", "--traces", str(path)]) == 0
+    if not blocks:
+        assert impl(["plot", str(path), "-o", str(tmp_path / "x")]) == 1
+        assert "nothing to draw" in capsys.readouterr().err
+
+
 def test_a_guest_larger_than_this_machine(tmp_path: Path, capsys, monkeypatch) -> None:
     path = one_page_far_up(tmp_path / "t.npz", 0)
     monkeypatch.setattr(memory, "available", lambda: 4096)

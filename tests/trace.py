@@ -8,11 +8,14 @@ Exit 0: explained. 1: not, with the events that nothing explains. 2: not a log.
 """
 
 import json
+import operator
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from impl.pool import MAX_THREADS
 from model import handshake as h
 from model.handshake import Control, Process, Round
 from model.input import read_text
@@ -44,17 +47,22 @@ def load(path: str | Path) -> Log:
         head, *lines = [json.loads(line) for line in read_text(path).splitlines()]
         if head.get("log") != "pool events":
             raise NotALog(f"{path}: the first line does not say that this is a log of pool events")
-        workers: list[list[Event]] = [[] for _ in range(head["workers"])]
+        workers: list[list[Event]] = [[] for _ in range(min(head["workers"], MAX_THREADS))]
         for line in lines:
             worker, name = line.pop("worker"), line.pop("event")
-            workers[worker].append(Event(name, {key: _number(line[key]) for key in line}))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            workers[range(len(workers))[worker]].append(
+                Event(f"{name}", {key: _number(line[key]) for key in line})
+            )
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise NotALog(f"{path}: not a log of pool events: {error}") from error
     return tuple(tuple(events) for events in workers)
 
 
 def _number(value: int | str) -> int:
-    return int(value, 16) if isinstance(value, str) else value
+    number = int(value, 16) if isinstance(value, str) else operator.index(value)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{number:#x} is no value of 64 bits")
+    return number
 
 
 class Explained(NamedTuple):
@@ -85,8 +93,8 @@ class Step(NamedTuple):
 def explain(log: Log) -> Explained:
     """Search for a behaviour of the model with exactly these events."""
     total = sum(map(len, log))
-    if not log or not log[0]:
-        return Explained(False, 0, 0, ("a log without events",))
+    if not log or not _count(log[0], "begin"):
+        return Explained(False, 0, 0, ("a log without a round",))
     stack = [_start(log)]
     seen = {stack[0]}
     furthest = stack[0]
@@ -112,7 +120,7 @@ def _plan(log: Log) -> Iterator[Round]:
     """What each round was asked to be, by the caller's events."""
     caller = log[0]
     starts = [place for place, event in enumerate(caller) if event.name == "begin"]
-    for start, end in zip(starts, [*starts[1:], len(caller)], strict=True):
+    for start, end in pairwise([*starts, len(caller)]):
         events = {event.name: event.values for event in caller[start:end]}
         opened = events.get("open", {})
         words = -(-opened.get("claimable", 0) // max(opened.get("grain", 1), 1))
