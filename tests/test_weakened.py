@@ -1,5 +1,7 @@
 """The protocols over weaker memories: what is implemented holds, and what breaks if it were weaker."""
 
+import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -144,6 +146,52 @@ def test_what_is_implemented_survives_those_schedules() -> None:
             assert not moves[-1].failure
             survived += 1
     assert survived
+
+
+#: The orders in the C port: (function, atomic operation, word) to the row of the table.
+IN_C = {
+    ("check_in", "load", "state"): "helper atomic_load STATE",
+    ("check_in", "compare_exchange_weak", "state"): "helper compare_and_swap STATE",
+    ("check_out", "fetch_sub", "state"): "check_out atomic_add STATE",
+    ("helper_main", "load", "doorbell"): "helper atomic_load RING",
+    ("helper_main", "load", "state"): "helper atomic_load STATE",
+    ("ring", "fetch_add", "doorbell"): "run_round atomic_add RING",
+    ("run_round", "store", "state"): "run_round atomic_store STATE",
+    ("run_round", "fetch_and", "state"): "run_round atomic_and STATE",
+    ("run_round", "load", "state"): "run_round atomic_load STATE",
+    ("stop_helpers", "fetch_or", "state"): "dismiss atomic_or STATE",
+}
+
+
+def test_the_port_in_c_has_the_weakest_orders() -> None:
+    """``check_in.h`` says that its memory orders are those explored: none weaker, and none stronger."""
+    text = (ROOT / "impl" / "ports" / "check_in.h").read_text(encoding="utf-8")
+    weakest_of = {row.name: row.weakest for row in ROWS}
+    found = dict[tuple[str, str, str], str]()
+    function = ""
+    for line_or_access in re.finditer(
+        r"^[a-z_].*?\b(\w+)\(.*\)$|atomic_(\w+)_explicit\(\s*&pool\.(\w+)[^;{]*?memory_order_(\w+)",
+        text,
+        re.MULTILINE,
+    ):
+        if line_or_access.group(1):
+            function = line_or_access.group(1)
+        else:
+            _, operation, word, order = line_or_access.groups()
+            found.setdefault((function, operation, word), order)
+    found = {access: order for access, order in found.items() if access in IN_C}
+    assert found == {access: weakest_of[row].value for access, row in IN_C.items()}  # type: ignore[union-attr]
+
+
+def test_the_porting_guide_has_the_weakest_orders() -> None:
+    """As many acquires, releases and relaxed accesses as the table has, and no stronger ones."""
+    text = (ROOT / "impl" / "ports" / "README.md").read_text(encoding="utf-8")
+    told = Counter[str]()
+    for accesses, order in re.findall(
+        r"^\| (\w+: .+?) \| `memory_order_(\w+)` \|", text, re.MULTILINE
+    ):
+        told[order] += len(accesses.split(";"))
+    assert told == Counter(row.weakest.value for row in ROWS if row.weakest)
 
 
 # The explorer.
