@@ -11,7 +11,7 @@ from model import replay, weak, weak_queue
 from model.accesses import ACCESSES
 from model.faults import broken
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND
-from model.interleave import ScheduleError
+from model.interleave import LIVELOCK, ScheduleError
 from model.memory import SequentiallyConsistent
 from model.reading import select
 from model.replay import Counterexample
@@ -197,12 +197,20 @@ def test_the_porting_guide_has_the_weakest_orders() -> None:
 # The explorer.
 
 
-@pytest.mark.parametrize("name", [*BROKEN, *BROKEN_IN_A_STATIC_ROUND])
+# A livelock is looked for by model.interleave only.
+FAIL_IN_A_STATE = [
+    name
+    for name, fault in {**BROKEN, **BROKEN_IN_A_STATIC_ROUND}.items()
+    if fault.refutes != LIVELOCK
+]
+
+
+@pytest.mark.parametrize("name", FAIL_IN_A_STATE)
 def test_a_broken_protocol_fails_over_a_memory_too(name: str) -> None:
     static = name in BROKEN_IN_A_STATIC_ROUND
     with broken(name):
         system = JoinOverMemory(SequentiallyConsistent, static=static)
-        if name == "STATE before RING":
+        if name in ("STATE before RING", "rewinds in passing"):
             # Its steps touch other words than the list says, and are not believed.
             with pytest.raises(TouchesAnotherWordError):
                 weak.explore(system)
