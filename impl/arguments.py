@@ -1,9 +1,10 @@
-"""Arrays that come in as arguments: page numbers, bitmaps, a page's bytes; checked, and copied.
+"""Arrays and buffers that come in as arguments: page numbers, bitmaps, a page's bytes; memory to attach.
 
-Copied, since what the caller gives may be memory of the RAM itself, which the call is about to
+What is not attached is copied, since it may be memory of the RAM itself, which the call is about to
 change.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,11 @@ from model.ram import LayoutError
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
+
+# Items of a buffer, as the struct module and PEP 3118 write them.
+RAW_BYTES, UNSIGNED = {"B", "b", "c"}, {"Q", "L", "N"}
+POINTERS = set("OP&X")
+FIELD_NAME = re.compile(":[^:]*:")
 
 
 def page_numbers(pages: Any, used_pages: int, name: str) -> Words:
@@ -39,6 +45,8 @@ def page_numbers(pages: Any, used_pages: int, name: str) -> Words:
 
 def page_number(page: Any, used_pages: int, name: str) -> int:
     """A page of block ``name``, below ``used_pages``. Raises LayoutError."""
+    if type(page) is int and 0 <= page < used_pages:
+        return page  # as nearly always: no words for an error are made then
     number = whole_number(page, f"block {name!r}: page", LayoutError)
     if not 0 <= number < used_pages:
         raise _no_such_page(number, used_pages, name)
@@ -53,12 +61,9 @@ def _no_such_page(number: int, used_pages: int, name: str) -> LayoutError:
 
 def page_content(data: Any, page_size: int, what: str) -> Bytes:
     """Exactly one page of bytes out of any contiguous buffer: uint8 (page_size,). LayoutError."""
-    try:
-        content = np.frombuffer(data, dtype=np.uint8)
-    except (TypeError, ValueError, BufferError) as error:
-        raise LayoutError(f"{what}: the data is no buffer of bytes ({error})") from error
+    content = _flat(_view(data, f"{what}: data"))
     if len(content) != page_size:
-        raise LayoutError(f"{what}: got {len(content)} bytes, a page has {page_size}")
+        raise LayoutError(f"{what}: got {len(content)} bytes of data, a page has {page_size}")
     return content.copy()
 
 
@@ -71,3 +76,53 @@ def bitmap_words(words: Any, n_words: int, what: str) -> Words:
     if array.dtype != np.uint64 or array.shape != (n_words,):
         raise LayoutError(f"{what} is {array.dtype} {array.shape}: give uint64 ({n_words},)")
     return array
+
+
+def as_bytes(buffer: Any, what: str) -> Bytes:
+    """A flat uint8 view of writable, contiguous memory of whatever items, never a copy.
+
+    Raises LayoutError.
+    """
+    return _flat(_writable_view(buffer, what))
+
+
+def as_words(buffer: Any, what: str) -> Words:
+    """As many uint64 as the attached memory holds: words already, or raw bytes.
+
+    Other items would be other bits than their owner means: bools are a byte each, big-endian words
+    hold them in another order. Raises LayoutError.
+    """
+    view = _writable_view(buffer, what)
+    kind = view.format.lstrip("@=<")
+    if not (kind in RAW_BYTES or (kind in UNSIGNED and view.itemsize == 8)):
+        raise LayoutError(
+            f"{what} has items of format {view.format!r}, {view.itemsize} bytes each: "
+            "attach uint64 in this machine's byte order, or raw bytes (uint8)"
+        )
+    memory = _flat(view)
+    if len(memory) and memory.ctypes.data % 8:
+        raise LayoutError(f"{what} does not start at a multiple of 8 bytes: align it")
+    return memory[: len(memory) // 8 * 8].view(np.uint64)
+
+
+def _writable_view(buffer: Any, what: str) -> memoryview:
+    view = _view(buffer, what)
+    if view.readonly:
+        raise LayoutError(f"{what} is read-only: a flush writes the host, receive the cache")
+    return view
+
+
+def _view(buffer: Any, what: str) -> memoryview:
+    try:
+        view = memoryview(buffer)
+    except (TypeError, ValueError, BufferError) as error:
+        raise LayoutError(f"{what} is not a usable buffer: {error}") from error
+    if view.format not in RAW_BYTES and POINTERS & set(FIELD_NAME.sub("", view.format)):
+        raise LayoutError(f"{what} holds Python objects or pointers: give plain memory, uint8 say")
+    if not view.c_contiguous:
+        raise LayoutError(f"{what} is not contiguous: give one piece of memory")
+    return view
+
+
+def _flat(view: memoryview) -> Bytes:
+    return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.zeros(0, dtype=np.uint8)

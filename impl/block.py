@@ -4,7 +4,6 @@ import ctypes
 import logging
 import mmap
 import os
-import re
 import weakref
 from collections.abc import Iterable
 from itertools import pairwise
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from impl.arguments import as_bytes
 from impl.uncopied import Uncopied
 from model.arguments import block_name, whole_number
 from model.ram import LayoutError
@@ -31,11 +31,6 @@ _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 # Memory of our own, if it is as large, starts on such a boundary, so that huge pages can back it.
 HUGE_PAGE = 2 << 20
 LARGEST_ALLOCATION = 1 << 47
-
-# Items of a buffer, as the struct module and PEP 3118 write them.
-RAW_BYTES, UNSIGNED = {"B", "b", "c"}, {"Q", "L", "N"}
-POINTERS = set("OP&X")
-FIELD_NAME = re.compile(":[^:]*:")
 
 
 class Block(Uncopied):
@@ -129,50 +124,6 @@ class Block(Uncopied):
 def _number_of(name: str, what: str, value: Any, default: int) -> int:
     """An argument of a block, in bytes, or its default."""
     return default if value is None else whole_number(value, f"block {name!r}: {what}", LayoutError)
-
-
-def as_bytes(buffer: Any, what: str) -> Bytes:
-    """A flat uint8 view of writable, contiguous memory of whatever items, never a copy.
-
-    Raises LayoutError.
-    """
-    view = _writable_view(buffer, what)
-    return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.zeros(0, dtype=np.uint8)
-
-
-def as_words(buffer: Any, what: str) -> Words:
-    """As many uint64 as the attached memory holds: words already, or raw bytes.
-
-    Other items would be other bits than their owner means: bools are a byte each, big-endian words
-    hold them in another order. Raises LayoutError.
-    """
-    view = _writable_view(buffer, what)
-    kind = view.format.lstrip("@=<")
-    if not (kind in RAW_BYTES or (kind in UNSIGNED and view.itemsize == 8)):
-        raise LayoutError(
-            f"{what} has items of format {view.format!r}, {view.itemsize} bytes each: "
-            "attach uint64 in this machine's byte order, or raw bytes (uint8)"
-        )
-    memory = as_bytes(view, what)
-    if len(memory) and memory.ctypes.data % 8:
-        raise LayoutError(f"{what} does not start at a multiple of 8 bytes: align it")
-    return memory[: len(memory) // 8 * 8].view(np.uint64)
-
-
-def _writable_view(buffer: Any, what: str) -> memoryview:
-    try:
-        view = memoryview(buffer)
-    except (TypeError, ValueError, BufferError) as error:
-        raise LayoutError(f"{what} is not a usable buffer: {error}") from error
-    if view.readonly:
-        raise LayoutError(f"{what} is read-only: a flush writes the host, receive the cache")
-    if POINTERS & set(FIELD_NAME.sub("", view.format)):
-        raise LayoutError(
-            f"{what} holds Python objects or pointers: attach plain memory, uint8 say"
-        )
-    if not view.c_contiguous:
-        raise LayoutError(f"{what} is not contiguous: attach one piece of memory")
-    return view
 
 
 def zeroed_words(count: int, what: str) -> Words:

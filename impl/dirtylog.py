@@ -31,7 +31,7 @@ from impl.errors import DirtyLogError, DirtyLogUnavailable, WatchLost
 from impl.exclusive import Exclusive, alone
 from impl.uncopied import Uncopied
 from impl.writewatch import HOST_PAGE, WriteWatch, host_pages, room_for
-from model.arguments import shown, whole_number
+from model.arguments import block_name, listed, shown, whole_number
 from model.ram import ColoError
 
 Bytes = NDArray[np.uint8]
@@ -101,6 +101,8 @@ class KernelDirtyLog(Uncopied):
         DirtyLogUnavailable if the kernel has no such log or forbids it, DirtyLogError if this log
         is running already or the memory can't be watched. After an error nothing is watched.
         """
+        if instead_of is not None and not isinstance(instead_of, KernelDirtyLog):
+            raise DirtyLogError(f"instead_of is {shown(instead_of)}: give a KernelDirtyLog")
         if instead_of is not None and instead_of.blocks is self.blocks:
             return
         if self._ram() is not None:
@@ -118,7 +120,7 @@ class KernelDirtyLog(Uncopied):
         blocks = WatchedBlocks(page_size)
         try:
             blocks.open()
-            for one in watched:
+            for one in listed(watched, "watched", DirtyLogError):
                 blocks.watch(one)
             self.blocks = blocks
         except BaseException:
@@ -243,7 +245,7 @@ class WatchedBlocks:
 
     def watch(self, block: Watched) -> None:
         self._running()
-        _check_watched(block, self._blocks)
+        block = _checked(block, self._blocks)
         self._blocks[block.name] = block
         try:
             if block.address < block.end:
@@ -281,6 +283,10 @@ class WatchedBlocks:
 
     def watch_again(self, name: str, pages: range) -> None:
         block = self._named(name)
+        if not isinstance(pages, range) or pages.step != 1:
+            raise DirtyLogError(f"block {block.name!r}: pages is {shown(pages)}: give a range")
+        if pages and not 0 <= pages[0] <= pages[-1] < block.used_length // self._page_size:
+            raise DirtyLogError(f"block {block.name!r} has no pages {pages[0]} to {pages[-1]}")
         for start, end in self._lost(block, pages):
             self._add(block, start, end)
 
@@ -304,10 +310,10 @@ class WatchedBlocks:
 
     def forget(self, name: str) -> None:
         kernel = self._running()
-        if name in self._blocks:
-            block = self._blocks[name]
+        block = self._blocks.get(block_name(name, "a block's name", DirtyLogError))
+        if block is not None:
             kernel.remove(block.address, block.end)
-            del self._blocks[name]
+            del self._blocks[block.name]
 
     def sync(self, host_dirty: Words) -> None:
         self._collect(host_dirty, protect=True)
@@ -417,20 +423,25 @@ class WatchedBlocks:
         return self._kernel
 
     def _named(self, name: str) -> Watched:
-        if name not in self._blocks:
+        block = self._blocks.get(str.__str__(name)) if isinstance(name, str) else None
+        if block is None:
             raise DirtyLogError(f"block {shown(name)} is not watched: watch it first")
-        return self._blocks[name]
+        return block
 
     def _check_bitmap(self, host_dirty: Words) -> None:
         need = max(
             (w.first_bit + w.used_length // self._page_size for w in self._blocks.values()),
             default=0,
         )
+        if not isinstance(host_dirty, np.ndarray):
+            raise DirtyLogError(f"host_dirty is {shown(host_dirty)}: give an array of uint64")
         if host_dirty.dtype != np.uint64 or host_dirty.ndim != 1 or host_dirty.size * 64 < need:
             raise DirtyLogError(
-                f"the bitmap is {host_dirty.size} items of {host_dirty.dtype}: the dirty log needs "
+                f"host_dirty is {host_dirty.dtype} {host_dirty.shape}: the dirty log needs "
                 f"{-(-need // 64)} words of uint64"
             )
+        if not host_dirty.flags.carray:
+            raise DirtyLogError("host_dirty is not contiguous, aligned and writable")
 
 
 class _Ram(Protocol):
@@ -471,8 +482,20 @@ def _refuse_memory(name: str, error: OSError) -> NoReturn:
     raise DirtyLogError(f"block {name!r} can't be watched ({error.strerror}): {remedy}") from error
 
 
-def _check_watched(new: Watched, already: dict[str, Watched]) -> None:
+def _checked(watched: Watched, already: dict[str, Watched]) -> Watched:
+    """What is to be watched, its numbers plain; DirtyLogError if it can't be."""
+    if not isinstance(watched, Watched):
+        raise DirtyLogError(f"one of the watched is {shown(watched)}: give a Watched")
+    name = block_name(watched.name, "the name of a watched block", DirtyLogError)
+    new = Watched(
+        name,
+        watched.memory,
+        whole_number(watched.first_bit, f"block {name!r}: first_bit", DirtyLogError),
+        whole_number(watched.used_length, f"block {name!r}: used_length", DirtyLogError),
+    )
     memory = new.memory
+    if not isinstance(memory, np.ndarray):
+        raise DirtyLogError(f"block {name!r}: memory is {shown(memory)}: give an array of uint8")
     if memory.dtype != np.uint8 or memory.ndim != 1 or not memory.flags.c_contiguous:
         raise DirtyLogError(f"block {new.name!r}: memory must be one contiguous array of uint8")
     if not memory.flags.writeable:
@@ -494,3 +517,4 @@ def _check_watched(new: Watched, already: dict[str, Watched]) -> None:
             raise DirtyLogError(
                 f"blocks {new.name!r} and {other.name!r} share host pages: separate them"
             )
+    return new

@@ -5,7 +5,7 @@ load and a branch an event, and there are two events a claim. Read a log when it
 """
 
 import json
-from pathlib import Path
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from impl import control as c
 from impl.compile import kernel
 from impl.intrinsics import load, store
 from impl.uncopied import Uncopied
+from model.arguments import file_path, shown, whole_number
 from model.output import write_text
 from model.ram import ColoError
 
@@ -57,6 +58,9 @@ CLAIM, DONE, ENTER, JOB, COMPLETE, LEAVE, WAKE_CALLER, BED, END = (
     np.uint64(i) for i in range(10, 19)
 )
 
+#: Events a worker: more than a day of flushes.
+LARGEST_CAPACITY = 1 << 32
+
 _0, _1 = np.uint64(0), np.uint64(1)
 # The head of a log: where its next event goes, where it ends, how many found no room.
 _NEXT, _END, _LOST, _HEAD_BYTES = (np.uint64(8 * i) for i in range(4))
@@ -88,25 +92,45 @@ class EventLog(Uncopied):
     _instead = "make an EventLog for each pool, or copy what its events() returns"
 
     def __init__(self, capacity: int = 1 << 16) -> None:
-        self._capacity = capacity
+        self._capacity = whole_number(capacity, "capacity", ColoError)
+        if not 0 < self._capacity <= LARGEST_CAPACITY:
+            raise ColoError(
+                f"a capacity of {self._capacity} events is impossible: use 1 to {LARGEST_CAPACITY}"
+            )
         self._logs: list[npt.NDArray[np.uint64]] = []
 
     def attach(self, lines: c.Words) -> None:
         """Give each worker a log: ``lines`` are the workers' lines of a control block. Once only."""
         if self._logs:
             raise ColoError("this event log belongs to another pool: make one for each pool")
-        words_an_event = int(_EVENT_BYTES) // 8
-        head = int(_HEAD_BYTES) // 8
-        for line in lines:
-            log = np.zeros(head + self._capacity * words_an_event, dtype=np.uint64)
+        words = int(c.WORKER_BYTES) // 8
+        if (
+            not isinstance(lines, np.ndarray)
+            or lines.dtype != np.uint64
+            or lines.shape[1:] != (words,)
+        ):
+            raise ColoError(f"lines is {shown(lines)}: a FlushPool gives its workers' lines itself")
+        length = (int(_HEAD_BYTES) + self._capacity * int(_EVENT_BYTES)) // 8
+        try:
+            logs = [np.zeros(length, dtype=np.uint64) for _ in lines]
+        except MemoryError as error:
+            raise ColoError(
+                f"a capacity of {self._capacity} events takes more memory than there is: use less"
+            ) from error
+        for line, log in zip(lines, logs, strict=True):
             start = c.address(log)
             log[0] = start + _HEAD_BYTES
             log[1] = start + np.uint64(log.nbytes)
             line[int(c.LOG) // 8] = start
-            self._logs.append(log)
+        self._logs = logs
 
     def events(self, worker: int) -> list[dict[str, int | str]]:
         """A worker's events in order, the caller being worker 0. ColoError if some found no room."""
+        worker = whole_number(worker, "worker", ColoError)
+        if not 0 <= worker < len(self._logs):
+            raise ColoError(
+                f"there is no worker {worker}: this log has {len(self._logs)}, from 0 on"
+            )
         log = self._logs[worker]
         head = int(_HEAD_BYTES) // 8
         if log[int(_LOST) // 8]:
@@ -121,15 +145,16 @@ class EventLog(Uncopied):
             for kind, *values in rows
         ]
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | PathLike[str]) -> None:
         """Write one JSON object a line: first the number of workers, then each worker's events.
 
         STATE is written in hexadecimal: as a JSON number it would lose bits in many readers.
         """
+        file = file_path(path, "path", ColoError)
         lines: list[dict[str, Any]] = [{"log": "pool events", "workers": len(self._logs)}]
         for worker in range(len(self._logs)):
             for event in self.events(worker):
                 if "state" in event:
                     event["state"] = hex(int(event["state"]))
                 lines.append({"worker": worker, **event})
-        write_text(Path(path), "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(file, "".join(json.dumps(line) + "\n" for line in lines))

@@ -7,6 +7,8 @@ from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from impl.errors import FlushInProgress
+from model.arguments import shown
+from model.ram import ColoError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +37,8 @@ class Exclusive:
 
     def run(self, work: Callable[[], T]) -> T:
         """``work()``; FlushInProgress, with the refusal as its message, if other work is running."""
+        if not callable(work):
+            raise ColoError(f"work is {shown(work)}: give something to call")
         admitted = False
 
         def admit() -> T:

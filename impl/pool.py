@@ -25,7 +25,7 @@ from impl.ram import ColoRam
 from impl.stats import FlushStats
 from impl.uncopied import Uncopied
 from impl.uninterrupted import uninterrupted
-from model.arguments import whole_number
+from model.arguments import shown, whole_number
 from model.flush import check_count
 from model.ram import PAGES_PER_WORD, ColoError
 
@@ -73,11 +73,13 @@ class FlushPool(Uncopied):
         count = cpus if threads is None else whole_number(threads, "threads", ColoError)
         if not 1 <= count <= MAX_THREADS:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
+        alone_bytes = whole_number(alone_bytes, "alone_bytes", ColoError)
+        if not 0 <= alone_bytes < 2**64:
+            raise ColoError(f"alone_bytes {alone_bytes} is impossible: use 0 to 2^64 - 1")
+        if event_log is not None and not isinstance(event_log, EventLog):
+            raise ColoError(f"event_log is {shown(event_log)}: give an EventLog")
         compile_kernels()
         self.threads = count
-        self._alone_bytes = whole_number(alone_bytes, "alone_bytes", ColoError)
-        if not 0 <= self._alone_bytes < 2**64:
-            raise ColoError(f"alone_bytes {self._alone_bytes} is impossible: use 0 to 2^64 - 1")
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._control = c.allocate(count)
@@ -87,7 +89,7 @@ class FlushPool(Uncopied):
         self._n_threads = np.uint64(count)
         self._set(c.OWNER, os.getpid())
         self._set(c.HELPERS, count - 1)
-        self._set(c.ALONE, self._alone_bytes)
+        self._set(c.ALONE, alone_bytes)
         # Where threads outnumber the CPUs, one that looks holds up one that works.
         self._set(c.SPIN, SPIN_NANOSECONDS if count <= cpus else 0)
         if event_log is not None:
@@ -144,9 +146,10 @@ class FlushPool(Uncopied):
         Raises StrayDirtyPages with nothing changed; DirtyCountMismatch with everything flushed;
         FlushInProgress, PoolClosed, or ColoError for an unknown strategy, before anything starts.
         """
-        code = STRATEGIES.get(strategy)
+        code = STRATEGIES.get(strategy) if isinstance(strategy, str) else None
         if code is None:
-            raise ColoError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
+            known = ", ".join(STRATEGIES)
+            raise ColoError(f"strategy {shown(strategy)} is unknown: use one of {known}")
         return self._alone_with(ram, partial(self._flush, ram, code))
 
     def _flush(self, ram: ColoRam, strategy: np.uint64) -> FlushStats:
@@ -166,16 +169,18 @@ class FlushPool(Uncopied):
 
     def back_up(self, ram: ColoRam) -> None:
         """Copy every used page host -> cache in parallel; see :meth:`ColoRam.backup`."""
-        grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
-        self._alone_with(ram, partial(self._back_up, ram, np.uint64(grain)))
+        self._alone_with(ram, partial(self._back_up, ram))
 
-    def _back_up(self, ram: ColoRam, grain: np.uint64) -> None:
+    def _back_up(self, ram: ColoRam) -> None:
+        grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
         ram.collect_dirty_log()
-        back_up_once(self._address, ram.job, grain, self._n_threads)
+        back_up_once(self._address, ram.job, np.uint64(grain), self._n_threads)
         ram.rearm_dirty_log()
 
     def _alone_with(self, ram: ColoRam, work: Callable[[], T]) -> T:
         """``work()``, while nothing else uses this pool or that RAM."""
+        if not isinstance(ram, ColoRam):
+            raise ColoError(f"ram is {shown(ram)}: give a ColoRam")
 
         def if_open() -> T:
             if self._closed:

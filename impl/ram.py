@@ -12,14 +12,14 @@ together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 import weakref
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from impl.arguments import bitmap_words, page_content, page_number, page_numbers
+from impl.arguments import as_words, bitmap_words, page_content, page_number, page_numbers
 from impl.bitmap import set_bits
-from impl.block import Block, Words, as_words, zeroed_words
+from impl.block import Block, Words, zeroed_words
 from impl.compile import compile_kernels
 from impl.control import address
 from impl.dirtylog import KernelDirtyLog, Watched, WatchedBlocks
@@ -29,14 +29,19 @@ from impl.job import Installed, count, install, place
 from impl.kernel import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
 from impl.uncopied import Uncopied
 from model import ram as model
-from model.arguments import shown, whole_number
+from model.arguments import flag, listed, shown, whole_number
 from model.flush import stray_error
-from model.ram import BitmapKind, LayoutError, Region, StrayDirtyPages
-
-if TYPE_CHECKING:
-    from impl.pool import FlushPool
+from model.ram import BitmapKind, ColoError, LayoutError, Region, StrayDirtyPages
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class BacksUp(Protocol):
+    """What a backup is done by: a FlushPool."""
+
+    def back_up(self, ram: "ColoRam") -> None:
+        """Copy every used page host -> cache, and clear both bitmaps."""
 
 
 class ColoRam(Uncopied):
@@ -78,10 +83,7 @@ class ColoRam(Uncopied):
 
     def _blocks_given(self, blocks: Any) -> list[Block]:
         """The blocks given, read once: they may come from a generator. Raises LayoutError."""
-        try:
-            given = list(blocks)
-        except TypeError as error:
-            raise LayoutError(f"blocks is {shown(blocks)}: give a list of Blocks") from error
+        given: list[Block] = listed(blocks, "blocks", LayoutError)
         for block in given:
             self._check_block(block)
         return given
@@ -169,13 +171,15 @@ class ColoRam(Uncopied):
         """Set the dirty count to the number of cache bits that are set."""
         self._now.job[DIRTY_PAGES] = count(self._now.cache_bitmap)
 
-    def backup(self, pool: "FlushPool", *, populate: bool = False) -> None:
+    def backup(self, pool: BacksUp, *, populate: bool = False) -> None:
         """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``).
 
         ``populate`` also touches every page of host and cache ahead (MADV_POPULATE_WRITE), so that
         the first flush does not wait for memory that has never been used.
         """
-        if populate:
+        if not isinstance(pool, BacksUp):
+            raise ColoError(f"pool is {shown(pool)}: give a FlushPool")
+        if flag(populate, "populate", ColoError):
             for block in self._now.blocks.values():
                 block.populate()
         pool.back_up(self)
@@ -411,10 +415,13 @@ class ColoRam(Uncopied):
         self._released = True
 
     def exclusively(self, work: Callable[[], T]) -> T:
-        """``work()``, while nothing else flushes or changes this RAM.
+        """``work()``, without arguments, while nothing else flushes or changes this RAM.
 
         Raises FlushInProgress if something does, RamReleased if there is nothing any more.
         """
+
+        if not callable(work):
+            raise ColoError(f"work is {shown(work)}: give something to call")
 
         def if_there() -> T:
             if self._released:

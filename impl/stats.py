@@ -1,9 +1,11 @@
 """What a flush reports: the patch's trace point, as a whole and for each worker."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from impl import control as c
+from model.arguments import whole_number
+from model.ram import ColoError
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,11 @@ class WorkerStats:
     both_dirty: int
     begin_ns: int
     end_ns: int
+
+    def __post_init__(self) -> None:
+        for what in fields(self):
+            number = whole_number(getattr(self, what.name), what.name, ColoError)
+            object.__setattr__(self, what.name, number)
 
     @property
     def seconds(self) -> float:
@@ -33,7 +40,16 @@ class FlushStats:
 
     def __init__(self, totals: c.Words, lines: c.Words) -> None:
         """From a pool's totals line and its (threads, 8) worker lines, which are copied."""
-        left, copied, host_dirty, cache_dirty, both_dirty, begin, end, _ = totals.tolist()
+        try:
+            left, copied, host_dirty, cache_dirty, both_dirty, begin, end, _ = totals.tolist()
+            _workers, words = lines.shape
+            if words != len(totals):
+                raise ValueError("a worker's line is as long as the totals")
+            self._lines = lines.copy()
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ColoError(
+                "totals and lines are a pool's own: FlushPool.flush returns a FlushStats"
+            ) from error
         self.copied: int = copied
         self.host_dirty: int = host_dirty
         self.cache_dirty: int = cache_dirty
@@ -41,7 +57,6 @@ class FlushStats:
         self.seconds: float = (end - begin) / 1e9
         #: What is left of the dirty count; not 0 if it was wrong to begin with, and below 0 too low.
         self.dirty_pages_left: int = left - 2**64 if left >> 63 else left
-        self._lines = lines.copy()
 
     @cached_property
     def workers(self) -> tuple[WorkerStats, ...]:

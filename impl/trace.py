@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from impl.bitmap import set_bits, untouched_zeros
 from impl.errors import TraceError
-from model.arguments import shown
+from model.arguments import file_path, listed, shown
 from model.flush import stray_error
 from model.input import open_descriptor
 from model.output import printable, whole_file
@@ -82,6 +82,7 @@ class Trace:
 
 def load(path: str | PathLike[str]) -> Trace:
     """Read and check a trace. Raises TraceError saying what is wrong and where."""
+    path = file_path(path, "path", TraceError)
     name = printable(path)
     try:
         with _InPieces(open_descriptor(path)) as file, zipfile.ZipFile(file) as archive:
@@ -117,7 +118,7 @@ class _InPieces(io.FileIO):
 
 def load_named(paths: Iterable[Path]) -> dict[str, Trace]:
     """Traces by the names to show: the files', or whole paths where two files have the same name."""
-    wanted = list(paths)
+    wanted = [file_path(path, "path", TraceError) for path in listed(paths, "paths", TraceError)]
     alike = Counter(path.stem for path in wanted)
     return {printable(path.stem if alike[path.stem] == 1 else path): load(path) for path in wanted}
 
@@ -127,8 +128,9 @@ def save(trace: Trace, path: str | PathLike[str]) -> None:
 
     TraceError, and no file, for a trace that would not load as it is.
     """
+    place = file_path(path, "path", TraceError)
     members = _members(trace)
-    with whole_file(Path(path)) as file:
+    with whole_file(place) as file:
         np.savez_compressed(file, **members)
 
 

@@ -6,7 +6,10 @@ original again.
 """
 
 import operator
+import os
 import reprlib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 #: Nothing here is counted or addressed by more; what is longer is not even printed.
@@ -37,6 +40,35 @@ def is_truth_value(value: Any) -> bool:
     return type(value).__name__ in ("bool", "bool_")
 
 
+def flag(value: Any, what: str, error: type[Exception]) -> bool:
+    """``value`` as True or False; ``error``, which names ``what``, if it is neither."""
+    if not is_truth_value(value):
+        raise error(f"{what} is {shown(value)}: give True or False")
+    return bool(value)
+
+
+def listed(value: Any, what: str, error: type[Exception]) -> list[Any]:
+    """What an iterable holds, read once; ``error``, which names ``what``, if it is none, or text."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray | memoryview):
+        raise error(f"{what} is {shown(value)}: give a list")
+    try:
+        return list(value)
+    except (TypeError, ValueError) as reason:
+        raise error(f"{what} is {shown(value)}, which cannot be read ({reason})") from reason
+
+
+def file_path(value: Any, what: str, error: type[Exception]) -> Path:
+    """``value`` as the path of a file; ``error``, which names ``what``, if no file is called so."""
+    if not isinstance(value, str | os.PathLike):
+        raise error(f"{what} is {shown(value)}: give the path of a file")
+    try:
+        path = Path(value)
+        os.fsencode(path)
+    except (TypeError, ValueError) as reason:
+        raise error(f"{what} cannot be a file's: {reason}") from reason
+    return path
+
+
 def block_name(value: Any, what: str, error: type[Exception]) -> str:
     """``value`` as a str; ``error``, which names ``what``, if it cannot be a block's name.
 
@@ -56,6 +88,8 @@ def block_name(value: Any, what: str, error: type[Exception]) -> str:
 
 def shown(value: Any) -> str:
     """``value`` as an error shows it: short, printable, no address in it, none of its own code run."""
+    if isinstance(value, str):
+        value = str.__str__(value)
     if type(value) not in (str, int, float, complex, bool, type(None)):
         return f"of type {type(value).__name__}"
     try:

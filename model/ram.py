@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
-from model.arguments import block_name, shown, whole_number
+from model.arguments import block_name, listed, shown, whole_number
 
 PAGES_PER_WORD = 64
 ADDRESS_SPACE = 2**64
@@ -143,11 +143,7 @@ class Layout:
 
 def _plain_blocks(blocks: Any) -> tuple[Block, ...]:
     """The blocks with plain Python numbers and names: a NumPy number would wrap in sums of them."""
-    try:
-        given = tuple(blocks)
-    except TypeError as error:
-        raise LayoutError(f"blocks is {shown(blocks)}: give a list of Blocks") from error
-    return tuple(map(_plain_block, given))
+    return tuple(map(_plain_block, listed(blocks, "blocks", LayoutError)))
 
 
 def _plain_block(block: Any) -> Block:

@@ -195,10 +195,10 @@ REFUSED_CHANGES: dict[str, tuple[Callable[[ColoRam], Any], str]] = {
     "receive: too little": (lambda ram: ram.receive("ram", 3, b"\1"), "got 1 bytes"),
     "receive: too much": (lambda ram: ram.receive("ram", 3, FULL_PAGE * 2), "got 8192 bytes"),
     "receive: nothing": (lambda ram: ram.receive("ram", 3, b""), "got 0 bytes"),
-    "receive: text": (lambda ram: ram.receive("ram", 3, "x" * PAGE), "no buffer of bytes"),
+    "receive: text": (lambda ram: ram.receive("ram", 3, "x" * PAGE), "not a usable buffer"),
     "receive: not contiguous": (
         lambda ram: ram.receive("ram", 3, zeros(2 * PAGE)[::2]),
-        "no buffer of bytes",
+        "not contiguous",
     ),
     "mark: one page of many": (lambda ram: ram.mark_host_dirty("ram", [3, 60]), "no page 60"),
     "mark: huge": (lambda ram: ram.mark_host_dirty("ram", 2**63), "no page"),
