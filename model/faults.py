@@ -206,6 +206,14 @@ def _always_marked(page: Any, used: Any) -> Any:
     return page < page + ONE
 
 
+def _outlives_always(bit: Any, first: Any, most: Any) -> Any:
+    return bit == bit
+
+
+def _outlives_outside_its_words(bit: Any, first: Any, most: Any) -> Any:
+    return (bit < cut_at_word(first)) | (bit >= cut_at_word(first + most + LAST_BIT))
+
+
 def _stays(dirty_pages: Any, hit: Any) -> Any:
     return dirty_pages
 
@@ -471,6 +479,20 @@ FAULTS: dict[str, Fault] = {
             "model.growth",
             "stays_marked",
             _always_marked,
+        ),
+        Fault(
+            "bits of a removed block stay",
+            "removing a block leaves its dirty bits",
+            "model.growth",
+            "outlives",
+            _outlives_always,
+        ),
+        Fault(
+            "a removed block takes whole words",
+            "removing a block clears every bitmap word that it has a bit in",
+            "model.growth",
+            "outlives",
+            _outlives_outside_its_words,
         ),
     )
 }

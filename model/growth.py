@@ -1,4 +1,4 @@
-"""RAM that is hot-added or resized between two flushes.
+"""RAM that is hot-added, resized or hot-unplugged between two flushes.
 
 The patch computes two things once that growth makes wrong: the shares, when its threads start, and
 the size of the cache, when it is allocated; and nobody drops the dirty bits beyond a block that has
@@ -7,10 +7,12 @@ shrunk. Here each is computed from what there is at the flush; the patch's way i
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from model import shares, walk
+from model.ram import Layout
 
 Natural = Any
 Truth = Any
@@ -47,6 +49,33 @@ def resize(
     cache = frozenset(page for page in cache_dirty if stays_marked(page, used))
     host = frozenset(page for page in host_dirty if stays_marked(page, used))
     return cache, host, dirty_pages - len(cache_dirty - cache)
+
+
+def outlives(bit: Natural, first: Natural, most: Natural) -> Truth:
+    """Does a bit survive the removal of the block whose bits are ``[first, first + most)``?
+
+    Ours, as all of removal is. A word may hold bits of a neighbour as well.
+    """
+    return (bit < first) | (bit >= first + most)
+
+
+def remove(
+    cache_dirty: frozenset[int], host_dirty: frozenset[int], dirty_pages: int, first: int, most: int
+) -> tuple[frozenset[int], frozenset[int], int]:
+    """Both bitmaps and the dirty count after the block with those bits was removed."""
+    cache = frozenset(bit for bit in cache_dirty if outlives(bit, first, most))
+    host = frozenset(bit for bit in host_dirty if outlives(bit, first, most))
+    return cache, host, dirty_pages - len(cache_dirty - cache)
+
+
+def without(layout: Layout, name: str) -> Layout:
+    """The layout after a block was removed: all others, and their bits, stay where they are."""
+    staying = [region for region in layout.regions if region.block.name != name]
+    if layout.kind == "global":
+        blocks = tuple(region.block for region in staying)
+    else:
+        blocks = tuple(replace(one.block, first_bit=one.first_bit) for one in staying)
+    return Layout(blocks, layout.page_size, layout.kind)
 
 
 # Scenarios (model.scenarios): each yields its steps, then what fails; and the small values of each.
@@ -114,3 +143,31 @@ def small_shrinks() -> Cases:
             values = {"before": before, "used": used}
             yield {**values, "cache_dirty": [page], "host_dirty": []}
             yield {**values, "cache_dirty": [], "host_dirty": [page]}
+
+
+def removed(first: int, most: int, cache_dirty: list[int], host_dirty: list[int]) -> Lines:
+    """A block is removed while pages are dirty, its own and, in the words at its ends, neighbours'."""
+    yield f"a block of bits {first} to {first + most - 1} is removed"
+    yield f"cache-dirty {cache_dirty}, host-dirty {host_dirty}, dirty count {len(cache_dirty)}"
+    cache, host, dirty_pages = remove(
+        frozenset(cache_dirty), frozenset(host_dirty), len(cache_dirty), first, most
+    )
+    yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {dirty_pages}"
+    block = set(range(first, first + most))
+    left = sorted((cache | host) & block)
+    lost = sorted(({*cache_dirty} - cache - block) | ({*host_dirty} - host - block))
+    if left:
+        yield f"{FAILS}bits {left} stay set, with no memory behind them"
+    elif lost:
+        yield f"{FAILS}bits {lost} of other blocks are lost: their pages are not flushed"
+    elif dirty_pages != len(cache):
+        yield f"{FAILS}the dirty count is {dirty_pages}, of {len(cache)} bits"
+
+
+def small_removals() -> Cases:
+    """One dirty page in, before or behind a block that begins and ends anywhere in a word."""
+    for first, most in product((0, 1, 3, 63, 64), (1, 2, 61, 64, 65)):
+        for bit in sorted({0, first, first + most - 1, first + most} | ({first - 1} - {-1})):
+            values = {"first": first, "most": most}
+            yield {**values, "cache_dirty": [bit], "host_dirty": []}
+            yield {**values, "cache_dirty": [], "host_dirty": [bit]}

@@ -51,12 +51,15 @@ class Block:
 
     ``offset`` is where the block starts in the ``ram_addr_t`` space; ``used_length`` is the part in
     use now, ``max_length`` what it may grow to. A block that is not in use has ``used_length`` 0.
+    ``first_bit`` says where a per-block bitmap begins, a multiple of 64; None: behind those of all
+    blocks before it in the list.
     """
 
     name: str
     offset: int
     used_length: int
     max_length: int
+    first_bit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ class Layout:
         _check_names(self.blocks)
         for block in self.blocks:
             _check_block(block, self.page_size)
+            _check_first_bit(block, self.kind)
         _check_no_overlap(self.blocks)
+        if self.kind == "per-block":
+            _check_no_word_is_shared(self.regions)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
@@ -112,8 +118,9 @@ class Layout:
             if self.kind == "global":
                 first_bit = block.offset // self.page_size
             else:
-                first_bit = next_word * PAGES_PER_WORD
-                next_word += -(-max_pages // PAGES_PER_WORD)
+                behind = next_word * PAGES_PER_WORD
+                first_bit = behind if block.first_bit is None else block.first_bit
+                next_word = max(next_word, -(-(first_bit + max_pages) // PAGES_PER_WORD))
             yield Region(block, first_bit, block.used_length // self.page_size, max_pages)
 
     @property
@@ -150,11 +157,12 @@ def _plain_block(block: Any) -> Block:
     if not isinstance(block, Block):
         raise LayoutError(f"one of the blocks is {shown(block)}: give Blocks")
     name = block_name(block.name, "a block's name", LayoutError)
-    lengths = (
-        whole_number(getattr(block, what), f"block {name!r}: {what}", LayoutError)
-        for what in ("offset", "used_length", "max_length")
-    )
-    return Block(name, *lengths)
+
+    def number(what: str) -> int:
+        return whole_number(getattr(block, what), f"block {name!r}: {what}", LayoutError)
+
+    first_bit = None if block.first_bit is None else number("first_bit")
+    return Block(name, number("offset"), number("used_length"), number("max_length"), first_bit)
 
 
 def _check_page_size(page_size: int) -> None:
@@ -191,6 +199,31 @@ def _check_block(block: Block, page_size: int) -> None:
             f"block {block.name!r}: offset {block.offset:#x} + max length {block.max_length:#x} "
             "passes 2^64: move or shrink it"
         )
+
+
+def _check_first_bit(block: Block, kind: BitmapKind) -> None:
+    if block.first_bit is None:
+        return
+    if kind == "global":
+        raise LayoutError(
+            f"block {block.name!r}: first_bit {block.first_bit} in a global layout, where the offset "
+            "says it: leave it out"
+        )
+    if block.first_bit < 0 or block.first_bit % PAGES_PER_WORD:
+        raise LayoutError(
+            f"block {block.name!r}: first_bit {block.first_bit} is not a multiple of "
+            f"{PAGES_PER_WORD}: round it up to one"
+        )
+
+
+def _check_no_word_is_shared(regions: tuple[Region, ...]) -> None:
+    by_bit = sorted((r for r in regions if r.max_pages), key=lambda region: region.first_bit)
+    for low, high in pairwise(by_bit):
+        if low.first_bit + low.max_pages > high.first_bit:
+            raise LayoutError(
+                f"the bits of blocks {low.block.name!r} and {high.block.name!r} overlap at bit "
+                f"{high.first_bit}: give one of them another first_bit"
+            )
 
 
 def _check_no_overlap(blocks: tuple[Block, ...]) -> None:

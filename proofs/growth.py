@@ -1,4 +1,4 @@
-"""RAM that is hot-added or resized between flushes: the patch's defects, as claims and controls."""
+"""RAM that is added, resized or removed between flushes: the patch's defects, as claims and controls."""
 
 from model import growth, shares
 from proofs.obligation import Proof, claim, faulty
@@ -42,3 +42,18 @@ def shrinking_drops_what_goes(p: Proof) -> None:
     p.show("shrunk", before=page + 1, used=used, cache_dirty=[page], host_dirty=[])
     p.prove("no page beyond the end is marked", implies(after, page < used))
     p.prove("nothing else is lost", implies(before[page] & (page < used), after))
+
+
+@claim(
+    faulty("bits of a removed block stay", refutes="no bit of the block is left"),
+    faulty("a removed block takes whole words", refutes="no other block loses a bit"),
+)
+def removing_drops_only_its_own(p: Proof) -> None:
+    """After a block was removed a bit is set if and only if it was and is not one of that block's."""
+    first, most, bit = p.naturals("first most bit")
+    (before,) = p.bitmaps("before")
+    after = before[bit] & p.read(growth.outlives)(bit, first, most)
+    its_own = (first <= bit) & (bit < first + most)
+    p.show("removed", first=first, most=most, cache_dirty=[bit], host_dirty=[])
+    p.prove("no bit of the block is left", implies(its_own, ~after))
+    p.prove("no other block loses a bit", implies(before[bit] & ~its_own, after))
