@@ -1,8 +1,7 @@
 """The command line: ``python -m impl COMMAND --help``."""
 
-import sys
-
 from impl import bench, demo, plot, record, replay
+from model.command import run
 from model.options import Parser
 from model.output import run_command
 
@@ -21,4 +20,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

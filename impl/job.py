@@ -103,8 +103,9 @@ def _job_table(
         0,
         address(index),
     ]
-    assert len(head) == JOB_FIELDS
-    return np.concatenate([np.array(head, np.uint64), rows.ravel(), gaps.ravel()])
+    # As many fields as the kernels read, or an error.
+    fields = np.array(head, np.uint64).reshape(JOB_FIELDS)
+    return np.concatenate([fields, rows.ravel(), gaps.ravel()])
 
 
 def _gaps(starts: Words, ends: Words, end: int) -> Words:

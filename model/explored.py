@@ -13,17 +13,18 @@ those bounds are smaller, for a memory multiplies the states, and each line says
 Exit 0: every claim holds, and every broken variant fails as it should. 1 otherwise.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from model import triggers, weakened, workers
+from model.command import run
 from model.faults import broken
 from model.handshake import Round, forked_child, join_protocol, state_in_words
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
 from model.interleave import LIVELOCK, STANDSTILL, System, explore, failure_of, replay
+from model.options import Parser
 from model.output import run_command
 from model.queue_round import ONCE, TWICE, queue_round
 
@@ -230,10 +231,10 @@ def _text(field: str, value: Any) -> str:
 
 def main(arguments: list[str]) -> int:
     """Explore the catalogue and print it as a table."""
-    if arguments not in ([], ["--deep"]):
-        print("usage: python -m model.explored [--deep]", file=sys.stderr)
-        return 2
-    return run_command(lambda: _explore_all(deep=bool(arguments)))
+    parser = Parser(prog="python -m model.explored", description=__doc__)
+    parser.add_argument("--deep", action="store_true", help="also with four helpers: minutes more")
+    deep = parser.parse_args(arguments).deep
+    return run_command(lambda: _explore_all(deep))
 
 
 def _explore_all(deep: bool) -> int:
@@ -266,4 +267,4 @@ def _explore_all(deep: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from model.docstring import docstring
 from model.ram import ColoError
 
 
@@ -67,8 +68,7 @@ class Step(NamedTuple):
 
 def said(act: Callable[[Any, Any], tuple[Any, Any]], **more: Any) -> Step:
     """A step whose text is the first line of its function's docstring."""
-    assert act.__doc__ is not None
-    return Step(act.__doc__.splitlines()[0], act, **more)
+    return Step(docstring(act).splitlines()[0], act, **more)
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,7 @@ class _Numbered(Generic[S, L]):
     def fresh(self, shared: int, process: int) -> int:
         """The process without what no longer matters to it."""
         pair = (shared, process)
-        if pair not in self._fresh:
-            assert self.system.stale is not None
+        if pair not in self._fresh and self.system.stale is not None:
             self._fresh[pair] = self.intern(
                 self.system.stale(self.value[shared], self.value[process])
             )

@@ -20,6 +20,17 @@ from typing import BinaryIO
 
 from model.ram import ColoError
 
+#: What a shell says of a command that Ctrl-C has ended: 128 and the signal's number.
+INTERRUPTED = 130
+
+#: What brings a package that may be missing, by the name it is imported under.
+_BRINGS = {
+    **dict.fromkeys(("numpy", "numba", "llvmlite", "z3", "rich"), "."),
+    **dict.fromkeys(("pytest", "hypothesis", "cvc5", "jsonschema"), "'.[test]'"),
+    "qemu": "'.[guest]'",
+    "matplotlib": "'.[plot]'",
+}
+
 #: Characters of one text that a message shows, unless it says otherwise.
 LONGEST_TEXT = 2000
 
@@ -48,7 +59,14 @@ def run_command(command: Callable[[], int]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        with suppress(OSError):
+            print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except ModuleNotFoundError as error:
+        brings = _BRINGS.get((error.name or "").partition(".")[0])
+        if brings is None:
+            raise
+        return _failed(f"{error}: pip install -e {brings}")
     except BrokenPipeError:
         _give_up_stdout()  # whoever was reading has seen enough
         return 1

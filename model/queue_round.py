@@ -80,7 +80,8 @@ def _steps(words: int, slots: int, first_time: Claim) -> Iterator[tuple[Hashable
     search, turn = _read(slots)
 
     def searches(at: Shared, me: Worker) -> After:
-        assert me.searcher is not None
+        if me.searcher is None:
+            raise TypeError("a copier cannot search")
         after, moved = search(at.queue, at.dirty, words, me.searcher)
         if moved.step == QUEUE == me.searcher.step and after == at.queue:
             return at, me._replace(

@@ -42,7 +42,8 @@ class Reading:
         """The same function, in this reading's domain."""
         if function in self._primitives:
             return self._primitives[function]
-        assert isinstance(function, FunctionType), f"{function} is not a plain function"
+        if not isinstance(function, FunctionType):
+            raise TypeError(f"{function} is not a plain function")
         if function not in self._read:
             names = {name: self._value(value) for name, value in _globals_used(function).items()}
             names["__name__"] = function.__module__

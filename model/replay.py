@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model import queue_scenarios, word_scenarios  # noqa: F401  (they register scenarios)
+from model.command import run
 from model.faults import FAULTS, broken
 from model.input import read_text
+from model.options import Parser
 from model.output import printable, run_command
 from model.ram import ColoError
 from model.scenarios import FAILS, SCENARIOS
@@ -75,10 +77,12 @@ def replay(counterexample: Counterexample) -> Counterexample:
 
 def main(arguments: list[str]) -> int:
     """Replay one file."""
-    if len(arguments) != 1:
-        print("usage: python -m model.replay FILE", file=sys.stderr)
-        return 2
-    return run_command(lambda: _show(arguments[0]))
+    parser = Parser(prog="python -m model.replay", description=__doc__)
+    parser.add_argument(
+        "file", metavar="FILE", help="a counterexample: tests/counterexamples/*.json"
+    )
+    path = parser.parse_args(arguments).file
+    return run_command(lambda: _show(path))
 
 
 def _show(path: str) -> int:
@@ -108,4 +112,4 @@ def _show(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

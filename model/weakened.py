@@ -10,7 +10,6 @@ still holds, all of them at once: what a port in C, C++ or Rust may use.
 even that for less: a sequentially consistent access is an acquire or a release there, and no fence.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +17,10 @@ from typing import Any, NamedTuple
 
 from model import weak, weak_queue
 from model.accesses import RING, STATE
+from model.command import run
 from model.interleave import Failure
 from model.memory import Fence, Memory, Order, SequentiallyConsistent, Value
+from model.options import Parser
 from model.output import run_command
 from model.release_acquire import ReleaseAcquire
 from model.store_buffers import StoreBuffers
@@ -501,9 +502,7 @@ def report(*, deep: bool) -> Iterator[tuple[str, bool]]:
 
 def main(arguments: list[str]) -> int:
     """Explore every weakening and print the table."""
-    if arguments:
-        print("usage: python -m model.weakened", file=sys.stderr)
-        return 2
+    Parser(prog="python -m model.weakened", description=__doc__).parse_args(arguments)
     return run_command(_print_table)
 
 
@@ -516,4 +515,4 @@ def _print_table() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

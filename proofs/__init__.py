@@ -11,3 +11,5 @@ if Path(_place or "").resolve() != Path(__file__).resolve().parents[1] / "model"
         f"colo-flush needs its own package `model`, but what Python finds first is {_place}: run in "
         "another folder or with `python -P`, and give colo-flush a venv of its own"
     )
+
+import model.command  # noqa: F401, E402  (Ctrl-C in what follows ends a command as it does later)

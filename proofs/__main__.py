@@ -12,22 +12,23 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import NoReturn
 
 from rich.console import Console
 
+from model.command import run
 from model.options import count
 from model.output import (
+    INTERRUPTED,
     OutputError,
     check_folder,
     check_outputs,
     printable,
-    run_command,
     write_text,
 )
 from proofs.catalogue import catalogue
@@ -48,7 +49,6 @@ from proofs.verdict import Outcome
 
 USAGE = 64
 CANNOT_WRITE = 73
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,10 +91,10 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
     if options.json:
         write_text(options.json, json.dumps(as_json(claims, found), indent=2) + "\n")
     if options.record:
-        _record(found, options.record)
+        _write((outcome for outcome in found if outcome.control), options.record)
     for complaint in complaints(found):
         console.print(f"FAILED {complaint}", style="bold red", soft_wrap=True)
-    _write_counterexamples(found, console)
+    _write_failures(found, options.export, console)
     console.print(summary(found, time.perf_counter() - begin), soft_wrap=True)
     return exit_code(found) or second_exit_code(second)
 
@@ -157,26 +157,26 @@ def _export_and_ask(
     return answers.values()
 
 
-def _record(outcomes: Sequence[Outcome], folder: Path) -> None:
-    for outcome in outcomes:
-        if outcome.control and outcome.counterexample:
-            _write(outcome, folder)
-
-
-def _write_counterexamples(outcomes: Sequence[Outcome], console: Console) -> None:
-    for outcome in outcomes:
-        if outcome.counterexample and not outcome.good:
-            path = _write(outcome, Path())
+def _write_failures(outcomes: Sequence[Outcome], exported: Path | None, console: Console) -> None:
+    """What refutes a claim goes where the obligations went, or to a folder that is named here."""
+    failed = [outcome for outcome in outcomes if outcome.counterexample and not outcome.good]
+    if failed:
+        folder = exported or Path(mkdtemp(prefix="colo-flush-"))
+        for path in _write(failed, folder):
             console.print(f"see it fail: python -m model.replay {path}", soft_wrap=True)
 
 
-def _write(outcome: Outcome, folder: Path) -> Path:
-    assert outcome.counterexample is not None
-    name = ".".join(part for part in (outcome.claim, outcome.control) if part)
-    path = folder / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower()).strip('-')}.json"
-    write_text(path, outcome.counterexample.to_json())
-    return path
+def _write(outcomes: Iterable[Outcome], folder: Path) -> list[Path]:
+    """Write the counterexample of each outcome that has one; the files."""
+    paths = []
+    for outcome in outcomes:
+        if outcome.counterexample:
+            name = ".".join(part for part in (outcome.claim, outcome.control) if part)
+            path = folder / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower()).strip('-')}.json"
+            write_text(path, outcome.counterexample.to_json())
+            paths.append(path)
+    return paths
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(sys.argv[1:])))
+    run(main)

@@ -15,6 +15,7 @@ from typing import Any
 import z3
 
 from model import handshake, kernel, queue, reading, shares, walk, words
+from model.docstring import docstring
 from model.faults import broken
 from model.reading import Reading
 from proofs import symbolic
@@ -76,7 +77,7 @@ def claim(*controls: Control) -> Callable[[Callable[["Proof"], None]], Claim]:
 
     def register(state: Callable[["Proof"], None]) -> Claim:
         subject = state.__module__.removeprefix("proofs.")
-        sentence = " ".join((state.__doc__ or "").split("\n\n")[0].replace("``", "").split())
+        sentence = " ".join(docstring(state).split("\n\n")[0].replace("``", "").split())
         made = Claim(f"{subject}.{state.__name__}", sentence, state, controls)
         CLAIMS[made.name] = made
         return made
@@ -197,6 +198,8 @@ class Proof:
 
     def prove(self, name: str, *statements: MaybeTruth) -> None:
         """State an obligation, and use it from here on."""
+        if not statements:
+            raise ValueError(f"{name!r} is about nothing: there is no statement to prove")
         statement = every(*statements)
         self.obligations.append(
             Obligation(

@@ -1,12 +1,12 @@
 """Claims and controls checked, and obligations put to cvc5, in as many processes as wanted."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
+from model.command import started_processes_hear_no_ctrl_c
 from proofs.catalogue import catalogue
 from proofs.obligation import Claim
 from proofs.report import parts
@@ -30,7 +30,7 @@ def processes(number: int) -> Iterator[ProcessPoolExecutor]:
 
 def outcomes(pool: ProcessPoolExecutor, claims: Sequence[Claim]) -> Iterator[Outcome]:
     """The outcome of every claim and control, as they come."""
-    with _started_processes_hear_no_interrupt():
+    with started_processes_hear_no_ctrl_c():
         waiting = [
             pool.submit(_check, claim.name, claim.controls.index(part) if part else None)
             for claim, part in parts(claims)
@@ -40,20 +40,9 @@ def outcomes(pool: ProcessPoolExecutor, claims: Sequence[Claim]) -> Iterator[Out
 
 def second_answers(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> dict[Path, str]:
     """cvc5's answer to each exported obligation."""
-    with _started_processes_hear_no_interrupt():
+    with started_processes_hear_no_ctrl_c():
         answers = pool.map(ask_cvc5, paths)
     return dict(zip(paths, answers, strict=True))
-
-
-@contextmanager
-def _started_processes_hear_no_interrupt() -> Iterator[None]:
-    """Ctrl-C goes to every process of a terminal; the parent alone is to act on it, and ends the
-    others. The pool starts them as work comes in, and a process takes its mask of signals along."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check(name: str, control: int | None) -> Outcome:

@@ -110,7 +110,8 @@ def mutated(mutation: Mutation) -> Iterator[None]:
     function: FunctionType = getattr(module, name)
     source = inspect.getsource(function)
     body = source.index('"""', source.index('"""') + 3)
-    assert mutation.old in source[body:], f"{mutation}: there is no such text; update the list"
+    if mutation.old not in source[body:]:
+        raise ValueError(f"{mutation}: there is no such text; update the list")
     changed = source[:body] + source[body:].replace(mutation.old, mutation.new, 1)
     whole = function.__code__
     function.__code__ = _compiled(changed, name, whole.co_filename)

@@ -13,6 +13,7 @@ import pytest
 from impl import demo
 from impl.__main__ import main
 from tests.needs import needs_dirty_log
+from tests.started import children, ctrl_c, started
 
 pytestmark = needs_dirty_log
 
@@ -66,28 +67,10 @@ def test_a_process_that_is_killed_ends_the_demo(who: str) -> None:
 
 def test_ctrl_c() -> None:
     """It ends at once with the shell's number for it, and takes both other processes along."""
-    command = [sys.executable, "-m", "impl", "demo", *SMALL, "--checkpoints", "100000"]
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        # As in a terminal, also where this test runs in the background and Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        end = time.monotonic() + 60
-        while len(started := children(process.pid)) < 2 and time.monotonic() < end:
+    with started("-m", "impl", "demo", *SMALL, "--checkpoints", "100000") as process:
+        while len(begun := children(process.pid)) < 2:
+            assert process.poll() is None
             time.sleep(0.01)
         time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in printed
-    assert len(started) == 2
-    assert not any(Path(f"/proc/{child}").exists() for child in started)
-
-
-def children(process: int) -> set[int]:
-    """The child processes of a process."""
-    found = Path(f"/proc/{process}/task/{process}/children").read_text()
-    return {int(number) for number in found.split()}
+        assert ctrl_c(process) == (130, "interrupted\n")
+        assert not any(Path(f"/proc/{child}").exists() for child in begun)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from model import explored, handshake, replay
+from model.command import run
 from model.explored import HOLD, REFUTED, Exploration, fork_anywhere
 from model.faults import FAULTS, broken
 from model.handshake import Control, Process
@@ -17,6 +18,7 @@ from model.handshake_faults import (
 )
 from model.interleave import STANDSTILL, ScheduleError, explore, verdict
 from model.interleave import replay as play
+from model.options import Parser
 from model.replay import Counterexample
 from tests.needs import LONG_RUN
 
@@ -156,11 +158,13 @@ def test_a_fault_is_gone_after_its_block() -> None:
     assert explored.shortest_failure() == ""
 
 
-def write_counterexamples() -> None:
+def main(arguments: list[str]) -> int:
     """Bring the files up to date: ``python -m tests.test_handshake``."""
+    Parser(prog="python -m tests.test_handshake").parse_args(arguments)
     for exploration in REFUTED:
         path_of(exploration).write_text(counterexample(exploration).to_json(), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    write_counterexamples()
+    run(main)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from impl.__main__ import main as impl
 from model import options
 from proofs.__main__ import main as proofs
+from tests import thread_sanitizer
 from tests.conformance.__main__ import main as conformance
 from tests.guest.__main__ import main as guest
 
@@ -39,6 +40,7 @@ NUMBERS: list[tuple[Main, tuple[str, ...], str, Callable[[str], float]]] = [
     (guest, ("rollback",), "--threads", options.count),
     (guest, ("colo",), "--epochs", options.count),
     (guest, ("colo",), "--threads", options.count),
+    (thread_sanitizer.main, (), "--rounds", options.count),
 ]
 EVIL = [
     *(

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +25,7 @@ from proofs.smtlib import ask_cvc5, export
 from proofs.symbolic import Natural
 from proofs.verdict import WORK, Asked, Outcome, Verdict, check
 from tests.needs import LONG_RUN
+from tests.started import ctrl_c, is_gone, started
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "tests" / "counterexamples"
@@ -329,9 +330,12 @@ def test_a_slip_in_the_source_is_found_and_its_counterexample_replays(tmp_path: 
     )
     assert done.returncode == 1
     assert "FAILED shares.no_word_shared: refuted" in done.stdout
-    assert "python -m model.replay shares.no_word_shared.json" in done.stdout
+    assert not list(tmp_path.glob("*.json"))
+    _, _, written = done.stdout.partition("python -m model.replay ")
+    path = Path(written.splitlines()[0])
+    assert path.name == "shares.no_word_shared.json"
     again = subprocess.run(
-        [sys.executable, "-m", "model.replay", "shares.no_word_shared.json"],
+        [sys.executable, "-m", "model.replay", str(path)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -340,31 +344,16 @@ def test_a_slip_in_the_source_is_found_and_its_counterexample_replays(tmp_path: 
     )
     assert again.returncode == 0
     assert "FAILS: threads" in again.stdout
+    shutil.rmtree(path.parent)
 
 
 def test_an_interrupt_ends_it_at_once_and_leaves_nothing() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "proofs"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()  # it has begun
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error.strip() == "interrupted: nothing is concluded"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail("processes are left behind")
+    with started("-m", "proofs") as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
+        assert ctrl_c(process) == (130, "interrupted: nothing is concluded\n")
+        while not is_gone(process.pid):
+            time.sleep(0.1)
 
 
 def test_claims_are_registered_once() -> None:

@@ -182,7 +182,9 @@ def test_the_command(log: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "NOT EXPLAINED" in capsys.readouterr().out
     path.write_text("{}\n")
     assert trace.main([str(path)]) == 2
-    assert trace.main([]) == 2
+    for line in ("[]", '"state"', '{"log": "pool events", "workers": []}'):
+        path.write_text(line)
+        assert trace.main([str(path)]) == 2
 
 
 def test_a_log_too_small_for_its_events_is_refused() -> None:

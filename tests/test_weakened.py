@@ -9,10 +9,12 @@ import pytest
 
 from model import replay, weak, weak_queue
 from model.accesses import ACCESSES
+from model.command import run
 from model.faults import broken
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND
 from model.interleave import LIVELOCK, ScheduleError
 from model.memory import SequentiallyConsistent
+from model.options import Parser
 from model.reading import select
 from model.replay import Counterexample
 from model.weak import TouchesAnotherWordError, Unknown
@@ -247,8 +249,9 @@ def all_found() -> dict[tuple[str, str], Found | None]:
     return {(w.how, w.row.name): first_failure(w.executions) for w in WEAKENINGS}
 
 
-def write() -> None:
+def main(arguments: list[str]) -> int:
     """Bring the files and the README's table up to date: ``python -m tests.test_weakened``."""
+    Parser(prog="python -m tests.test_weakened").parse_args(arguments)
     for old in COUNTEREXAMPLES.glob("weaker-*.json"):
         old.unlink()
     for weakening in WEAKENINGS:
@@ -264,7 +267,8 @@ def write() -> None:
         for row in ROWS
     )
     (ROOT / "impl" / "README.md").write_text(text[:start] + table + text[end:], encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    write()
+    run(main)

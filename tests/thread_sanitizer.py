@@ -7,10 +7,8 @@ ThreadSanitizer follows C11's release and acquire. It does not see streaming sto
 plain ones, nor a wake-up that is lost.
 """
 
-import argparse
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from impl.ports.build import C_PORTS, CHECK_IN, RUST, compiler_for
+from model.command import run
+from model.options import Parser, count
 from model.output import run_command
 from tests.conformance.bugs.catch import PORT
 
@@ -144,8 +144,8 @@ def verdicts(rounds: int) -> Iterator[tuple[Subject, str, bool]]:
 
 def main(arguments: list[str]) -> int:
     """Run all of them."""
-    parser = argparse.ArgumentParser("python -m tests.thread_sanitizer", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=200, help="calls of each port (200)")
+    parser = Parser("python -m tests.thread_sanitizer", description=__doc__)
+    parser.add_argument("--rounds", type=count, default=200, help="calls of each port (200)")
     options = parser.parse_args(arguments)
     return run_command(lambda: _all(options.rounds))
 
@@ -162,4 +162,4 @@ def _all(rounds: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 from impl.pool import MAX_THREADS
 from model import handshake as h
+from model.command import run
 from model.handshake import Control, Process, Round
 from model.input import read_text
 from model.interleave import ENDED
+from model.options import Parser
 from model.output import printable, run_command
 from model.ram import ColoError
 
@@ -264,10 +266,12 @@ def _leads_on(at: Control, me: Process, after: Process, event: Event) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Check one log."""
-    if len(arguments) != 1:
-        print("usage: python -m tests.trace FILE.ndjson", file=sys.stderr)
-        return 2
-    return run_command(lambda: _check(arguments[0]))
+    parser = Parser(prog="python -m tests.trace", description=__doc__)
+    parser.add_argument(
+        "file", metavar="FILE.ndjson", help="python -m impl flush --events FILE.ndjson"
+    )
+    path = parser.parse_args(arguments).file
+    return run_command(lambda: _check(path))
 
 
 def _check(path: str) -> int:
@@ -292,4 +296,4 @@ def _check(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -6,6 +6,7 @@ from pathlib import Path
 from impl.kernel import DIRTY_PAGES
 from impl.ports.build import HERE, build
 from impl.ram import ColoRam
+from model.ram import ColoError
 
 
 class _Block(ctypes.Structure):
@@ -30,6 +31,10 @@ class Stats(ctypes.Structure):
         ("cache_dirty", ctypes.c_uint64),
         ("both_dirty", ctypes.c_uint64),
     ]
+
+
+class PortFailed(ColoError, RuntimeError):
+    """A port refused what it must flush."""
 
 
 class BoundPort:
@@ -71,7 +76,11 @@ class BoundPort:
         )
 
     def flush(self) -> int:
-        """One flush of the RAM, its dirty count included; nanoseconds, timed in C."""
+        """One flush of the RAM, its dirty count included; nanoseconds, timed in C. Or PortFailed."""
         status = self._timed(*self._arguments)
-        assert status == 0, f"colo_flush returned {status}"
+        if status != 0:
+            raise PortFailed(
+                f"{self._library._name}: colo_flush returned {status} where a flush must succeed: "
+                "run python -m tests.conformance --library on it"
+            )
         return self._took.value

@@ -6,11 +6,11 @@ A library is kept in the user's cache directory under the hash of everything tha
 with a digest of itself, which the loader ignores: a damaged one is built again.
 """
 
+import argparse
 import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from impl.cache_folder import user_cache
+from model.command import run
 from model.input import read_bytes
+from model.options import Parser
 from model.output import printable, run_command
 from model.ram import ColoError
 
@@ -52,6 +54,8 @@ def build(source: Path, *, memcpy: Memcpy = "called", defines: Sequence[str] = (
     faster depends on the machine, so a fair benchmark tries both (C only). ``defines``: macros (C
     only). Raises NoCompilerError or BuildError.
     """
+    if not source.is_file() or source.suffix not in (".c", ".rs"):
+        raise BuildError(f"{source} is no C or Rust file: name the source of a port, like {SERIAL}")
     command = _command(source, memcpy, defines)
     library = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
     if not _is_whole(library):
@@ -160,14 +164,23 @@ def _compile(source: Path, command: Sequence[str], library: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Build each source named, or every port; print the libraries' paths."""
+    parser = Parser(
+        prog="python -m impl.ports.build",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="*", type=Path, help="default: every port"
+    )
+    sources = parser.parse_args(arguments).sources or (*C_PORTS, RUST)
+    return run_command(lambda: _build_all(sources))
 
-    def build_all() -> int:
-        for source in map(Path, arguments) if arguments else (*C_PORTS, RUST):
-            print(build(source))
-        return 0
 
-    return run_command(build_all)
+def _build_all(sources: Sequence[Path]) -> int:
+    for source in sources:
+        print(build(source))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

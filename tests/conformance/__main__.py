@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from model.command import run
 from model.options import Parser, factor, seed
 from model.output import check_outputs, printable, run_command, write_text
 from tests.conformance.call import call_to_json, outcome_to_json
@@ -157,4 +158,4 @@ def _verdict(subject: Subject, results: list[dict[str, Any]], failed: list[str])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

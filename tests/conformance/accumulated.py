@@ -8,10 +8,11 @@ README.md specifies the generator in full; this is the same in Python.
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from model.command import run
+from model.options import Parser
 from model.output import write_text
 from tests.conformance.call import Block, Call, Outcome
 from tests.conformance.expected import expect
@@ -106,8 +107,11 @@ def recorded() -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the hashes, or with ``--check`` recompute and compare them."""
+    parser = Parser(prog="python -m tests.conformance.accumulated", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing: 1 if a file is stale")
+    check = parser.parse_args(arguments).check
     fresh = hashes(CHECKPOINTS)
-    if "--check" in arguments:
+    if check:
         return 0 if fresh == recorded() else 1
     content = {"generator": "README.md, 'The accumulated vector'", "seed": SEED}
     write_text(FILE, json.dumps({**content, "sha256_after": fresh}, indent=1) + "\n")
@@ -115,4 +119,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -48,7 +48,7 @@ class Buffer:
         if mapped in (None, ctypes.c_void_p(-1).value):
             raise MemoryError(f"no address range for {name}")
         self._start = mapped + GUARD
-        self._open: tuple[int, int, Place] | None = None
+        self._open: tuple[int, int, Place] = (self._start, 0, "low")
         self.size = 0
         self.address = self._start
         self._range = bytes_at(self._start, RESERVED)
@@ -72,12 +72,10 @@ class Buffer:
 
     def forbid_writes(self) -> None:
         """From here on a write to the buffer is a fault."""
-        assert self._open
         self._protect(self._open[0], self._open[1], _READ)
 
     def allow_writes(self) -> None:
         """Undoes forbid_writes."""
-        assert self._open
         self._protect(self._open[0], self._open[1], _READ | _WRITE)
 
     def allow_write_at(self, offset: int) -> None:
@@ -100,7 +98,6 @@ class Buffer:
         return f"byte {address - self.address} of {self.name}, which is read-only"
 
     def _slack(self) -> tuple[Bytes, Bytes]:
-        assert self._open
         base, pages, _ = self._open
         after = self.address + self.size
         return self._between(base, self.address), self._between(after, base + pages)
@@ -113,11 +110,10 @@ class Buffer:
             raise OSError(ctypes.get_errno(), f"mprotect of {self.name}")
 
     def _close(self) -> None:
-        if self._open:
-            base, pages, _ = self._open
-            self._protect(base, pages, _NO_ACCESS)
-            if pages > _KEEP:
-                _libc.madvise(base, pages, _MADV_DONTNEED)
+        base, pages, _ = self._open
+        self._protect(base, pages, _NO_ACCESS)
+        if pages > _KEEP:
+            _libc.madvise(base, pages, _MADV_DONTNEED)
 
 
 def bytes_at(address: int, size: int) -> Bytes:

@@ -10,11 +10,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from model.command import started_processes_hear_no_ctrl_c
 from model.output import printable
 from tests.conformance.call import Call, Outcome
 from tests.conformance.guarded import on_fault
@@ -67,7 +69,8 @@ class PortProcess:
         self._patience = patience
         self._here, there = _context.Pipe()
         self._process = _context.Process(target=_serve, args=(there, subject), daemon=True)
-        self._process.start()
+        with started_processes_hear_no_ctrl_c():
+            self._process.start()
         there.close()
         self._ask(None, START_PATIENCE)
 
@@ -115,8 +118,13 @@ class PortProcess:
 
 
 def _serve(pipe: Connection, subject: Subject) -> None:
-    """The child: load the port, then answer requests until killed."""
+    """The child: until it is killed, or the suite is gone."""
     _silence_output()
+    with suppress(EOFError, ConnectionError):
+        _load_and_answer(pipe, subject)
+
+
+def _load_and_answer(pipe: Connection, subject: Subject) -> None:
     try:
         bench = Bench(subject.load())
     except Exception as error:
@@ -137,10 +145,7 @@ def _serve(pipe: Connection, subject: Subject) -> None:
     on_fault(fault)
     pipe.send(("ready", None))
     while True:
-        try:
-            request = pipe.recv()
-        except EOFError:
-            return
+        request = pipe.recv()
         if request[0] == "run":
             outcomes = []
             for running[0], call in enumerate(request[1]):

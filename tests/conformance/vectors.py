@@ -5,12 +5,13 @@ python -m tests.conformance.vectors --check     exits 1 if a file is not what wo
 """
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from model.command import run
+from model.options import Parser
 from model.output import write_text
 from tests.conformance.call import (
     WORD,
@@ -445,7 +446,10 @@ def stale_files() -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the vector files, or with ``--check`` say which are stale."""
-    if "--check" in arguments:
+    parser = Parser(prog="python -m tests.conformance.vectors", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing: 1 if a file is stale")
+    check = parser.parse_args(arguments).check
+    if check:
         stale = stale_files()
         for name in stale:
             print(f"vectors/{name} is stale: run python -m tests.conformance.vectors")
@@ -458,4 +462,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from impl import FlushPool, FlushStats
 from impl.record import Recording, describe
+from model.command import run
 from model.options import Parser, count
 from model.output import check_outputs, run_command
 from tests.guest import image
@@ -148,4 +149,4 @@ def _speed(stats: FlushStats) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

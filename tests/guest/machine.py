@@ -143,8 +143,7 @@ class Guest:
     def _until(self, done: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not done():
-            assert self._process is not None
-            if self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
                 raise GuestStuck(f"QEMU ended while {what}: {self._last_words()}")
             if time.monotonic() > deadline:
                 raise GuestStuck(f"{PATIENCE_SECONDS} s of {what}: {self._last_words()}")

@@ -7,10 +7,13 @@ A race is run ten times, with ten seeds, and must be caught in nine. Exit code 1
 or if the same port without a bug fails (the control).
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.command import run
+from model.options import Parser
 from model.output import write_text
 from tests.conformance import __main__ as conformance
 from tests.conformance.bugs.catch import (
@@ -76,5 +79,19 @@ def _row(bug: Bug, caught: Sequence[Catch], runs: int) -> str:
     return f"| {bug.name} | {bug.what} | {checks}{often} | {rules} | {slowest:.1f} |"
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Write the table, or show how the suite fails the bugs that are named."""
+    parser = Parser(
+        prog="python -m tests.conformance.bugs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="default: all, and write CAUGHT.md"
+    )
+    names = parser.parse_args(arguments).names
+    return show(names) if names else write_table()
+
+
 if __name__ == "__main__":
-    sys.exit(show(sys.argv[1:]) if sys.argv[1:] else write_table())
+    run(main)

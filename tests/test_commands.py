@@ -1,0 +1,153 @@
+"""Every ``python -m`` command: what it makes of a wrong command line, a wrong file, and Ctrl-C."""
+
+import importlib
+import io
+import select
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from model.output import run_command
+from tests.started import ROOT, children, ctrl_c, is_gone, started
+
+#: Every command, with arguments for which it works a while.
+COMMANDS: dict[str, Sequence[str]] = {
+    "model.replay": ["tests/counterexamples/schedule-join-never-closes.json"],
+    "model.explored": [],
+    "model.weakened": [],
+    "proofs": [],
+    "impl": ["flush", "tests/traces/colo-churn-512m.npz"],
+    "impl.ports.build": [],
+    "tests.conformance": ["--implementation", "impl"],
+    "tests.conformance.bugs": [],
+    "tests.conformance.vectors": ["--check"],
+    "tests.conformance.accumulated": ["--check"],
+    "tests.guest": ["image"],
+    "tests.trace": ["FILE"],
+    "tests.test_handshake": [],
+    "tests.test_weakened": [],
+    "tests.thread_sanitizer": [],
+}
+#: Every one that takes a file, with the arguments before and after it.
+READS: dict[tuple[str, ...], Sequence[str]] = {
+    ("model.replay",): [],
+    ("tests.trace",): [],
+    ("impl.ports.build",): [],
+    ("impl", "flush"): [],
+    ("impl", "plot"): ["-o", "/dev/null"],
+    ("impl", "bench", "--simulate", "--traces"): [],
+    ("tests.conformance", "--library"): ["--only", "vector/edges/*"],
+}
+GARBAGE = {
+    "nothing": b"",
+    "no text": bytes(range(256)),
+    "null": b"null",
+    "a list": b"[1, 2]",
+    "an empty object": b"{}",
+    "deep": b"[" * 100_000,
+    "values of no scenario": (
+        b'{"claim": 1, "control": [], "fault": null, "scenario": "owners", "values": {}}'
+    ),
+    "an unhashable scenario": b'{"claim": "", "control": "", "fault": [], "scenario": {}, "values": 5}',
+}
+
+
+def main_of(name: str) -> Callable[[list[str]], int]:
+    package = name in (
+        "proofs",
+        "impl",
+        "tests.conformance",
+        "tests.guest",
+        "tests.conformance.bugs",
+    )
+    module = importlib.import_module(f"{name}.__main__" if package else name)
+    main: Callable[[list[str]], int] = module.main
+    return main
+
+
+def run(name: str, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a command; an exception is what would be a traceback."""
+    output, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(output), redirect_stderr(errors):
+        try:
+            status = run_command(lambda: main_of(name)(list(arguments)))
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    return status, output.getvalue(), errors.getvalue()
+
+
+def test_every_command_is_here() -> None:
+    found = set()
+    for path in [*ROOT.glob("*/**/*.py")]:
+        if '__name__ == "__main__"' in path.read_text() and path != Path(__file__):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found.add(".".join(part for part in parts if part != "__main__"))
+            assert path.read_text().endswith("    run(main)\n"), path
+    assert found == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_and_a_wrong_option(name: str) -> None:
+    status, output, _ = run(name, "--help")
+    assert status == 0 and output.startswith(f"usage: python -m {name} ")
+    status, _, errors = run(name, "--nonsense")
+    assert (status in (2, 64) and "--nonsense" in errors) or "required" in errors
+
+
+@pytest.mark.parametrize("command", READS, ids=" ".join)
+def test_a_file_that_cannot_be_read_is_a_line(command: tuple[str, ...], tmp_path: Path) -> None:
+    wrong = {name: tmp_path / name.replace(" ", "-") for name in GARBAGE}
+    for name, path in wrong.items():
+        path.write_bytes(GARBAGE[name])
+    for path in (tmp_path / "missing", tmp_path, *wrong.values()):
+        status, output, errors = run(*command, str(path), *READS[command])
+        assert status in (1, 2), path
+        assert path.name in output + errors, path
+
+
+# Ctrl-C.
+
+#: Presses Ctrl-C once a command has begun to import what it needs.
+A_FINDER = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, *_):
+        if sys.excepthook is not sys.__excepthook__ and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_before_a_command_has_begun_is_a_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(A_FINDER)
+    with started("-m", name, *COMMANDS[name], PYTHONPATH=str(tmp_path)) as command:
+        output, printed = command.communicate(timeout=120)
+    assert (command.returncode, printed, output) == (130, "interrupted\n", "")
+
+
+WORKING: dict[str, Sequence[str]] = {
+    "model.explored": [],
+    "impl": ["demo", "--ram", "32M", "--interval", "0.05", "--checkpoints", "100000"],
+    "tests.conformance": ["--implementation", "impl"],
+    "tests.conformance.bugs": [],
+}
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_ctrl_c_at_work_is_a_line_and_leaves_nothing(name: str) -> None:
+    """At work: it has printed a line, or started a process."""
+    with started("-m", name, *WORKING[name]) as command:
+        assert command.stdout is not None
+        while not select.select([command.stdout], [], [], 0.01)[0] and not children(command.pid):
+            assert command.poll() is None
+        time.sleep(0.3)
+        assert ctrl_c(command) == (130, "interrupted\n")
+        while not is_gone(command.pid):
+            time.sleep(0.01)
