@@ -54,10 +54,10 @@ class FlushPool(Uncopied):
 
     ``threads`` defaults to the CPUs this process may use. The helpers start here and sleep until
     there is work; :meth:`close` ends them; a pool is a context manager. One flush at a time. A child
-    after ``fork`` has no helpers: it flushes alone, with the same results. Up to ``alone_bytes`` of
-    dirty pages the caller flushes alone, since waking a thread costs more than such a copy.
-    ``event_log`` records what every worker does, from the start. Raises ThreadsUnavailable, with
-    no thread left behind, if the system refuses one.
+    after ``fork`` has no helpers: it flushes alone, with the same results, whatever the parent was
+    in the midst of. Up to ``alone_bytes`` of dirty pages the caller flushes alone, since waking a
+    thread costs more than such a copy. ``event_log`` records what every worker does, from the start.
+    Raises ThreadsUnavailable, with no thread left behind, if the system refuses one.
     """
 
     _instead = "make a FlushPool of its own for whoever needs another"

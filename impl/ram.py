@@ -9,6 +9,7 @@ What a flush reads lies behind one attribute that is replaced as a whole, and bi
 together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 """
 
+import os
 import weakref
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -69,6 +70,7 @@ class ColoRam(Uncopied):
         compile_kernels()
         self._exclusive = Exclusive("this RAM is being flushed: wait until the flush has returned")
         self._released = False
+        self._process = os.getpid()
         self._dirty_log: KernelDirtyLog | None = None
         valid = model.Layout((), page_size, layout)
         self._page_size, self._kind = valid.page_size, valid.kind
@@ -156,6 +158,8 @@ class ColoRam(Uncopied):
 
         Kept modulo 2^64 by the kernels, shown with a sign: below zero it was wrong to begin with.
         """
+        if self._process != os.getpid():
+            return int(count(self._now.cache_bitmap))
         return int(self._now.job.view(np.int64)[DIRTY_PAGES])
 
     @dirty_pages.setter
@@ -426,9 +430,20 @@ class ColoRam(Uncopied):
         def if_there() -> T:
             if self._released:
                 raise RamReleased("this RAM has been released: make a new ColoRam")
+            if self._process != os.getpid():
+                self._become_owner()
             return work()
 
         return self._exclusive.run(if_there)
+
+    def _become_owner(self) -> None:
+        """After ``fork``: another thread of the parent may have been in the midst of a flush there.
+
+        Its pages are copied before their bits are cleared, so the bits of the copy are true; the
+        count is lowered at the end, and is not.
+        """
+        self._now.job[DIRTY_PAGES] = count(self._now.cache_bitmap)
+        self._process = os.getpid()
 
     def watching(self) -> WatchedBlocks | None:
         """What its dirty log watches, or None. After ``fork`` that is the parent's memory."""
