@@ -20,7 +20,9 @@ The flush writes host memory too and would find its own writes in the log. Hence
 
 import errno
 import os
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
@@ -230,6 +232,9 @@ class WatchedBlocks:
             raise DirtyLogError(f"page_size {self._page_size} is impossible: give bytes")
         self._pid = os.getpid()
         self._blocks: dict[str, Watched] = {}
+        # Those with memory, in order of it: start, end, name. A place that is no block's any more
+        # (an exception came before it was removed) is passed over.
+        self._in_order: list[tuple[int, int, str]] = []
         self._kernel: WriteWatch | None = None
         # What scans have found and no bitmap has yet.
         self._found = room_for(_EXTENTS)
@@ -245,17 +250,53 @@ class WatchedBlocks:
 
     def watch(self, block: Watched) -> None:
         self._running()
-        block = _checked(block, self._blocks)
+        block = _checked(block)
+        self._check_apart(block)
+        if block.address < block.end:
+            insort(self._in_order, _place(block))
         self._blocks[block.name] = block
         try:
             if block.address < block.end:
                 self._add(block, block.address, block.end)
         except ColoError:
-            del self._blocks[block.name]  # only: what is watched there may be another log's
+            self._drop(block)  # only: what is watched there may be another log's
             raise
         except BaseException:
             self.forget(block.name)
             raise
+
+    def _check_apart(self, new: Watched) -> None:
+        if new.name in self._blocks:
+            raise DirtyLogError(f"block {new.name!r} is watched already: resize it instead")
+        other = next(self._between(new.address, new.end), None)
+        if other is not None:
+            raise DirtyLogError(
+                f"blocks {new.name!r} and {other.name!r} share host pages: separate them"
+            )
+
+    def _drop(self, block: Watched) -> None:
+        del self._blocks[block.name]
+        at = bisect_left(self._in_order, _place(block))
+        if self._in_order[at : at + 1] == [_place(block)]:
+            del self._in_order[at]
+
+    def _between(self, start: int, end: int) -> Iterator[Watched]:
+        """The blocks with memory between two addresses, found by halving."""
+        order = self._in_order
+        at = bisect_right(order, start, key=itemgetter(0))
+        while at and self._at(order[at - 1]) is None:
+            at -= 1
+        at = max(at - 1, 0)
+        while at < len(order) and order[at][0] < end:
+            block = self._at(order[at])
+            if block is not None and start < order[at][1]:
+                yield block
+            at += 1
+
+    def _at(self, place: tuple[int, int, str]) -> Watched | None:
+        start, _, name = place
+        block = self._blocks.get(name)
+        return block if block is not None and block.address == start else None
 
     def resize(self, name: str, used_length: int) -> None:
         kernel, before = self._running(), self._named(name)
@@ -313,7 +354,7 @@ class WatchedBlocks:
         block = self._blocks.get(block_name(name, "a block's name", DirtyLogError))
         if block is not None:
             kernel.remove(block.address, block.end)
-            del self._blocks[block.name]
+            self._drop(block)
 
     def sync(self, host_dirty: Words) -> None:
         self._collect(host_dirty, protect=True)
@@ -390,9 +431,11 @@ class WatchedBlocks:
         call, and setting a bit twice does no harm.
         """
         count = int(np.count_nonzero(self._found[:, 1]))
+        if count == 0:
+            return
         found = self._found[:count]
         page_size = np.uint64(self._page_size)
-        for block in self._blocks.values():
+        for block in self._between(int(found[:, 0].min()), int(found[:, 1].max())):
             base, used_pages = np.uint64(block.address), block.used_length // self._page_size
             end = base + np.uint64(used_pages * self._page_size)
             inside = found[(found[:, 0] >= base) & (found[:, 0] < end)]
@@ -482,7 +525,12 @@ def _refuse_memory(name: str, error: OSError) -> NoReturn:
     raise DirtyLogError(f"block {name!r} can't be watched ({error.strerror}): {remedy}") from error
 
 
-def _checked(watched: Watched, already: dict[str, Watched]) -> Watched:
+def _place(block: Watched) -> tuple[int, int, str]:
+    """Where a block's memory lies, and whose it is."""
+    return block.address, block.end, block.name
+
+
+def _checked(watched: Watched) -> Watched:
     """What is to be watched, its numbers plain; DirtyLogError if it can't be."""
     if not isinstance(watched, Watched):
         raise DirtyLogError(f"one of the watched is {shown(watched)}: give a Watched")
@@ -510,11 +558,4 @@ def _checked(watched: Watched, already: dict[str, Watched]) -> Watched:
             f"block {new.name!r}: {new.used_length} bytes used of {memory.nbytes}, first bit "
             f"{new.first_bit}: use lengths and bits that exist"
         )
-    for other in already.values():
-        if other.name == new.name:
-            raise DirtyLogError(f"block {new.name!r} is watched already: resize it instead")
-        if max(new.address, other.address) < min(new.end, other.end):
-            raise DirtyLogError(
-                f"blocks {new.name!r} and {other.name!r} share host pages: separate them"
-            )
     return new

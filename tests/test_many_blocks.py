@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from impl import Block, ColoRam, FlushPool, LayoutError, StrayDirtyPages
+from impl import Block, ColoRam, FlushPool, KernelDirtyLog, LayoutError, StrayDirtyPages
 from impl import kernel as flushing
 from impl.control import address
 from impl.pool import STRATEGIES
@@ -18,6 +18,7 @@ from model import shares
 from model.ram import Block as RamBlock
 from model.ram import Layout
 from tests.cases import PAGE_SIZE, Epoch
+from tests.needs import needs_dirty_log
 from tests.test_flush import Pair
 
 PAGE = 4096
@@ -86,6 +87,37 @@ def test_work_that_grows_like_the_square_is_noticed() -> None:
             ram.add(Block(f"b{i}", size=0))
 
     assert calls(lambda: one_by_one(160)) > calls(lambda: one_by_one(20)) * MOST_GROWTH
+
+
+def with_a_log(ram: ColoRam) -> ColoRam:
+    """The same blocks over memory that a log can watch, watched, a page written in each."""
+    names = [block.name for block in ram.layout.blocks]
+    ram = ColoRam(Block(name, size=PAGE) for name in names)
+    ram.dirty_log = KernelDirtyLog()
+    for name in names:
+        ram.block(name).host[0] = 1
+    return ram
+
+
+@needs_dirty_log
+@pytest.mark.parametrize("change", ["sync", "start", "stop", "add", "shrink"])
+def test_nor_does_a_dirty_log(change: str) -> None:
+    def work(number: int) -> int:
+        ram = with_a_log(made(number))
+        changes: dict[str, Callable[[], Any]] = {
+            "sync": ram.sync,
+            "start": lambda: with_a_log(ram),
+            "stop": ram.release,
+            "add": lambda: ram.add(Block("new", size=PAGE)),
+            "shrink": lambda: ram.resize("b7", 0),
+        }
+        made_calls = calls(changes[change])
+        if change == "sync":
+            assert np.unpackbits(ram.host_dirty.view(np.uint8)).sum() == number
+        ram.release()
+        return made_calls
+
+    assert work(MANY // 4) <= work(FEW // 4) * MOST_GROWTH
 
 
 # --- what the kernels look at --------------------------------------------------------------------
