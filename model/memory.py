@@ -108,8 +108,8 @@ class Memory:
         """Give the lock back."""
         return state
 
-    def has_arrived(self, state: State, word: str) -> bool:
-        """Has every store to the word reached memory?"""
+    def in_order(self, state: State, thread: int, word: str) -> bool:
+        """Does whoever sees a later store of the thread see what it has stored to the word?"""
         return True
 
     def without(self, state: State, thread: int) -> State:

@@ -104,9 +104,15 @@ class StoreBuffers(Memory):
         """A lock is taken by a locked instruction."""
         return [] if self._must_wait(state[1][thread], "") else [state]
 
-    def has_arrived(self, state: State, word: str) -> bool:
-        """Is it in nobody's buffer?"""
-        return not any(waiting.word == word for buffer in state[1] for waiting in buffer)
+    def in_order(self, state: State, thread: int, word: str) -> bool:
+        """Does no streaming store to the word wait that later stores could overtake?"""
+        buffer = state[1][thread]
+        return not any(
+            waiting.word == word
+            and waiting.streaming
+            and all(later.word for later in buffer[place:])
+            for place, waiting in enumerate(buffer)
+        )
 
     def last(self, state: State, word: str) -> Value:
         """Memory's, the buffers being empty."""

@@ -12,7 +12,16 @@ hardware (a store of ``c`` reaches memory), and ``c@2`` the second other way in 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from model.interleave import ENDED, STANDSTILL, STOPPED, Explored, Failure, ScheduleError
+from model.interleave import (
+    ENDED,
+    FOR_EVER,
+    LIVELOCK,
+    STANDSTILL,
+    STOPPED,
+    Explored,
+    Failure,
+    ScheduleError,
+)
 from model.memory import DataRace, Memory, Order, Value
 from model.ram import ColoError
 from model.reading import Reading, select
@@ -186,39 +195,71 @@ def _other(way: int) -> str:
 def explore(system: OverMemory, limit: int = 0) -> Explored:
     """Visit every state, breadth first; stop at the first that fails, by a shortest schedule.
 
-    ``limit``, if not 0, is the number of states after which to give up with MemoryError.
+    If none fails, look for one from which no final state can be reached, whatever is scheduled: a
+    livelock, whose schedule ends in ``|``. ``limit``, if not 0, is the number of states after which to
+    give up with MemoryError.
     """
-    came_from: dict[World, tuple[World, str] | None] = {system.first: None}
-    frontier, transitions = [system.first], 0
-
-    def schedule(world: World, *last: str) -> str:
-        labels = list(last)
-        while (before := came_from[world]) is not None:
-            world = before[0]
-            labels.append(before[1])
-        return written(labels[::-1])
-
-    while frontier:
-        found: list[World] = []
-        for world in frontier:
-            if failure := system.broken(world):
-                return Explored(len(came_from), transitions, Failure(failure, schedule(world)))
-            stuck = True
-            for move in system.moves(world):
-                if move.after is None:
-                    failed = Failure(str(move.failure), schedule(world, move.label))
-                    return Explored(len(came_from), transitions, failed)
-                transitions += 1
-                stuck = stuck and (WHIM in move.label or STOP in move.label)
-                if move.after not in came_from:
-                    came_from[move.after] = (world, move.label)
-                    found.append(move.after)
-            if stuck and not system.at_rest(world):
-                return Explored(len(came_from), transitions, Failure(STANDSTILL, schedule(world)))
-        if limit and len(came_from) > limit:
+    search = _Search(system)
+    for number, world in enumerate(search.worlds):
+        if failure := search.expand(number, world):
+            return Explored(len(search.worlds), search.transitions, failure)
+        if limit and len(search.worlds) > limit:
             raise MemoryError(f"{system.name}: more than {limit} states")
-        frontier = found
-    return Explored(len(came_from), transitions, None)
+    return Explored(len(search.worlds), search.transitions, search.livelock())
+
+
+class _Search:
+    """The states met so far, by number, each with how it was met and from which states it is reached."""
+
+    def __init__(self, system: OverMemory) -> None:
+        self.system = system
+        self.worlds = [system.first]
+        self.transitions = 0
+        self._number = {system.first: 0}
+        self._met: list[tuple[int, str]] = [(0, "")]
+        self._before: list[list[int]] = [[]]
+        self._final: list[int] = []
+
+    def expand(self, number: int, world: World) -> Failure | None:
+        """Add the states after this one; what fails here, if anything does."""
+        if failure := self.system.broken(world):
+            return Failure(failure, self.schedule(number))
+        stuck = True
+        for move in self.system.moves(world):
+            if move.after is None:
+                return Failure(str(move.failure), self.schedule(number, move.label))
+            self.transitions += 1
+            after = self._number.setdefault(move.after, len(self.worlds))
+            if after == len(self.worlds):
+                self.worlds.append(move.after)
+                self._met.append((number, move.label))
+                self._before.append([])
+            if WHIM not in move.label and STOP not in move.label:
+                stuck = False
+                self._before[after].append(number)
+        if self.system.at_rest(world):
+            self._final.append(number)
+        elif stuck:
+            return Failure(STANDSTILL, self.schedule(number))
+        return None
+
+    def livelock(self) -> Failure | None:
+        """The first state met from which steps lead to no final state. (A step may be the hardware's.)"""
+        ends, waiting = set(self._final), list(self._final)
+        while waiting:
+            found = [n for n in self._before[waiting.pop()] if n not in ends]
+            ends.update(found)
+            waiting += found
+        trapped = next((n for n in range(len(self.worlds)) if n not in ends), None)
+        return None if trapped is None else Failure(LIVELOCK, self.schedule(trapped, FOR_EVER))
+
+    def schedule(self, number: int, *last: str) -> str:
+        """The schedule by which a state was met, and what follows it."""
+        labels = list(last)
+        while number:
+            number, label = self._met[number]
+            labels.append(label)
+        return written(labels[::-1])
 
 
 def written(labels: list[str]) -> str:
@@ -233,9 +274,11 @@ def written(labels: list[str]) -> str:
 def replay(system: OverMemory, schedule: str) -> Iterator[tuple[Move, World]]:
     """Each move of a schedule and the state before it. ScheduleError at one that is not possible.
 
-    The last move may be one that fails; a standstill at the end is told by a move without a label.
+    The last move may be one that fails. What fails in the state at the end is told by a move without a
+    label: a claim, a standstill, or, if the schedule ends in ``|``, that no final state can be reached.
     """
     world = system.first
+    schedule, for_ever, _ = schedule.partition(FOR_EVER)
     for number, label in enumerate(_labels(schedule), start=1):
         move = next((m for m in system.moves(world) if m.label == label), None)
         if move is None:
@@ -245,11 +288,29 @@ def replay(system: OverMemory, schedule: str) -> Iterator[tuple[Move, World]]:
             return
         world = move.after
     failure = system.broken(world)
-    moves = system.moves(world)
-    if not failure and all(WHIM in m.label or STOP in m.label for m in moves):
-        failure = None if system.at_rest(world) else STANDSTILL
+    if not failure and not system.at_rest(world):
+        if all(WHIM in m.label or STOP in m.label for m in system.moves(world)):
+            failure = STANDSTILL
+        elif for_ever and not _may_end(system, world):
+            failure = LIVELOCK
     if failure:
         yield Move("", "", None, failure), world
+
+
+def _may_end(system: OverMemory, world: World) -> bool:
+    """Can a final state be reached?"""
+    seen, waiting = {world}, [world]
+    while waiting:
+        world = waiting.pop()
+        if system.at_rest(world):
+            return True
+        for move in system.moves(world):
+            if move.after not in seen and not (WHIM in move.label or STOP in move.label):
+                if move.after is None:
+                    return True  # it fails before: not a livelock
+                seen.add(move.after)
+                waiting.append(move.after)
+    return False
 
 
 def _labels(schedule: str) -> Iterator[str]:
@@ -285,7 +346,7 @@ def _changes(system: OverMemory, before: World, after: World | None) -> str:
 
 def _locals_changed(system: OverMemory, before: Any, after: Any) -> Iterator[str]:
     for field, old, new in zip(before._fields, before, after, strict=True):
-        if hasattr(old, "_fields"):
+        if hasattr(old, "_fields") and hasattr(new, "_fields"):
             yield from _locals_changed(system, old, new)
         elif old != new and field not in ("pc", "step"):
             yield f"{field}: {system.shown(field, old)} -> {system.shown(field, new)}"

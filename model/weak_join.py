@@ -7,7 +7,7 @@ What the kernel keeps (who sleeps, who is woken), and what only claims read, sta
 memory; a futex compares its word under a lock, by a relaxed load and nothing stronger.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from model import accesses as a
@@ -48,10 +48,10 @@ MakeMemory = Callable[[Mapping[str, Value], int, int], Memory]
 class JoinOverMemory(OverMemory):
     """The join protocol over a memory.
 
+    ``plan``: the words, awaited and alone of each round (``model.handshake.Round``), if they differ.
     ``orders``: rows of the table whose access is weaker than sequentially consistent. ``split``: rows
     whose read-modify-write is a load and then a store. ``fence``: what ``fence_stores`` is, None for
-    nothing. ``streaming``: are pages copied by streaming stores? ``stops``: may helpers stop for
-    ever while outside?
+    nothing. ``stops``: may helpers stop for ever while outside?
     """
 
     def __init__(
@@ -62,29 +62,30 @@ class JoinOverMemory(OverMemory):
         words: int = 1,
         *,
         static: bool = False,
+        plan: Sequence[Sequence[int]] = (),
         orders: Mapping[str, Order] | None = None,
         split: Collection[str] = (),
         fence: Fence | None = Fence.SFENCE,
-        streaming: bool = True,
         stops: bool = False,
     ) -> None:
-        system = h.join_protocol(helpers, rounds, words, static=static)
+        asked = [h.Round(*of_one) for of_one in plan]
+        system = h.join_protocol(helpers, rounds, words, static=static, plan=asked)
         self.name = f"{system.name}, over a memory"
         self.orders = dict(orders or {})
         self._split = frozenset(split)
         self._fence = fence
-        self._copied = Order.STREAMING if streaming else Order.PLAIN
-        self._stops = stops and not static
-        self._static = static
+        self._stops = stops
         self._helpers = range(1, helpers + 1)
-        # In a static round page i is the share of helper i; of the caller's own nothing is to be seen.
-        self._pages = self._helpers if static else range(words)
+        pages = [page for of_one in system.shared.plan for page in self._pages_of(of_one)]
         self._steps: Mapping[Any, Step] = system.steps
         read = with_unknown_words()
         self._acts = {pc: read(step.act) for pc, step in self._steps.items()}
         at_first = {word: getattr(system.shared, word.lower()) for word in WORDS}
-        families = ((a.PAGE, self._pages), (a.COMPLETED, self._helpers), (a.LINE, self._helpers))
-        at_first |= {f"{word} {i}": 0 for word, which in families for i in which}
+        self._pages = list(dict.fromkeys(pages))
+        at_first |= dict.fromkeys(pages, 0)
+        at_first |= {f"{word} {i}": 0 for word in (a.COMPLETED, a.LINE) for i in self._helpers}
+        if any(of_one.alone for of_one in asked):
+            at_first[f"{a.COMPLETED} 0"] = 0
         self.memory = memory(at_first, helpers + 1, len(_LOCKS))
         self._races: dict[tuple[int, int], list[a.Race]] = {}
         self._finds_races = not isinstance(self.memory, SequentiallyConsistent)
@@ -93,6 +94,15 @@ class JoinOverMemory(OverMemory):
         stages = tuple(Stage(process) for process in system.processes)
         self.first = World(apart, stages, self.memory.start())
         self._at_rest = system.rest
+
+    def _pages_of(self, asked: Control | h.Round) -> list[str]:
+        """The pages that are flushed in a round: one a claim; or, static, one in each helper's share.
+
+        Of the caller's own share nothing is to be seen.
+        """
+        if asked.awaited:
+            return [_share(helper) for helper in self._helpers]
+        return [_page(number) for number in range(asked.words)]
 
     def text(self, stage: Stage) -> str:
         """The model's text of the step."""
@@ -147,10 +157,12 @@ class JoinOverMemory(OverMemory):
         main = _main_access(pc)
         if pc == h.CLOSE_JOB and self._fence and not stage.done:
             # The caller's own complete(); its COMPLETED word is nobody else's.
-            for fenced in self.memory.fences(memory, thread, self._fence):
+            for fenced in self._fenced(memory, thread):
                 yield apart, stage._replace(done=1), fenced
         elif pc in _COPIES:
             yield from self._copies(apart, stage.me, thread, memory)
+        elif pc == h.FLUSH_ALONE:
+            yield from self._flushes_alone(apart, stage, thread, memory)
         elif pc == h.COMPLETE:
             yield from self._completes(apart, stage, thread, memory)
         elif pc == h.AWAIT_ALL and step.ready:
@@ -243,31 +255,55 @@ class JoinOverMemory(OverMemory):
                 yield after_apart, Stage(after_me), self.memory.unlock(after, thread, lock)
 
     def _copies(self, apart: Control, me: Process, thread: int, memory: Any) -> Iterator[Outcome]:
-        page = f"{a.PAGE} {thread if self._static else me.claim}"
+        page = _share(thread) if apart.awaited else _page(me.claim)
+        memory = self._copied(me, thread, memory, page)
+        apart, me, _ = self._act(apart, me)
+        yield apart, Stage(me), memory
+
+    def _flushes_alone(
+        self, apart: Control, stage: Stage, thread: int, memory: Any
+    ) -> Iterator[Outcome]:
+        """Copy all there is, then the fence; then the word that says so."""
+        me = stage.me
+        if not stage.done:
+            for page in self._pages_of(apart):
+                memory = self._copied(me, thread, memory, page)
+            for fenced in self._fenced(memory, thread):
+                yield apart, stage._replace(done=1), fenced
+        else:
+            apart, after_me, _ = self._act(apart, me)
+            for after in self._reported(memory, thread, me):
+                yield apart, Stage(after_me), after
+
+    def _copied(self, me: Process, thread: int, memory: Any, page: str) -> Any:
+        """The memory once a page has been copied, as the guest has left it."""
         found, memory = self.one(memory, thread, page, UP_TO_DATE)
         if found != -(me.job - 1):
             raise Wrong(UP_TO_DATE)
-        apart, after_me, _ = self._act(apart, me)
-        for after in self.memory.stores(memory, thread, page, me.job, self._copied):
-            yield apart, Stage(after_me), after
+        (memory,) = self.memory.stores(memory, thread, page, me.job, Order.STREAMING)
+        return memory
+
+    def _fenced(self, memory: Any, thread: int) -> list[Any]:
+        """``fence_stores``."""
+        return self.memory.fences(memory, thread, self._fence) if self._fence else [memory]
+
+    def _reported(self, memory: Any, thread: int, me: Process) -> list[Any]:
+        """COMPLETED = the round."""
+        order = self.order(ACCESSES[h.COMPLETE][-1].row)
+        return self.memory.stores(memory, thread, f"{a.COMPLETED} {thread}", me.job, order)
 
     def _completes(
         self, apart: Control, stage: Stage, thread: int, memory: Any
     ) -> Iterator[Outcome]:
         """Count, then the fence; then the word that says so."""
-        me = stage.me
+        me, line = stage.me, f"{a.LINE} {thread}"
         if not stage.done:
-            for counted in self.memory.stores(
-                memory, thread, f"{a.LINE} {thread}", me.job, Order.PLAIN
-            ):
-                fences = [counted]
-                if self._fence:
-                    fences = self.memory.fences(counted, thread, self._fence)
-                yield from ((apart, stage._replace(done=1), after) for after in fences)
+            for counted in self.memory.stores(memory, thread, line, me.job, Order.PLAIN):
+                for fenced in self._fenced(counted, thread):
+                    yield apart, stage._replace(done=1), fenced
             return
         apart, after_me, _ = self._act(apart, me)
-        order = self.order(ACCESSES[h.COMPLETE][-1].row)
-        for after in self.memory.stores(memory, thread, f"{a.COMPLETED} {thread}", me.job, order):
+        for after in self._reported(memory, thread, me):
             yield apart, Stage(after_me), after
 
     def _awaits(self, apart: Control, stage: Stage, thread: int, memory: Any) -> Iterator[Outcome]:
@@ -289,14 +325,22 @@ class JoinOverMemory(OverMemory):
                 value, memory = self.one(memory, thread, f"{a.LINE} {helper}", COUNTED)
                 if value != me.job:
                     raise Wrong(COUNTED)
-        for number in self._pages:
-            page = f"{a.PAGE} {number}"
+        for page in self._pages_of(apart):
             value, memory = self.one(memory, thread, page, VISIBLE)
-            if value != me.job or not self.memory.has_arrived(memory, page):
+            if value != me.job or not self.memory.in_order(memory, thread, page):
                 raise Wrong(VISIBLE)
+        for page in self._pages:
             (memory,) = self.memory.stores(memory, thread, page, -me.job, Order.PLAIN)
         apart, me, _ = self._act(apart, me)
         yield apart, Stage(me), memory
+
+
+def _page(number: int) -> str:
+    return f"{a.PAGE} {number}"
+
+
+def _share(helper: int) -> str:
+    return f"{a.PAGE} of helper {helper}"
 
 
 def _main_access(pc: int) -> Access | None:

@@ -1,9 +1,9 @@
 """The queue over a weak memory: one searcher, copiers, a ring of few slots.
 
-The copiers' steps are ``model.queue.turn``, and the searcher queues by ``offer``, the slot first and
-then TAIL. Beside HEAD, TAIL, CLOSED and the slots there are the bitmaps' words, read by the searcher
-and flushed by whoever takes them, and what the join protocol does for a round: parameters before,
-a check-out by each copier after, which the caller awaits.
+The copiers' steps are ``model.queue.turn``, the searcher's ``search``; what that does in one step, load
+HEAD, store the slot and then TAIL, is three here. Beside HEAD, TAIL, CLOSED and the slots there are the
+bitmaps' words, read by the searcher and flushed by whoever takes them, and what the join protocol does
+for a round: a check-out by each copier, which the caller awaits.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from model import queue
 from model.interleave import ENDED
 from model.memory import Memory, Order, Value
-from model.queue import Copier, Queue
+from model.queue import Copier, Queue, Searcher
 from model.weak import (
     UNKNOWN,
     Outcome,
@@ -31,15 +31,12 @@ NOT_YET = "the searcher reads only words that nobody flushes"
 
 HEAD, TAIL, CLOSED, OUT = "HEAD", "TAIL", "CLOSED", "OUT"
 
-# Where a process stands. The searcher's program; then that of everybody, in the copier's own steps.
-LOOK, ROOM, PUT, PUBLISH, CLOSE, COPYING, CHECK_OUT, RETURN = range(1, 9)
+# Where a process stands.
+SEARCHING, PUT, PUBLISH, COPYING, CHECK_OUT, RETURN = range(1, 7)
 
 _TEXTS = {
-    LOOK: "look for the next dirty word, before this one is handed out",
-    ROOM: "load HEAD: is there room?",
     PUT: "put the word into its slot",
     PUBLISH: "TAIL + 1",
-    CLOSE: "the search is over",
     CHECK_OUT: "check out",
     RETURN: "everybody has checked out: return",
 }
@@ -52,22 +49,33 @@ _ACCESSES = {
     queue.READ_SLOT: ("load", "SLOT", "copy_one atomic_load SLOTS"),
     queue.SWAP: ("update", HEAD, "copy_one compare_and_swap HEAD"),
 }
-_SEARCHERS = {
-    ROOM: "search atomic_load HEAD",
-    PUT: "search atomic_store SLOTS",
-    PUBLISH: "search atomic_store TAIL",
-    CLOSE: "search atomic_store CLOSED",
-}
-ROWS = (*_SEARCHERS.values(), *(row for *_, row in _ACCESSES.values()))
+_LOAD_HEAD, _STORE_SLOT = "search atomic_load HEAD", "search atomic_store SLOTS"
+_STORE_TAIL, _STORE_CLOSED = "search atomic_store TAIL", "search atomic_store CLOSED"
+ROWS = (
+    _LOAD_HEAD,
+    _STORE_SLOT,
+    _STORE_TAIL,
+    _STORE_CLOSED,
+    *(row for *_, row in _ACCESSES.values()),
+)
+
+
+class Offered(NamedTuple):
+    """What the searcher is about to store: the word for a slot, and TAIL after it."""
+
+    slot: Value
+    word: Value
+    tail: Value
 
 
 class Worker(NamedTuple):
-    """A process: its place, how many words it has queued, and the copier that it is."""
+    """A process: its place, the copier that it is, and what the searcher does and has queued."""
 
     pc: int
-    queued: int = 0
     copier: Copier = Copier(queue.READ_CLOSED, 0, 0, 0)
-    searching: bool = False
+    searcher: Searcher | None = None
+    tail: Value = 0
+    offered: Offered | None = None
 
 
 def _the_slot(found: Value, _: Value) -> Value:
@@ -76,6 +84,10 @@ def _the_slot(found: Value, _: Value) -> Value:
 
 def _slot_and_word(_: Any, slot: Value, word: Value) -> tuple[Value, Value]:
     return slot, word
+
+
+def _is_dirty(loaded: Any, _: Value) -> Any:
+    return UNKNOWN if loaded is UNKNOWN else loaded == 0
 
 
 class QueueOverMemory(OverMemory):
@@ -105,18 +117,22 @@ class QueueOverMemory(OverMemory):
         self.memory = memory(at_first, copiers + 1, 0)
         with_slots, queue.SLOTS = queue.SLOTS, slots
         try:
-            read = with_unknown_words({queue.get: _the_slot, queue.put: _slot_and_word})
-            self._turn, self._has_room = read(queue.turn), read(queue.has_room)
-            self._offer, self._close = read(queue.offer), read(queue.close)
+            read = with_unknown_words(
+                {queue.get: _the_slot, queue.put: _slot_and_word, queue.marked: _is_dirty}
+            )
+            self._turn, self._search = read(queue.turn), read(queue.search)
         finally:
             queue.SLOTS = with_slots
-        workers = (Worker(LOOK, searching=True), *[Worker(COPYING)] * copiers)
+        caller = Worker(SEARCHING, searcher=Searcher(queue.LOOK_FIRST, 0, 0))
+        workers = (caller, *[Worker(COPYING)] * copiers)
         self.first = World(None, tuple(map(Stage, workers)), self.memory.start())
 
     def text(self, stage: Stage) -> str:
         """The step in words."""
         if stage.me.pc == COPYING:
             return f"copier: {queue.STEPS[stage.me.copier.step]}"
+        if stage.me.pc == SEARCHING:
+            return f"searcher: {queue.SEARCHER_STEPS[stage.me.searcher.step]}"
         return _TEXTS[stage.me.pc]
 
     def at_rest(self, world: World) -> bool:
@@ -127,11 +143,9 @@ class QueueOverMemory(OverMemory):
         """The step, by where the worker stands."""
         stage = world.stages[thread]
         step = {
-            LOOK: self._looks,
-            ROOM: self._finds_room,
+            SEARCHING: self._searches,
             PUT: self._puts,
             PUBLISH: self._publishes,
-            CLOSE: self._closes,
             COPYING: self._copies,
             CHECK_OUT: self._checks_out,
             RETURN: self._returns,
@@ -141,49 +155,54 @@ class QueueOverMemory(OverMemory):
 
     Found = Iterator[tuple[Stage, Any]]
 
-    def _looks(self, stage: Stage, thread: int, memory: Any) -> Found:
-        """Word 0 is found by itself; then always the one behind that which is queued next."""
+    def _searches(self, stage: Stage, thread: int, memory: Any) -> Found:
+        """One step of the model's searcher, given the one word that it touches."""
         me = stage.me
-        for number in (0, 1) if me.queued == 0 else (me.queued + 1,):
-            if number < self._words:
-                value, memory = self.one(memory, thread, f"WORD {number}", NOT_YET)
+        step, looked = me.searcher.step, me.searcher.looked
+        if step in (queue.LOOK_FIRST, queue.LOOK_ON):
+            value: Any = UNKNOWN
+            if looked < self._words:
+                value, memory = self.one(memory, thread, f"WORD {looked}", NOT_YET)
                 if value != 0:
                     raise Wrong(NOT_YET)
-        yield Stage(me._replace(pc=ROOM)), memory
+            _, searcher = self._searched(me, UNKNOWN, value)
+            yield Stage(me._replace(searcher=searcher)), memory
+        elif step == queue.QUEUE:
+            for head, after in self.memory.loads(memory, thread, HEAD, self.order(_LOAD_HEAD)):
+                offered, searcher = self._searched(me, head, UNKNOWN)
+                if searcher == me.searcher:  # no room
+                    copier = Copier(queue.READ_HEAD, 0, 0, 0)
+                    yield Stage(me._replace(pc=COPYING, copier=copier)), after
+                else:
+                    # Words count from 1 in a slot: one that holds 0 has never been written.
+                    slot, word = offered.slots
+                    put = Offered(slot, word + 1, offered.tail)
+                    yield Stage(me._replace(pc=PUT, searcher=searcher, offered=put)), after
+        else:
+            closed, searcher = self._searched(me, UNKNOWN, UNKNOWN)
+            order = self.order(_STORE_CLOSED)
+            for after in self.memory.stores(memory, thread, CLOSED, closed.closed, order):
+                yield Stage(Worker(COPYING)), after
 
-    def _finds_room(self, stage: Stage, thread: int, memory: Any) -> Found:
-        """TAIL is the searcher's own, and says how many it has queued."""
-        me = stage.me
-        for head, after in self.memory.loads(memory, thread, HEAD, self.order(_SEARCHERS[ROOM])):
-            if self._has_room(Queue(head, me.queued, UNKNOWN, UNKNOWN)):
-                yield Stage(me._replace(pc=PUT)), after
-            else:
-                copier = Copier(queue.READ_HEAD, 0, 0, 0)
-                yield Stage(me._replace(pc=COPYING, copier=copier)), after
+    def _searched(self, me: Worker, head: Any, dirty: Any) -> tuple[Queue, Searcher]:
+        """The model's step. Of the queue the searcher knows its own TAIL, and HEAD if it is given."""
+        given = Queue(head, me.tail, UNKNOWN, UNKNOWN)
+        after, searcher = self._search(given, dirty, self._words, me.searcher)
+        if any(isinstance(part, Unknown) for part in searcher):
+            raise TouchesAnotherWordError("the searcher depends on another word")
+        return after, searcher
 
     def _puts(self, stage: Stage, thread: int, memory: Any) -> Found:
-        me = stage.me
-        # Words count from 1: a slot that holds 0 has never been written.
-        offered = self._offer(Queue(UNKNOWN, me.queued, UNKNOWN, UNKNOWN), me.queued + 1)
-        slot, word = offered.slots
-        order = self.order(_SEARCHERS[PUT])
-        for after in self.memory.stores(memory, thread, f"SLOT {slot}", word, order):
+        me, order = stage.me, self.order(_STORE_SLOT)
+        slot = f"SLOT {me.offered.slot}"
+        for after in self.memory.stores(memory, thread, slot, me.offered.word, order):
             yield Stage(me._replace(pc=PUBLISH)), after
 
     def _publishes(self, stage: Stage, thread: int, memory: Any) -> Found:
-        me = stage.me
-        tail = self._offer(Queue(UNKNOWN, me.queued, UNKNOWN, UNKNOWN), me.queued + 1).tail
-        me = me._replace(pc=LOOK if tail < self._words else CLOSE, queued=tail)
-        for after in self.memory.stores(
-            memory, thread, TAIL, tail, self.order(_SEARCHERS[PUBLISH])
-        ):
-            yield Stage(me), after
-
-    def _closes(self, stage: Stage, thread: int, memory: Any) -> Found:
-        closed = self._close(Queue(UNKNOWN, UNKNOWN, 0, UNKNOWN)).closed
-        order = self.order(_SEARCHERS[CLOSE])
-        for after in self.memory.stores(memory, thread, CLOSED, closed, order):
-            yield Stage(Worker(COPYING)), after
+        tail, order = stage.me.offered.tail, self.order(_STORE_TAIL)
+        searching = stage.me._replace(pc=SEARCHING, tail=tail, offered=None)
+        for after in self.memory.stores(memory, thread, TAIL, tail, order):
+            yield Stage(searching), after
 
     def _copies(self, stage: Stage, thread: int, memory: Any) -> Found:
         """One step of the model's copier, given the one word that it touches."""
@@ -224,8 +243,8 @@ class QueueOverMemory(OverMemory):
         moved = me._replace(copier=copier)
         if copier.step == queue.FINISHED:
             moved = Worker(CHECK_OUT)
-        elif me.searching and copier.step == queue.READ_CLOSED:
-            moved = Worker(ROOM, me.queued, searching=True)
+        elif me.searcher and copier.step == queue.READ_CLOSED:
+            moved = Worker(SEARCHING, searcher=me.searcher, tail=me.tail)
         return moved, after.head
 
     def _flushes(self, me: Worker, thread: int, memory: Any) -> Found:

@@ -11,7 +11,7 @@ even that for less: a sequentially consistent access is an acquire or a release 
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -105,6 +105,16 @@ def _static(memory: str, helpers: int, rounds: int, **more: Any) -> Execution:
     return _join(memory, helpers, rounds, 0, static=True, **more)
 
 
+#: Words, awaited and alone of each round: a dynamic one, one that the caller flushes alone, a static one.
+_ALONE_THEN_STATIC = ([1, 0, 0], [1, 0, 1], [0, 1, 0])
+_STATIC_FIRST = ([0, 1, 0], [1, 0, 1], [1, 0, 0])
+
+
+def _mixed(memory: str, plan: Sequence[list[int]]) -> Execution:
+    why = "a helper that comes late finds a round of another kind"
+    return Execution("join", memory, {"helpers": 1, "plan": list(plan)}, why)
+
+
 def _queue(memory: str, copiers: int, words: int, slots: int, **told: Any) -> Execution:
     options = {"copiers": copiers, "words": words, "slots": slots}
     return Execution("queue", memory, options, **told)
@@ -127,9 +137,12 @@ HOLD = (
     _join(TSO, 2, 2, 1, why=_TWO, deep=True),
     _static(TSO, 2, 2, why=_TWO),
     _static(RA, 2, 1, why=_TWO, deep=True),
+    *(_mixed(memory, plan) for memory in (TSO, RA) for plan in (_ALONE_THEN_STATIC, _STATIC_FIRST)),
     _join(WARY, 1, 2, 1, why="the fence alone is enough, too"),
     _static(WARY, 1, 2, why="the fence alone is enough, too"),
-    *(_queue(memory, 1, 3, 2, why=_LAPPED) for memory in (SC, TSO, RA)),
+    *(_queue(memory, 1, 3, 2, why=_LAPPED) for memory in (SC, TSO)),
+    _queue(RA, 1, 2, 1, why="each word waits for the one before it to be taken"),
+    _queue(RA, 1, 3, 2, why=_LAPPED, deep=True),
     _queue(SC, 2, 2, 1, why=_TWO),
     _queue(TSO, 2, 2, 1, why=_TWO, deep=True),
     _queue(RA, 2, 2, 1, why=_TWO, deep=True),

@@ -114,7 +114,9 @@ def module(kernel: str, x86: bool, completes: str = "atomic_store(completed, cur
 
 def assembly(kernel: str, target: Target) -> str:
     """A kernel's own instructions, without those of the functions it calls."""
-    return emitted(module(kernel, target.name == "x86-64"), target)
+    # Only join's kernels have a fence in them: all others are the same module for each machine.
+    fenced = KERNELS[kernel].__module__ == join.__name__
+    return emitted(module(kernel, fenced and target.name == "x86-64"), target)
 
 
 def emitted(code: str, target: Target) -> str:

@@ -239,6 +239,17 @@ def test_a_schedule_that_is_not_possible_is_refused() -> None:
             list(weak.replay(system, schedule))
 
 
+def test_a_livelock_is_found_and_replays() -> None:
+    with broken("only looks"):
+        system = JoinOverMemory(SequentiallyConsistent)
+        failure = weak.explore(system).failure
+        assert failure and failure.claim == LIVELOCK
+        moves = [move for move, _ in weak.replay(system, failure.schedule)]
+        assert moves[-1].failure == LIVELOCK
+        # From where it comes from there is another way.
+        assert all(not move.failure for move in moves[:-1])
+
+
 def test_an_exploration_has_a_limit() -> None:
     with pytest.raises(MemoryError, match="more than 50 states"):
         weak.explore(HOLD[0].make(), limit=50)
