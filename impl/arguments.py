@@ -33,7 +33,7 @@ def page_numbers(pages: Any, used_pages: int, name: str) -> Words:
     if isinstance(pages, np.ndarray) and pages.dtype == np.bool_:
         raise LayoutError(f"block {name!r}: pages is a mask: give np.flatnonzero of it")
     if isinstance(pages, np.ndarray) and pages.dtype.kind in "iu" and pages.ndim == 1:
-        given = pages.copy()
+        given = np.array(pages)  # without a mask, or whatever else a subclass adds
         outside = given[(given < 0) | (given >= used_pages)]
         if outside.size:
             raise _no_such_page(int(outside[0]), used_pages, name)

@@ -6,6 +6,7 @@ Found by introspection: a new public method without an entry in :data:`PARAMETER
 """
 
 import array
+import contextlib
 import ctypes
 import enum
 import inspect
@@ -23,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import impl
 from impl import (
@@ -640,11 +643,12 @@ def plainly(call: Call, name: str, make: Callable[[], Any]) -> Any:
     return seen([result, stage.state()])
 
 
-@pytest.fixture(autouse=True)
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def files(pool: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A folder for what is written, with a trace to read."""
-    monkeypatch.chdir(tmp_path)
-    traces.save(Stage().trace, "in.npz")
+    with contextlib.chdir(tmp_path_factory.mktemp("api")):
+        traces.save(Stage().trace, "in.npz")
+        yield
 
 
 def test_every_public_class_is_called_here() -> None:
@@ -663,6 +667,26 @@ def test_the_right_arguments_are_right(name: str) -> None:
 )
 def test_every_wrong_argument(call: str, name: str) -> None:
     assert "\n".join(findings(CALLS[call], name)) == ""
+
+
+@given(data=st.data())
+def test_several_wrong_arguments_at_once(data: st.DataObject) -> None:
+    """Whichever is looked at first: refused with nothing changed, or accepted."""
+    call = CALLS[data.draw(st.sampled_from(sorted(CALLS)))]
+    wrong = {
+        name: data.draw(st.one_of(st.none(), st.sampled_from(sorted(EVIL))), label=name)
+        for name in call.parameters
+    }
+    stage = Stage()
+    before = stage.state()
+    given = {name: EVIL[label]() for name, label in wrong.items() if label is not None}
+    if callable(given.get("work")):
+        return
+    try:
+        call.call(stage, call.arguments(stage, given))
+    except (ColoError, OwnError):
+        assert stage.state() == before
+        stage.works()
 
 
 class Careless(ColoRam):

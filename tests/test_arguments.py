@@ -205,6 +205,7 @@ REFUSED_PAGES: dict[str, Any] = {
     "below": np.array([3, -1], np.int8),
     "above": np.array([3, 200], np.uint8),
     "far above": np.array([3, 2**64 - 1], np.uint64),
+    "masked": np.ma.masked_greater(np.array([3, 999]), 200),
     "objects": np.array([3, None], object),
     "booleans": [3, True],
     "a truth": False,
