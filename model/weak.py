@@ -10,6 +10,7 @@ hardware (a store of ``c`` reaches memory), and ``c@2`` the second other way in 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from model.interleave import (
@@ -318,7 +319,7 @@ def _labels(schedule: str) -> Iterator[str]:
         label, times, count = word.partition("*")
         if times and not count.isdigit():
             raise ScheduleError(f"schedule: cannot read {word!r}")
-        yield from [label] * int(count or 1)
+        yield from repeat(label, int(count or 1))
 
 
 def told(system: OverMemory, schedule: str) -> Iterator[str]:

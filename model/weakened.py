@@ -22,6 +22,7 @@ from model.interleave import Failure
 from model.memory import Fence, Memory, Order, SequentiallyConsistent, Value
 from model.options import Parser
 from model.output import run_command
+from model.ram import ColoError
 from model.release_acquire import ReleaseAcquire
 from model.store_buffers import StoreBuffers
 from model.weak import OverMemory
@@ -57,12 +58,25 @@ MEMORIES: Mapping[str, Callable[[Mapping[str, Value], int, int], Memory]] = {
 }
 
 
+class UnknownPartError(ColoError, ValueError):
+    """There is no such system, memory, or row of the table."""
+
+
 def over_memory(system: str, memory: str, **options: Any) -> OverMemory:
     """The join protocol or the queue over a memory.
 
     ``options`` are those of the system, but for ``orders`` (row to the name of an order) and
-    ``fenced``: is the fence there, where the memory has one?
+    ``fenced``: is the fence there, where the memory has one? UnknownPartError if there is no such
+    system, memory, or row of the table.
     """
+    rows = {row.name for row in ROWS}
+    for part, known in (
+        (system, ("join", "queue")),
+        (memory, MEMORIES),
+        *((row, rows) for row in (*options.get("orders", {}), *options.get("split", ()))),
+    ):
+        if part not in known:
+            raise UnknownPartError(f"{part!r} is unknown: have {', '.join(known)}")
     options["orders"] = {row: Order(name) for row, name in options.get("orders", {}).items()}
     if system == "queue":
         return QueueOverMemory(MEMORIES[memory], **options)

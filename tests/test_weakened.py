@@ -25,6 +25,7 @@ from model.weakened import (
     ROWS,
     Execution,
     Found,
+    UnknownPartError,
     Weakening,
     first_failure,
     line,
@@ -237,6 +238,22 @@ def test_a_schedule_that_is_not_possible_is_refused() -> None:
     for schedule in ("2", "c*x", "c'", "c@1"):
         with pytest.raises(ScheduleError):
             list(weak.replay(system, schedule))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"system": "joined"},
+        {"memory": "arm"},
+        {"orders": {"helper": "relaxed"}},
+        {"split": ["STATE"]},
+    ],
+    ids=str,
+)
+def test_a_part_that_is_unknown_is_refused(part: dict[str, object]) -> None:
+    """A misspelt row would weaken nothing, and everything would seem to hold."""
+    with pytest.raises(UnknownPartError, match="is unknown: have"):
+        over_memory(**{"system": "join", "memory": "sc", **part})  # type: ignore[arg-type]
 
 
 def test_a_livelock_is_found_and_replays() -> None:
