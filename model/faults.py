@@ -14,6 +14,7 @@ from typing import Any
 
 from model import handshake
 from model.accesses import Access
+from model.flush import Page
 from model.handshake_faults import (
     BROKEN,
     BROKEN_IN_A_CHILD,
@@ -146,6 +147,10 @@ def _host_counted_if_behind(walk: Any, limit: Any) -> Any:
     counted = ~finished(walk, limit) & (walk.host_next < walk.cache_next)
     host_count = walk.host_count + select(counted, ONE, ZERO)
     return copy_next(walk, limit)._replace(host_count=host_count)
+
+
+def _both_kept(page: Any, cache: Any) -> Any:
+    return Page(select(page.cache_dirty & page.host_dirty, page.host, cache), False, False)
 
 
 def _host_counts_too(walk: Any, limit: Any) -> Any:
@@ -388,6 +393,13 @@ FAULTS: dict[str, Fault] = {
             "model.walk",
             "count_down",
             _stays,
+        ),
+        Fault(
+            "a page in both keeps its content",
+            "the spec itself is wrong: whatever is not dirty in both bitmaps is copied",
+            "model.flush",
+            "page_after",
+            _both_kept,
         ),
         Fault(
             "the host search counts",

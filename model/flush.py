@@ -5,8 +5,10 @@ Everything else in this project is measured against the ten lines of :func:`flus
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from model.ram import DirtyCountMismatch, Layout, StrayDirtyPages
+from model.reading import select
 
 
 @dataclass
@@ -53,6 +55,19 @@ def flush(ram: Ram, layout: Layout) -> Flushed:
 
     check_count(ram.dirty_pages, done)
     return done
+
+
+class Page(NamedTuple):
+    """A page: its content in the secondary's RAM, and its bits."""
+
+    host: Any
+    cache_dirty: Any
+    host_dirty: Any
+
+
+def page_after(page: Page, cache: Any) -> Page:
+    """What :func:`flush` makes of one page that ``cache`` holds of the primary's: read by the proofs."""
+    return Page(select(page.cache_dirty | page.host_dirty, cache, page.host), False, False)
 
 
 def check_no_stray(dirty: set[int], layout: Layout) -> None:

@@ -1,9 +1,10 @@
 """Scenarios about single words and about workers that flush words: see ``model.scenarios``."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 
-from model import kernel, words
+from model import kernel, shares, words
+from model.flush import Page, page_after
 from model.kernel import Memory, Worker
 from model.scenarios import FAILS, Cases, Lines, scenario
 
@@ -196,6 +197,67 @@ def _state(memory: Memory, me: Worker) -> str:
     at = kernel.STEPS[me.step] if me.step < len(kernel.STEPS) else f"step {me.step}"
     cache, host, copied = (bits_text(array[0]) for array in memory)
     return f"cache-dirty {cache}, host-dirty {host}, copied {copied}; next: {at} of word {me.word}"
+
+
+def _pages_of_a_block() -> Cases:
+    blocks = ((0, 70), (3, 61), (3, 62), (60, 70), (64, 64), (127, 1))
+    for (first, used), lower in product(blocks, (0, 64)):
+        for page in {0, 60 % used, used - 1}:
+            for cache, host in ((1, 0), (0, 1), (1, 1), (0, 0)):
+                if lower <= first + page:
+                    yield {
+                        **{
+                            "lower": lower,
+                            "upper": 192,
+                            "first": first,
+                            "used": used,
+                            "page": page,
+                        },
+                        "cache_dirty": bool(cache),
+                        "host_dirty": bool(host),
+                    }
+
+
+@scenario(_pages_of_a_block)
+def page_of_a_block(
+    lower: int,
+    upper: int,
+    first: int,
+    used: int,
+    page: int,
+    cache_dirty: bool,
+    host_dirty: bool,
+) -> Lines:
+    """A worker flushes a block in its range of bits; every page about is as dirty as this one.
+
+    Each must be as the spec says if it is the block's and in the range, and as it was if it is not.
+    """
+    end = words.word_of(first + used + 63)
+    yield f"a worker has bits [{lower}, {upper}); a block of {used} pages from bit {first}"
+    yield f"page {page}: cache-dirty {cache_dirty}, host-dirty {host_dirty}"
+    memory = Memory(
+        (words.ALL_PAGES * cache_dirty,) * end, (words.ALL_PAGES * host_dirty,) * end, (0,) * end
+    )
+    if shares.in_reach(first, used, lower, upper):
+        start, limit = shares.clip(first, used, lower, upper)
+        window = first + start, first + limit
+        begin, stop = words.word_of(window[0]), words.word_of(window[1] + 63)
+        yield f"it flushes pages [{start}, {limit}) of the block, in words [{begin}, {stop})"
+        states = kernel.flush_words(memory, begin, min(stop, end), *window)
+        for memory, _ in islice(states, 70 * (stop - begin + 1)):  # noqa: B007
+            pass
+    before = Page("its own", cache_dirty, host_dirty)
+    flushed = page_after(before, "the primary's")
+    for bit in range(64 * end):
+        index, place = words.word_of(bit), words.bit_of(bit)
+        cache, host, copied = (array[index] >> place & 1 == 1 for array in memory)
+        after = Page("the primary's" if copied else "its own", cache, host)
+        mine = max(first, lower) <= bit < min(first + used, upper)
+        wanted = flushed if mine else before
+        if after != wanted:
+            yield f"the page of bit {bit} is {after}"
+            yield f"{FAILS}it should be {wanted}"
+            return
 
 
 @scenario(lambda: iter(()))

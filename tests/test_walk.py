@@ -27,6 +27,16 @@ def ram_of(case: Case) -> spec.Ram:
     )
 
 
+@given(case=cases(epochs=1))
+def test_page_by_page_the_spec_is_what_the_proofs_read(case: Case) -> None:
+    before, after = ram_of(case), ram_of(case)
+    spec.flush(after, case.layout)
+    for page, content in before.host.items():
+        was = spec.Page(content, page in before.cache_dirty, page in before.host_dirty)
+        now = spec.Page(after.host[page], page in after.cache_dirty, page in after.host_dirty)
+        assert spec.page_after(was, before.cache[page]) == now
+
+
 @given(case=cases(epochs=1), threads=st.integers(1, 9))
 def test_the_walk_serial_and_by_share_is_the_spec(case: Case, threads: int) -> None:
     note(case.program())
