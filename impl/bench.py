@@ -7,6 +7,7 @@ copies a list of pages known beforehand, by threads that are already running.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
-from rich.table import Table
 
 from impl import charts, measures, patterns, scaling
 from impl import trace as traces
 from impl.block import Block
-from impl.contest import Contender, Contest, Times
+from impl.contest import Contender, Contest, Ratio, Times
 from impl.cpus import usable_cpus
 from impl.figure import check_matplotlib
 from impl.holes import without_holes
@@ -28,18 +28,32 @@ from impl.memory import check_memory
 from impl.patterns import Epoch, Pattern
 from impl.pool import FlushPool
 from impl.ports.binding import BoundPort
-from impl.ports.build import CHECK_IN, COALESCING, PATCH, SERIAL, build
+from impl.ports.build import (
+    CEILING,
+    CHECK_IN,
+    COALESCING,
+    PATCH,
+    SERIAL,
+    BuildError,
+    NoCompilerError,
+    build,
+)
 from impl.ports.ceiling import BEST_MODE, MODES, PageList
 from impl.ram import ColoRam
-from impl.terminal import console
+from impl.terminal import Table, console
 from model import options
-from model.output import check_outputs, write_text
+from model.output import check_outputs, printable, write_text
 from model.ram import Layout
 
 # From so many pages on the targets for large flushes hold.
 LARGE = 5000
 # A pipe has no width of its own.
 TABLE_WIDTH = 110
+# What needs a C compiler.
+IN_C = (
+    *("the C ports", "the same design in C", "the copy limit", "the scan against a plain read"),
+    "the whole-buffer copy",
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +61,25 @@ class Row:
     """What the table says of one pattern."""
 
     times: Times
-    best_c: str
-    ceiling: str
+    best_c: str | None
+    """the fastest C port; None, like ``ceiling``, where nothing in C could be built"""
+    ceiling: str | None
     default: str
     one_thread: str
 
+    @property
+    def reference(self) -> str:
+        """What every ratio of the row is to."""
+        return self.best_c or self.one_thread
+
+    def ratio(self, name: str) -> Ratio:
+        """How many times as fast as the reference."""
+        return self.times.ratio(name, to=self.reference)
+
     def measures(self) -> Iterator[Measure]:
-        """The row's figures against their targets."""
+        """The row's figures against their targets, all of which are about C."""
+        if self.best_c is None or self.ceiling is None:
+            return
         name, pages = self.times.pattern.name, self.times.pattern.pages
         fastest_c = self.times.ratio(self.default, to=self.best_c).median
         what = f"{name}: dynamic / fastest C port"
@@ -76,16 +102,21 @@ class Bench:
 
     def __init__(self, threads: int, seconds: float) -> None:
         self.threads, self.seconds = threads, seconds
+        self.left_out = _why_nothing_in_c()
         doubling = [1 << power for power in range(threads.bit_length())]
         self.pools = {n: FlushPool(n) for n in sorted({*doubling, threads})}
 
     def contenders(self, ram: ColoRam) -> list[Contender]:
-        """Ours by strategy and threads, the C ports with both kinds of memcpy."""
+        """Ours by strategy and threads; what is written in C, with both kinds of memcpy."""
         made = [ours("serial", self.pools[1], ram, "serial")]
         for threads, pool in self.pools.items():
             made.append(ours(f"dynamic, {threads}", pool, ram, "dynamic"))
         made.append(ours(f"static, {self.threads}", self.pools[self.threads], ram, "static"))
         made.append(ours(f"queue, {self.threads}", self.pools[self.threads], ram, "queue"))
+        return made if self.left_out else [*made, *self._in_c(ram)]
+
+    def _in_c(self, ram: ColoRam) -> list[Contender]:
+        made = []
         for what, source, threads in (
             ("serial walk", SERIAL, 1),
             ("patch", PATCH, self.threads),
@@ -106,10 +137,15 @@ class Bench:
         """All contenders on one pattern."""
         contenders = self.contenders(contest.ram)
         times = contest.run(pattern, contenders, self.seconds)
+
+        def fastest(group: str) -> str | None:
+            names = [contender.name for contender in contenders if contender.group == group]
+            return times.fastest(names) if names else None
+
         return Row(
             times,
-            best_c=times.fastest([c.name for c in contenders if c.group == "C"]),
-            ceiling=times.fastest([c.name for c in contenders if c.group == "ceiling"]),
+            best_c=fastest("C"),
+            ceiling=fastest("ceiling"),
             default=f"dynamic, {self.threads}",
             one_thread="serial",
         )
@@ -118,6 +154,15 @@ class Bench:
         """End the pools."""
         for pool in self.pools.values():
             pool.close()
+
+
+def _why_nothing_in_c() -> str | None:
+    """Why nothing that is written in C can be measured on this machine; None if it can."""
+    try:
+        build(CEILING)
+    except (NoCompilerError, BuildError) as error:
+        return str(error)
+    return None
 
 
 def _port(name: str, group: str, port: BoundPort) -> Contender:
@@ -176,9 +221,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.only is None:
             found += _single_measures(bench, size)
     bench.close()
-    _print(rows, found)
+    _print(rows, found, bench.left_out)
     if arguments.json:
-        write_text(arguments.json, _json(rows, found))
+        write_text(arguments.json, _json(rows, found, bench.left_out))
     if arguments.plot:
         charts.draw_ratios(rows, arguments.plot)
     return 0
@@ -212,8 +257,9 @@ def _contest_memory(layout: Layout) -> int:
 def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
     pool = bench.pools[bench.threads]
     yield from measures.dispatch(pool)
-    yield from measures.scan(pool)
-    yield from measures.copy_bandwidth(pool, size)
+    if not bench.left_out:
+        yield from measures.scan(pool)
+        yield from measures.copy_bandwidth(pool, size)
     yield from measures.backup(pool, size)
     yield from measures.first_flush(pool, size // 4)
     if bench.threads > 1:
@@ -224,18 +270,20 @@ def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
         yield from measures.busy_core(contest, pattern, pool)
 
 
-def _print(rows: list[Row], found: list[Measure]) -> None:
+def _print(rows: list[Row], found: list[Measure], left_out: str | None) -> None:
     screen = console()
-    screen.width = max(screen.width, TABLE_WIDTH)
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = TABLE_WIDTH
     for row in rows:
         times = row.times
         title = f"{times.pattern.name}: {times.pattern.pages} dirty pages"
         table = Table(title=title, title_justify="left")
-        for column in ("", "median us", "fastest C port = 1 [quartiles]"):
+        reference = "fastest C port" if row.best_c else "one thread"
+        for column in ("", "median us", f"{reference} = 1 [quartiles]"):
             table.add_column(column, justify="left" if column == "" else "right")
         for name in times.by_name:
             if times.pattern.pages or not name.startswith("ceiling"):
-                ratio = str(times.ratio(name, to=row.best_c))
+                ratio = str(row.ratio(name))
                 mark = "  <- fastest C" if name == row.best_c else ""
                 table.add_row(name + mark, f"{times.median(name) / 1e3:.1f}", ratio)
         screen.print(table)
@@ -248,15 +296,14 @@ def _print(rows: list[Row], found: list[Measure]) -> None:
     screen.print(table)
     lost = [measure.what for measure in found if measure.met is False]
     print("Targets missed: " + ("; ".join(lost) if lost else "none"))
-    slower = [
-        row.times.pattern.name
-        for row in rows
-        if row.times.ratio(row.default, to=row.best_c).median < 1
-    ]
+    if left_out:
+        print(f"Left out: {', '.join(IN_C)}. {printable(left_out)}")
+        return
+    slower = [row.times.pattern.name for row in rows if row.ratio(row.default).median < 1]
     print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
 
 
-def _json(rows: list[Row], found: list[Measure]) -> str:
+def _json(rows: list[Row], found: list[Measure], left_out: str | None) -> str:
     patterns_found = [
         {
             "pattern": row.times.pattern.name,
@@ -264,13 +311,20 @@ def _json(rows: list[Row], found: list[Measure]) -> str:
             "fastest_c": row.best_c,
             "best_ceiling": row.ceiling,
             "median_ns": {name: row.times.median(name) for name in row.times.by_name},
+            "ratio_to_one_thread": {
+                name: vars(row.times.ratio(name, to=row.one_thread)) for name in row.times.by_name
+            },
             "ratio_to_fastest_c": {
-                name: vars(row.times.ratio(name, to=row.best_c)) for name in row.times.by_name
+                name: vars(row.ratio(name)) for name in row.times.by_name if row.best_c
             },
         }
         for row in rows
     ]
-    document = {"patterns": patterns_found, "measures": [m.as_json() for m in found]}
+    document = {
+        "patterns": patterns_found,
+        "measures": [m.as_json() for m in found],
+        "left_out": {"what": IN_C, "why": left_out} if left_out else None,
+    }
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -17,10 +17,12 @@ def draw_ratios(rows: "list[Row]", path: Path) -> None:
         axes = figure.subplots()
         for place, row in enumerate(reversed(rows)):
             times = row.times
-            patch = times.fastest([name for name in times.by_name if name.startswith("C patch")])
-            bars = [(row.default, OURS, 0.22), (patch, THEIRS, -0.22)]
+            bars = [(row.default, OURS, 0.22)]
+            patches = [name for name in times.by_name if name.startswith("C patch")]
+            if patches:
+                bars.append((times.fastest(patches), THEIRS, -0.22))
             for name, colour, shift in bars:
-                ratio = times.ratio(name, to=row.best_c)
+                ratio = row.ratio(name)
                 axes.barh(place + shift, ratio.median, 0.4, color=colour)
                 axes.plot(
                     [ratio.low, ratio.high], [place + shift] * 2, color="black", linewidth=0.8
@@ -28,21 +30,24 @@ def draw_ratios(rows: "list[Row]", path: Path) -> None:
             axes.text(
                 0.03,
                 place + 0.22,
-                f"{times.ratio(row.default, to=row.best_c).median:.2f}",
+                f"{row.ratio(row.default).median:.2f}",
                 va="center",
                 color="white",
             )
-            if times.pattern.pages:
-                limit = times.ratio(row.ceiling, to=row.best_c).median
+            if times.pattern.pages and row.ceiling:
+                limit = row.ratio(row.ceiling).median
                 axes.plot([limit] * 2, [place - 0.42, place + 0.42], color=LIMIT, linewidth=2)
         names = [
             f"{row.times.pattern.name}\n{row.times.pattern.pages} pages" for row in reversed(rows)
         ]
         axes.set_yticks(range(len(rows)), names)
         axes.axvline(1, color="black", linewidth=0.8)
+        in_c = any(row.best_c for row in rows)
         axes.set_xlabel(
             "times as fast as the fastest C port (blue: dynamic, grey: the patch in C, "
             "orange: copy limit)"
+            if in_c
+            else "dynamic: times as fast as one thread"
         )
         axes.spines[["top", "right"]].set_visible(False)
 

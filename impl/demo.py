@@ -27,14 +27,13 @@ from typing import IO, Any
 
 import numpy as np
 from rich.live import Live
-from rich.table import Table
 
 from impl.block import Block, Bytes, Words
 from impl.dirtylog import KernelDirtyLog, Watched
 from impl.memory import check_memory
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
-from impl.terminal import console
+from impl.terminal import Table, console
 from model import options
 from model.output import printable
 from model.ram import ColoError

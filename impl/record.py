@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from impl import trace
 from impl.block import Block
@@ -32,7 +31,7 @@ from impl.difference import changed_pages, to_bitmap
 from impl.pool import FlushPool
 from impl.ram import ColoRam
 from impl.stats import FlushStats
-from impl.terminal import console
+from impl.terminal import Table, console
 from model import options
 from model import ram as model
 from model.output import check_outputs

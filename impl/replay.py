@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.progress import track
-from rich.table import Table
 
 from impl import trace as traces
 from impl.bitmap import pages_of
@@ -26,7 +25,7 @@ from impl.memory import check_memory
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
 from impl.stats import FlushStats
-from impl.terminal import console
+from impl.terminal import Table, console
 from model import flush as spec
 from model import options
 from model.output import check_outputs, printable

@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rich.table import Table
 
 from impl import charts
 from impl.bitmap import pages_of
 from impl.join import claim_size
-from impl.terminal import console
+from impl.terminal import Table, console
 from impl.trace import Trace
 from model import shares
 from model.output import write_text

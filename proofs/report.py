@@ -14,13 +14,15 @@ from proofs.obligation import Claim, Control, Proof, stated
 from proofs.verdict import Outcome, Verdict
 
 Key = tuple[str, str | None]
+# A narrower terminal gets lines, which it may break, in place of the table.
+TABLE_WIDTH = 70
 STYLE = {True: "green", False: "bold red"}
 
 
 class Report:
     """Collects the outcomes of ``claims`` and their controls and shows each as it comes.
 
-    On a terminal a live table; anywhere else plain lines, in the order of the catalogue.
+    On a terminal a live table; on a narrow one, or anywhere else, plain lines in the catalogue's order.
     """
 
     def __init__(self, claims: Sequence[Claim], console: Console) -> None:
@@ -29,9 +31,10 @@ class Report:
         self._console = console
         self._live = Live(console=console, refresh_per_second=8, vertical_overflow="visible")
         self._printed = 0
+        self._in_place = console.is_terminal and console.width >= TABLE_WIDTH
 
     def __enter__(self) -> "Report":
-        if self._console.is_terminal:
+        if self._in_place:
             self._live.start()
         return self
 
@@ -41,7 +44,7 @@ class Report:
     def add(self, outcome: Outcome) -> None:
         """Take an outcome and show it."""
         self.outcomes[outcome.claim, outcome.control] = outcome
-        if self._console.is_terminal:
+        if self._in_place:
             self._live.update(self._table())
             return
         keys = [(claim.name, part.name if part else None) for claim, part in parts(self.claims)]

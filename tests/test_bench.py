@@ -1,14 +1,17 @@
 """The benchmark: that it measures what it says, and refuses a contender that does not flush. No times."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from impl import Block, ColoRam, FlushPool
+from impl import Block, ColoRam, FlushPool, measures
 from impl.__main__ import main
+from impl.bench import Bench
+from impl.bench import _single_measures as single_measures
 from impl.contest import Contender, Contest, WrongResult
 from impl.measures import ours
 from impl.patterns import Epoch, Pattern, synthetic
@@ -39,6 +42,72 @@ def test_a_row_has_every_contender(tmp_path: Path, capsys: pytest.CaptureFixture
     assert row["ratio_to_fastest_c"][row["fastest_c"]]["median"] == 1
     assert "Slower than the fastest C port:" in capsys.readouterr().out
     assert "<svg" in plot.read_text()
+
+
+def no_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CC", raising=False)
+    return "install one (Debian: gcc"
+
+
+def no_headers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As Debian's gcc is without libc6-dev."""
+    compiler = folder / "cc"
+    compiler.write_text("#!/bin/sh\necho no stdint.h >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    return "no stdint.h"
+
+
+def no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Nowhere to keep what is built."""
+    (folder / "colo-flush").write_text("a file where the folder would be")
+    return "set XDG_CACHE_HOME" if shutil.which("cc") else "install one"
+
+
+@pytest.mark.parametrize("lack", [no_compiler, no_headers, no_folder])
+def test_without_what_c_needs_it_is_left_out(
+    lack: Callable[[Path, pytest.MonkeyPatch], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    why = lack(tmp_path, monkeypatch)
+    bench = Bench(1, 0)
+    bench.close()
+    assert bench.left_out is not None and why in bench.left_out
+
+
+def test_without_a_compiler_our_own_strategies_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = no_compiler(tmp_path, monkeypatch)
+    found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
+    arguments = [*BENCH, TRACE, "--only", "idle", "--json", str(found), "--plot", str(plot)]
+    assert main(arguments) == 0
+    document = json.loads(found.read_text())
+    [row] = document["patterns"]
+    assert set(row["median_ns"]) == {"serial", "dynamic, 1", "dynamic, 2", "static, 2", "queue, 2"}
+    assert row["fastest_c"] is None and row["ratio_to_fastest_c"] == {}
+    assert row["ratio_to_one_thread"]["serial"]["median"] == 1
+    printed = capsys.readouterr().out
+    assert why in document["left_out"]["why"] and why in printed
+    assert "Left out: the C ports, the same design in C, the copy limit" in printed
+    assert "one thread = 1" in printed and "fastest C port" not in printed
+    assert "<svg" in plot.read_text()
+
+
+def test_the_single_measures_need_no_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_compiler(tmp_path, monkeypatch)
+    monkeypatch.setattr(measures, "dispatch", lambda pool: iter(()))
+    monkeypatch.setattr(measures, "busy_core", lambda *_: iter(()))
+    bench = Bench(2, 0)
+    try:
+        names = [measure.what for measure in single_measures(bench, 16 << 20)]
+    finally:
+        bench.close()
+    assert "backup / single-threaded memcpy" in names
+    assert not any(" C" in name or "plain read" in name for name in names)
 
 
 def test_scaling_is_computed_from_a_trace(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import ctypes
 from pathlib import Path
 
 from impl.kernel import DIRTY_PAGES
-from impl.ports.build import HERE, build
+from impl.ports.build import CEILING, build
 from impl.ram import ColoRam
 from model.ram import ColoError
 
@@ -59,7 +59,7 @@ class BoundPort:
         self.stats = Stats()
         self._took = ctypes.c_uint64()
         self._library = ctypes.CDLL(str(library))
-        self._timed = ctypes.CDLL(str(build(HERE / "ceiling.c"))).timed_flush
+        self._timed = ctypes.CDLL(str(build(CEILING))).timed_flush
         self._timed.restype = ctypes.c_int
         self._arguments = (
             ctypes.cast(self._library.colo_flush, ctypes.c_void_p),

@@ -29,6 +29,8 @@ HERE = Path(__file__).parent
 SERIAL = HERE / "serial_walk.c"
 PATCH = HERE / "patch_threads.c"
 COALESCING = HERE / "coalescing.c"
+#: No port: the upper bounds of the benchmark, and its clock.
+CEILING = HERE / "ceiling.c"
 CHECK_IN = HERE / "check_in_pool.c"
 RUST = HERE / "colo_flush.rs"
 C_PORTS = (SERIAL, PATCH, COALESCING, CHECK_IN)

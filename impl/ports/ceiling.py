@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from impl.block import Block
 from impl.patterns import Epoch
-from impl.ports.build import HERE, build
+from impl.ports.build import CEILING, build
 from impl.ram import ColoRam
 
 Words = npt.NDArray[np.uint64]
@@ -23,7 +23,7 @@ MODES = {"memcpy": 0, "streaming": 1, BEST_MODE: 2}
 
 @cache
 def _library() -> Any:
-    library = ctypes.CDLL(str(build(HERE / "ceiling.c")))
+    library = ctypes.CDLL(str(build(CEILING)))
     library.ceiling_copy.restype = ctypes.c_uint64
     library.ceiling_copy.argtypes = [
         ctypes.c_void_p,

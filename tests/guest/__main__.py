@@ -5,11 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from impl import FlushPool, FlushStats
 from impl.record import Recording, describe
+from impl.terminal import Table, console
 from model.command import run
 from model.options import Parser, count
 from model.output import check_outputs, run_command
@@ -81,7 +79,7 @@ def show_rollbacks(arguments: argparse.Namespace) -> None:
                 )
                 check_history(done.history)
         finally:
-            Console().print(table)
+            console().print(table)
 
 
 def _says(news: list[Report]) -> str:
@@ -120,7 +118,7 @@ def show_pair(arguments: argparse.Namespace) -> None:
                 pair.hand_over()
             pair.run_apart()
         finally:
-            Console().print(table)
+            console().print(table)
             if arguments.output and recording.flush_seconds:
                 recording.save(arguments.output)
         rounds = last_round(reports(pair.primary.said))
