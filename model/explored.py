@@ -24,6 +24,7 @@ from model.faults import broken
 from model.handshake import Round, forked_child, join_protocol, state_in_words
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
 from model.interleave import LIVELOCK, STANDSTILL, System, explore, failure_of, replay
+from model.marking import marking
 from model.options import Parser
 from model.output import run_command
 from model.queue_round import ONCE, TWICE, queue_round
@@ -85,6 +86,7 @@ SYSTEMS: Mapping[str, Callable[..., AnySystem]] = {
     "static": static,
     "dynamic": dynamic,
     "queue": queued,
+    "marking": marking,
 }
 
 
@@ -124,6 +126,7 @@ HOLD = (
         for dirty, copiers in (([], 2), ([1, 3], 2), ([0, 1, 3], 2), ([0, 2], 3))
         for slots in (1, 2)
     ),
+    Exploration("marking", {"markers": 3, "pages": 4}),
 )
 
 _PATCH_REFUTES = {
@@ -174,6 +177,11 @@ REFUTED = (
         "dynamic",
         {"helpers": 2, "words": 2, "fault": "count by load and store"},
         "the dirty count reaches zero",
+    ),
+    Exploration(
+        "marking",
+        {"markers": 2, "pages": 1, "fault": "mark by load and store"},
+        "no mark is undone",
     ),
 )
 
