@@ -72,7 +72,7 @@ def page_after(page: Page, cache: Any) -> Page:
 
 def check_no_stray(dirty: set[int], layout: Layout) -> None:
     """Raise StrayDirtyPages if a dirty page lies outside every block's used pages."""
-    stray = {p for p in dirty if not any(p in region.bits for region in layout.regions)}
+    stray = {page for page in dirty if not layout.is_used(page)}
     if stray:
         raise stray_error(min(stray), layout)
 

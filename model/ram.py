@@ -6,6 +6,7 @@ address). Every page of every block owns one bit, at the same position, in two b
 the position of its bit, so one number says which page, which bit and which 64-bit word.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,7 +124,7 @@ class Layout:
                 next_word = max(next_word, -(-(first_bit + max_pages) // PAGES_PER_WORD))
             yield Region(block, first_bit, block.used_length // self.page_size, max_pages)
 
-    @property
+    @cached_property
     def pages(self) -> int:
         """Bits up to the end of the last block's *max* length (QEMU: ``last_ram_offset``)."""
         return max((r.first_bit + r.max_pages for r in self.regions), default=0)
@@ -132,6 +133,18 @@ class Layout:
     def words(self) -> int:
         """Length of each bitmap in 64-bit words."""
         return -(-self.pages // PAGES_PER_WORD)
+
+    def is_used(self, page: int) -> bool:
+        """Is this the bit of a page in use? Found by halving: a guest may have thousands of blocks."""
+        page = whole_number(page, "page", LayoutError)
+        at = bisect_right(self._used_bits, page, key=lambda bits: bits.start)
+        return at > 0 and page in self._used_bits[at - 1]
+
+    @cached_property
+    def _used_bits(self) -> list[range]:
+        """The bits of the pages in use, in order."""
+        in_use = (region.bits for region in self.regions if region.used_pages)
+        return sorted(in_use, key=lambda bits: bits.start)
 
     def used(self) -> set[int]:
         """Every page in use. As large as the RAM: for tests and replays, not for a real guest."""

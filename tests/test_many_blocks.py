@@ -15,6 +15,7 @@ from impl import kernel as flushing
 from impl.control import address
 from impl.pool import STRATEGIES
 from model import shares
+from model.flush import check_no_stray
 from model.ram import Block as RamBlock
 from model.ram import Layout
 from tests.cases import PAGE_SIZE, Epoch
@@ -60,6 +61,7 @@ CHANGES: dict[str, Callable[[ColoRam], Any]] = {
     "add over another": lambda ram: refused(lambda: ram.add(Block("x", size=PAGE, offset=0))),
     "no such block": lambda ram: refused(lambda: ram.block("x")),
     "release": lambda ram: ram.release(),
+    "the spec": lambda ram: check_no_stray(ram.layout.used(), ram.layout),
 }
 
 
@@ -179,6 +181,14 @@ def layout_of_many(seed: int) -> Layout:
         free += most
     shuffled = [blocks[i] for i in rng.permutation(400)]
     return Layout(tuple(shuffled), PAGE_SIZE, "per-block" if seed % 2 else "global")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bit_is_used_if_it_is_a_used_page_s(seed: int) -> None:
+    layout = layout_of_many(seed)
+    used = layout.used()
+    for bit in range(-1, layout.pages + 65):
+        assert layout.is_used(bit) == (bit in used)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
