@@ -1,8 +1,9 @@
 """One definition, three readings.
 
 The arithmetic that decides who copies what is written once, in plain functions of ``model/``. Called
-as they stand they compute with exact Python integers. A :class:`Reading` makes the *same code*
-compute in another domain: z3 terms, so that it can be proved; numba's uint64, so that it can run.
+as they stand they compute with exact Python integers (give them no others: NumPy's wrap at their
+width). A :class:`Reading` makes the *same code* compute in another domain: z3 terms, so that it can be
+proved; numba's uint64, so that it can run.
 
 What makes this possible is a small discipline in the functions read: operators, calls of other
 functions, :func:`select` instead of ``if``, and named constants instead of bare literals.
