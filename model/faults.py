@@ -21,7 +21,7 @@ from model.handshake_faults import (
     BROKEN_IN_A_STATIC_ROUND,
     BrokenSteps,
 )
-from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST, after_turn
+from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST, after_turn, counts
 from model.queue import LOOK_ON, QUEUE, SWAP, offer, search
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.reading import select
@@ -122,6 +122,10 @@ def _clear_first(step: Any, to_copy: Any) -> Any:
     after_load = select(step == LOAD_CACHE, LOAD_HOST, STORE_CACHE)
     after_copy = select(step == STORE_CACHE, STORE_HOST, copy_or_next)
     return select(step < COPY, after_load, after_copy)
+
+
+def _counted_whole(cache: Any, host: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    return counts(cache, host, mask | ALL_PAGES)
 
 
 def _window_turned(memory: Any, me: Any) -> Any:
@@ -351,6 +355,13 @@ FAULTS: dict[str, Fault] = {
             "model.kernel",
             "following",
             _clear_first,
+        ),
+        Fault(
+            "counted beyond the window",
+            "a worker counts all dirty pages of a word, not only those of its window",
+            "model.kernel",
+            "counts",
+            _counted_whole,
         ),
         Fault(
             "the window turns round",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from model.reading import select
-from model.words import cleared, either, window_mask, without_next
+from model.words import both, cleared, either, population, window_mask, without_next
 
 Word = Any
 Words = Any
@@ -36,7 +36,7 @@ class Worker(NamedTuple):
     """A worker that flushes the pages ``[first, last)``, at work on bitmap word ``word``.
 
     ``cache`` and ``host`` are the words as it has loaded them, ``to_copy`` the pages it has yet to
-    copy of this word.
+    copy of this word. The last four count the pages of the words behind it, as a flush reports them.
     """
 
     step: Word
@@ -46,11 +46,15 @@ class Worker(NamedTuple):
     cache: Word
     host: Word
     to_copy: Word
+    copied: Word
+    host_dirty: Word
+    cache_dirty: Word
+    both_dirty: Word
 
 
 def starting(word: Word, first: Word, last: Word) -> Worker:
     """A worker about to begin with a word."""
-    return Worker(LOAD_CACHE, word, first, last, ZERO, ZERO, ZERO)
+    return Worker(LOAD_CACHE, word, first, last, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
 
 
 def turn(memory: Memory, me: Worker) -> tuple[Memory, Worker]:
@@ -79,6 +83,8 @@ def after_turn(memory: Memory, me: Worker) -> Worker:
     found = select(me.step == LOAD_HOST, either(cache, host) & mask, me.to_copy)
     to_copy = select(me.step == COPY, without_next(me.to_copy), found)
     step = following(me.step, to_copy)
+    copied, host_dirty, cache_dirty, both_dirty = counts(me.cache, me.host, mask)
+    done = me.step == STORE_HOST
     return Worker(
         step=step,
         word=select(step == LOAD_CACHE, me.word + ONE, me.word),
@@ -87,7 +93,26 @@ def after_turn(memory: Memory, me: Worker) -> Worker:
         cache=cache,
         host=host,
         to_copy=to_copy,
+        copied=me.copied + select(done, copied, ZERO),
+        host_dirty=me.host_dirty + select(done, host_dirty, ZERO),
+        cache_dirty=me.cache_dirty + select(done, cache_dirty, ZERO),
+        both_dirty=me.both_dirty + select(done, both_dirty, ZERO),
     )
+
+
+def counts(cache: Word, host: Word, mask: Word) -> tuple[Word, Word, Word, Word]:
+    """What a word adds to the four counts: the pages copied; host-dirty; cache-dirty; dirty in both."""
+    return (
+        population(either(cache, host) & mask),
+        population(host & mask),
+        population(cache & mask),
+        population(both(cache, host) & mask),
+    )
+
+
+def left_dirty(dirty_pages: Word, cache_dirty: Word) -> Word:
+    """The dirty count after a flush that has cleared so many cache bits, its workers' together."""
+    return dirty_pages - cache_dirty
 
 
 def following(step: Word, to_copy: Word) -> Word:

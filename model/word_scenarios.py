@@ -189,8 +189,14 @@ def word_flush(cache: int, host: int, first: int, last: int, differs: int) -> Li
             yield f"{FAILS}pages {bits_text(unmarked)} differ from the checkpoint and are not marked"
             return
     wanted = (before[0] & ~mask, before[1] & ~mask, (before[0] | before[1]) & mask)
+    counts = tuple(
+        words.population(bits & mask)
+        for bits in (before[0] | before[1], before[1], before[0], before[0] & before[1])
+    )
     if (cache, host, copied) != wanted or me.word != 1:
         yield f"{FAILS}cache-dirty, host-dirty, copied should be {', '.join(map(bits_text, wanted))}"
+    elif me[-4:] != counts:
+        yield f"{FAILS}counted as copied, host-dirty, cache-dirty, both: {me[-4:]}, not {counts}"
 
 
 def _state(memory: Memory, me: Worker) -> str:

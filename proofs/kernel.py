@@ -10,7 +10,7 @@ from typing import NamedTuple
 from model import kernel, words
 from model.kernel import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST, Memory, Worker
 from proofs.obligation import Proof, claim, faulty
-from proofs.symbolic import Truth, Word, every, implies, word
+from proofs.symbolic import Truth, Word, Words, every, implies, one, word
 from proofs.words import bit
 
 MOST_WORDS = 2**58
@@ -209,6 +209,66 @@ def as_the_walk(p: Proof, *words_of_it: Word) -> Truth:
             bit(now.host, position) == (in_host & ~inside),
         ),
     )
+
+
+def sums_so_far(p: Proof) -> dict[str, Words]:
+    """For each word, the sums of the four counts over the words before it."""
+    names = ("copied", "host_dirty", "cache_dirty", "both_dirty")
+    return dict(zip(names, p.word_arrays(" ".join(f"{name}_sums" for name in names)), strict=True))
+
+
+@claim(
+    faulty("counted beyond the window", refutes="a step counts right: store host"),
+)
+def the_counts_are_of_the_words_done(p: Proof) -> None:
+    """A worker's four counts are the sums, over the words behind it, of what each has in the window."""
+    memory, me = a_memory(p), a_worker(p, "me")
+    was, sums = before(p, me.word), sums_so_far(p)
+    first, last = was.window
+    p.show("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
+    pages = was.cache | was.host, was.host, was.cache, was.cache & was.host
+    for sum_before, counted_here in zip(sums.values(), pages, strict=True):
+        of_this = p.read_words(words.population)(counted_here & was.mask)
+        p.assume("sums", sum_before[me.word + 1] == sum_before[me.word] + of_this)
+
+    def counted(worker: Worker) -> Truth:
+        return every(*(getattr(worker, name) == sums[name][worker.word] for name in sums))
+
+    with p.case():
+        start = Worker(*map(word, p.read_words(kernel.starting)(me.word, first, last)))
+        p.assume("nothing before the first word", *(s[me.word] == 0 for s in sums.values()))
+        p.prove("none at the start", counted(start))
+    p.assume("at work on a word", in_progress(at(memory, me.word), me, was))
+    p.assume("in its window", me.first == first, me.last == last)
+    p.assume("counted so far", counted(me))
+    _, after = p.read_words(kernel.turn)(memory, me)
+    for step, name in enumerate(STEPS):
+        p.prove(f"a step counts right: {name}", implies(me.step == step, counted(after)))
+
+
+@claim(
+    faulty("clears too much", refutes="bit by bit: cleared or left"),
+)
+def the_dirty_count_stays_right(p: Proof) -> None:
+    """What a flush takes off the dirty count for a word is what it has cleared of its cache bits.
+
+    So if the count was the number of set cache bits it is that again, whatever the number of words;
+    and zero if every word has been flushed whole.
+    """
+    cache, mask = p.words("cache mask")
+    dirty_pages, others = p.naturals("dirty_pages others")
+    p.show("word flush", cache=cache, host=word(0), first=word(0), last=word(1), differs=word(0))
+    p.steer(mask == 1)
+    ones = p.read(words.population)
+    left = p.read(words.cleared)(cache, mask)
+    p.prove(
+        "bit by bit: cleared or left",
+        *(one(cache & mask, b) + one(left, b) == one(cache, b) for b in range(64)),
+    )
+    _, _, cleared, _ = p.read(kernel.counts)(cache, word(0), mask)
+    p.assume("right before the word", dirty_pages == others + ones(cache))
+    now = p.read(kernel.left_dirty)(dirty_pages, cleared)
+    p.prove("right after it", now == others + ones(left))
 
 
 @claim(

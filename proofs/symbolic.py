@@ -375,6 +375,14 @@ def population(value: Word) -> Natural:
 _bound: list[z3.ArithRef] = []
 
 
+_POPULATION = z3.Function("population", z3.BitVecSort(64), z3.BitVecSort(64))
+
+
+def some_population(value: Word) -> Word:
+    """``model.words.population`` where it does not matter what it is: any function of the word."""
+    return Word(_POPULATION(value.z))
+
+
 def forall(statement: Callable[[Natural], Truth], name: str = "k") -> Truth:
     """``statement`` for every integer.
 
