@@ -41,7 +41,8 @@ class Block(Uncopied):
     items it is made of; ``cache`` may be left out and is then allocated. Sizes are bytes: ``size``
     in use (default: all of ``host``), ``max_size`` what it may grow to (default: ``size``, or all
     of ``host``). ``offset`` in the ``ram_addr_t`` space defaults to the next free multiple of 64
-    pages. Raises LayoutError.
+    pages; ``first_bit``, for a per-block layout only, to the next multiple of 64 bits. Raises
+    LayoutError.
 
     A block belongs to one ColoRam at a time, which changes its size; once that one has been released
     it may be given to another.
@@ -56,6 +57,7 @@ class Block(Uncopied):
         size: int | None = None,
         max_size: int | None = None,
         offset: int | None = None,
+        first_bit: int | None = None,
         host: Any = None,
         cache: Any = None,
     ) -> None:
@@ -75,6 +77,7 @@ class Block(Uncopied):
             )
         self._name = name
         self._offset = None if offset is None else _number_of(name, "offset", offset, 0)
+        self._first_bit = None if first_bit is None else _number_of(name, "first_bit", first_bit, 0)
         self._size = used
         #: The RAM that it was last given to: its own if that still has it (ColoRam.has).
         self._ram: weakref.ref[Any] | None = None
@@ -94,6 +97,11 @@ class Block(Uncopied):
     def offset(self) -> int | None:
         """Where it starts in the ``ram_addr_t`` space, bytes; None: after all blocks before it."""
         return self._offset
+
+    @property
+    def first_bit(self) -> int | None:
+        """Where its bits begin in a per-block layout; None: after those of all blocks before it."""
+        return self._first_bit
 
     @property
     def size(self) -> int:

@@ -21,7 +21,7 @@ The flush writes host memory too and would find its own writes in the log. Hence
 import errno
 import os
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -355,6 +355,18 @@ class WatchedBlocks:
         if block is not None:
             kernel.remove(block.address, block.end)
             self._drop(block)
+
+    def follow(self, used_lengths: Mapping[str, int]) -> None:
+        """Watch no more than these blocks, by name, and report no more than these bytes of each.
+
+        Nothing is done to those of the process that forked this one.
+        """
+        if self.here:
+            for name, block in list(self._blocks.items()):
+                if name not in used_lengths:
+                    self.forget(name)
+                elif used_lengths[name] < block.used_length:
+                    self.resize(name, used_lengths[name])
 
     def sync(self, host_dirty: Words) -> None:
         self._collect(host_dirty, protect=True)

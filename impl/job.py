@@ -4,8 +4,8 @@ Built anew for each change of the blocks and installed whole, in time that grows
 of ten thousand blocks is made in tenths of a second.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Installed:
     index: Words
     job: Words
     job_address: np.uint64
+    gone: range = range(0)
+    """bits of pages that went out of use with this change: to be cleared"""
 
 
 def install(
@@ -49,14 +51,21 @@ def install(
     )
 
 
-def place(blocks: Iterable[Block], sizes: dict[str, int], page_size: int) -> Iterator[model.Block]:
-    """The geometry of the blocks, those without an offset put after all before."""
+def place(
+    blocks: Iterable[Block], sizes: dict[str, int], page_size: int, there: Mapping[str, Region]
+) -> Iterator[model.Block]:
+    """The geometry of the blocks: where they are already, or by their offset, or after all before."""
     word_bytes = PAGES_PER_WORD * page_size
     free = 0
     for block in blocks:
-        offset = free if block.offset is None else block.offset
-        yield model.Block(block.name, offset, sizes[block.name], block.max_size)
-        free = max(free, -(-(offset + block.max_size) // word_bytes) * word_bytes)
+        size, before = sizes[block.name], there.get(block.name)
+        if before is not None:
+            placed = replace(before.block, used_length=size)
+        else:
+            offset = free if block.offset is None else block.offset
+            placed = model.Block(block.name, offset, size, block.max_size, block.first_bit)
+        yield placed
+        free = max(free, -(-(placed.offset + block.max_size) // word_bytes) * word_bytes)
 
 
 def count(bitmap: Words) -> np.uint64:

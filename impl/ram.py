@@ -2,8 +2,8 @@
 
 ``colo_init_ram_cache`` allocates the cache and copies the RAM into it (:meth:`ColoRam.backup`) and
 starts the dirty log (:attr:`ColoRam.dirty_log`); pages arrive from the primary
-(:meth:`ColoRam.receive`); a :class:`~impl.pool.FlushPool` flushes at each checkpoint; RAM is added
-and resized in between; ``colo_release_ram_cache`` lets go (:meth:`ColoRam.release`).
+(:meth:`ColoRam.receive`); a :class:`~impl.pool.FlushPool` flushes at each checkpoint; RAM is added,
+resized and removed in between; ``colo_release_ram_cache`` lets go (:meth:`ColoRam.release`).
 
 What a flush reads lies behind one attribute that is replaced as a whole, and bits and count change
 together inside a kernel: an error or a Ctrl-C leaves nothing half done.
@@ -12,6 +12,8 @@ together inside a kernel: an error or a Ctrl-C leaves nothing half done.
 import os
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -24,11 +26,12 @@ from impl.block import Block, Words, zeroed_words
 from impl.compile import compile_kernels
 from impl.control import address
 from impl.dirtylog import KernelDirtyLog, Watched, WatchedBlocks
-from impl.errors import DirtyLogError, RamReleased, WatchLost
+from impl.errors import DirtyLogError, FlushInProgress, RamReleased, WatchLost
 from impl.exclusive import Exclusive, alone
 from impl.job import Installed, count, install, place
 from impl.kernel import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
 from impl.uncopied import Uncopied
+from model import growth
 from model import ram as model
 from model.arguments import flag, listed, shown, whole_number
 from model.flush import stray_error
@@ -70,6 +73,7 @@ class ColoRam(Uncopied):
         compile_kernels()
         self._exclusive = Exclusive("this RAM is being flushed: wait until the flush has returned")
         self._released = False
+        self._unsettled = False
         self._process = os.getpid()
         self._dirty_log: KernelDirtyLog | None = None
         valid = model.Layout((), page_size, layout)
@@ -79,7 +83,7 @@ class ColoRam(Uncopied):
         nothing = np.zeros(0, np.uint64)
         given = self._blocks_given(blocks)
         sizes = {block.name: block.size for block in given}
-        self._now = self._built(given, sizes, nothing, nothing)
+        self._now = self._built(given, sizes, {}, nothing, nothing)
         for block in given:
             block._ram = weakref.ref(self)
 
@@ -108,17 +112,25 @@ class ColoRam(Uncopied):
         self,
         blocks: Iterable[Block],
         sizes: dict[str, int],
+        there: dict[str, Region],
         cache_bitmap: Words,
         host_bitmap: Words,
     ) -> Installed:
-        """What to install for these blocks, checked; the bits of the old bitmaps are taken over."""
+        """What to install for these blocks, checked; those that are there stay where they are.
+
+        The bits of the old bitmaps are taken over.
+        """
         blocks = list(blocks)
-        layout = model.Layout(
-            tuple(place(blocks, sizes, self._page_size)), self._page_size, self._kind
-        )
+        placed = tuple(place(blocks, sizes, self._page_size, there))
+        layout = model.Layout(placed, self._page_size, self._kind)
         cache = _enough(self._attached_cache, cache_bitmap, layout.words, "cache_dirty")
         host = _enough(self._attached_host, host_bitmap, layout.words, "host_dirty")
         return install(layout, blocks, cache, host)
+
+    def _rebuilt(self, blocks: Iterable[Block], sizes: dict[str, int]) -> Installed:
+        """What to install instead of what is there now, whose places and bits it takes over."""
+        now = self._now
+        return self._built(blocks, sizes, now.regions, now.cache_bitmap, now.host_bitmap)
 
     @property
     def layout(self) -> model.Layout:
@@ -145,12 +157,12 @@ class ColoRam(Uncopied):
 
         Take the view anew after :meth:`add`.
         """
-        return self._now.cache_bitmap
+        return self._settled().cache_bitmap
 
     @property
     def host_dirty(self) -> Words:
         """Pages written by the secondary's guest: uint64 (words,), a view like ``cache_dirty``."""
-        return self._now.host_bitmap
+        return self._settled().host_bitmap
 
     @property
     def dirty_pages(self) -> int:
@@ -158,9 +170,10 @@ class ColoRam(Uncopied):
 
         Kept modulo 2^64 by the kernels, shown with a sign: below zero it was wrong to begin with.
         """
+        now = self._settled()
         if self._process != os.getpid():
-            return int(count(self._now.cache_bitmap))
-        return int(self._now.job.view(np.int64)[DIRTY_PAGES])
+            return int(count(now.cache_bitmap))
+        return int(now.job.view(np.int64)[DIRTY_PAGES])
 
     @dirty_pages.setter
     @alone
@@ -356,7 +369,7 @@ class ColoRam(Uncopied):
         if block.name in now.blocks:
             raise LayoutError(f"block {block.name!r} is there already: use another name")
         sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
-        new = self._built([*now.blocks.values(), block], sizes, now.cache_bitmap, now.host_bitmap)
+        new = self._rebuilt([*now.blocks.values(), block], sizes)
         region, watching = new.regions[block.name], self.watching()
         try:
             if watching is not None:
@@ -367,7 +380,7 @@ class ColoRam(Uncopied):
             if watching is not None and self._now is not new:
                 watching.forget(block.name)
             raise
-        _clear(new, region.first_bit, region.first_bit + region.max_pages)
+        _clear(new, range(region.first_bit, region.first_bit + region.max_pages))
 
     @alone
     def resize(self, name: str, size: int) -> None:
@@ -381,7 +394,7 @@ class ColoRam(Uncopied):
         name, size = block.name, whole_number(size, f"block {block.name!r}: size", LayoutError)
         now, watching, before = self._now, self.watching(), block.size
         sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
-        new = self._built(now.blocks.values(), sizes, now.cache_bitmap, now.host_bitmap)
+        new = self._rebuilt(now.blocks.values(), sizes)
         if size > before:
             if watching is not None:
                 watching.resize(name, size)
@@ -390,7 +403,28 @@ class ColoRam(Uncopied):
         if size < before and watching is not None:
             watching.resize(name, size)
         region = new.regions[name]
-        _clear(new, region.bits.stop, region.first_bit + region.max_pages)
+        _clear(new, range(region.bits.stop, region.first_bit + region.max_pages))
+
+    @alone
+    def remove(self, name: str) -> None:
+        """Hot-unplug a block between checkpoints: its memory is let go, its name is free again.
+
+        Its dirty bits are dropped, the count with them, and what the dirty log has found in it. The
+        other blocks, and their bits, stay where they are: whoever attaches the bitmaps anew gives
+        each its ``offset``, or in a per-block layout its ``first_bit``. Raises LayoutError with
+        nothing changed; interrupted, it is done or it is not.
+        """
+        now = self._now
+        region = now.regions[self.block(name).name]
+        layout = growth.without(now.layout, region.block.name)
+        blocks = [now.blocks[block.name] for block in layout.blocks]
+        cache = _enough(self._attached_cache, now.cache_bitmap, layout.words, "cache_dirty")
+        host = _enough(self._attached_host, now.host_bitmap, layout.words, "host_dirty")
+        new = install(layout, blocks, cache, host)
+        new.job[DIRTY_PAGES] = now.job[DIRTY_PAGES]
+        gone = range(region.first_bit, region.first_bit + region.max_pages)
+        self._unsettled = True
+        self._now = replace(new, gone=gone)
 
     def release(self) -> None:
         """Let go of blocks, caches, bitmaps and dirty log (``colo_release_ram_cache``).
@@ -404,6 +438,7 @@ class ColoRam(Uncopied):
             self._exclusive.run(self._let_go)
 
     def _let_go(self) -> None:
+        self._settle()
         watching = self.watching()
         if watching is not None and watching.here:
             try:
@@ -415,7 +450,7 @@ class ColoRam(Uncopied):
         self._close_dirty_log()
         self._attached_cache = self._attached_host = None
         nothing = np.zeros(0, np.uint64)
-        self._now = self._built((), {}, nothing, nothing)
+        self._now = self._built((), {}, {}, nothing, nothing)
         self._released = True
 
     def exclusively(self, work: Callable[[], T]) -> T:
@@ -432,9 +467,33 @@ class ColoRam(Uncopied):
                 raise RamReleased("this RAM has been released: make a new ColoRam")
             if self._process != os.getpid():
                 self._become_owner()
-            return work()
+            self._settle()
+            try:
+                return work()
+            finally:
+                self._settle()
 
         return self._exclusive.run(if_there)
+
+    def _settled(self) -> Installed:
+        """What is installed, with nothing left to be done unless a change is going on."""
+        if self._unsettled:
+            with suppress(FlushInProgress):
+                self._exclusive.run(self._settle)
+        return self._now
+
+    def _settle(self) -> None:
+        """Bring log and bits into line with the blocks that are installed, after a change of them.
+
+        One that has been interrupted leaves bits of pages that are not in use any more, and a log
+        that watches them.
+        """
+        if self._unsettled:
+            now, watching = self._now, self.watching()
+            if watching is not None:
+                watching.follow({one.name: one.used_length for one in now.layout.blocks})
+            _clear(now, now.gone)
+            self._unsettled = False
 
     def _become_owner(self) -> None:
         """After ``fork``: another thread of the parent may have been in the midst of a flush there.
@@ -466,17 +525,17 @@ class ColoRam(Uncopied):
             watching.rearm()
 
 
-def _clear(installed: Installed, first: int, end: int) -> None:
-    """Clear the bits ``[first, end)`` of both bitmaps and keep the count."""
-    if first < end:
-        clear_range(installed.job_address, np.uint64(first), np.uint64(end))
+def _clear(installed: Installed, bits: range) -> None:
+    """Clear these bits of both bitmaps and keep the count."""
+    if bits:
+        clear_range(installed.job_address, np.uint64(bits.start), np.uint64(bits.stop))
 
 
 def _enough(attached: Words | None, before: Words, n_words: int, what: str) -> Words:
     """The bitmap for so many words: the attached memory, or our own with the old bits."""
     if attached is None:
-        if len(before) == n_words:
-            return before
+        if len(before) >= n_words:
+            return before[:n_words]
         bitmap = zeroed_words(n_words, what)
         bitmap[: len(before)] = before
         return bitmap

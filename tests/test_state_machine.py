@@ -26,12 +26,13 @@ from hypothesis.stateful import (
 from impl import Block, ColoRam, FlushPool, KernelDirtyLog, RamReleased, StrayDirtyPages
 from impl.pool import STRATEGIES
 from model import flush as spec
+from model import growth
 from model import ram as model
 from tests.needs import kernel_keeps_a_log
 
 PAGE = 4096
 MOST_PAGES = 400
-BITMAP_WORDS = 64
+BITMAP_WORDS = 512
 HAS_LOG = kernel_keeps_a_log()
 POOLS: dict[int, FlushPool] = {}
 
@@ -55,6 +56,11 @@ def shared(size: int) -> Any:
 
 def bits_of(words: Any) -> set[int]:
     return set(np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist())
+
+
+def places(layout: model.Layout) -> list[tuple[str, int, int, int]]:
+    """Where the blocks' bits are, however that was said."""
+    return [(r.block.name, r.first_bit, r.used_pages, r.max_pages) for r in layout.regions]
 
 
 class Secondary(RuleBasedStateMachine):
@@ -91,11 +97,16 @@ class Secondary(RuleBasedStateMachine):
     def block(self, block: model.Block, memory: tuple[Any, Any]) -> Block:
         host, cache = memory
         name, size, offset = block.name, block.used_length, block.offset
-        return Block(name, size=size, offset=offset, host=host, cache=cache)
+        first_bit = block.first_bit
+        return Block(name, size=size, offset=offset, first_bit=first_bit, host=host, cache=cache)
+
+    @property
+    def layout(self) -> model.Layout:
+        return model.Layout(tuple(self.geometry), PAGE, self.kind)
 
     @property
     def regions(self) -> tuple[model.Region, ...]:
-        return model.Layout(tuple(self.geometry), PAGE, self.kind).regions
+        return self.layout.regions
 
     def run(self, which: int, start: int, share: int) -> tuple[str, range, int]:
         """A run of pages of some block: its name, the pages, the bit of its page 0."""
@@ -137,7 +148,9 @@ class Secondary(RuleBasedStateMachine):
     @rule(used=sizes, spare=sizes, hole=st.sampled_from([0, 1, 63, 64]))
     def add(self, used: int, spare: int, hole: int) -> None:
         end = max((block.offset + block.max_length for block in self.geometry), default=0)
-        name, most = f"b{len(self.geometry)}", (used + spare) * PAGE
+        taken = {block.name for block in self.geometry}
+        name = next(name for name in ("b0", "b1", "b2", "b3") if name not in taken)
+        most = (used + spare) * PAGE
         new = model.Block(name, end + hole * PAGE, used * PAGE, most)
         self.memory.append((shared(most), shared(most)))
         self.ram.add(self.block(new, self.memory[-1]))
@@ -155,6 +168,23 @@ class Secondary(RuleBasedStateMachine):
         self.model.cache_dirty -= gone
         self.model.host_dirty -= gone
         self.come_into_use(self.regions[which], before.used_pages)
+
+    @precondition(lambda self: len(self.geometry) > 1)
+    @rule(which=blocks)
+    def remove(self, which: int) -> None:
+        which %= len(self.geometry)
+        gone = self.regions[which]
+        self.ram.remove(gone.block.name)
+        self.geometry = list(growth.without(self.layout, gone.block.name).blocks)
+        del self.memory[which]
+        cache, host, _ = growth.remove(
+            frozenset(self.model.cache_dirty),
+            frozenset(self.model.host_dirty),
+            len(self.model.cache_dirty),
+            gone.first_bit,
+            gone.max_pages,
+        )
+        self.model.cache_dirty, self.model.host_dirty = set(cache), set(host)
 
     def come_into_use(self, region: model.Region, start: int) -> None:
         """Pages come into use as a backup leaves them: cache = host, clean."""
@@ -245,7 +275,7 @@ class Secondary(RuleBasedStateMachine):
     def real_and_model_agree(self) -> None:
         if not hasattr(self, "ram"):
             return
-        assert self.ram.layout.regions == self.regions
+        assert places(self.ram.layout) == places(self.layout)
         assert self.ram.dirty_pages == len(self.model.cache_dirty)
         assert bits_of(self.ram.cache_dirty) == self.model.cache_dirty
         found = bits_of(self.ram.host_dirty)
