@@ -1,4 +1,4 @@
-"""Hot-unplug: the block's bits and memory go, the others stay where they are, done whole or not at all."""
+"""Hot-unplug: a block's bits and memory go, the others stay where they are; done whole or not at all."""
 
 import weakref
 from collections.abc import Callable, Iterator
