@@ -380,14 +380,15 @@ class WatchedBlocks:
     def close(self) -> None:
         """Watch nothing any more. Closing twice does nothing; interrupted, close again."""
         self.closed = True
-        if self._kernel is None or self._kernel.closed:
-            return
-        try:
-            if self.here:
-                for block in self._blocks.values():
-                    self._kernel.remove(block.address, block.end)
-        finally:
-            self._kernel.close()
+        if self._kernel is not None and not self._kernel.closed:
+            try:
+                if self.here:
+                    for block in self._blocks.values():
+                        self._kernel.remove(block.address, block.end)
+            finally:
+                self._kernel.close()
+        # Whoever still has the log does not keep the memory with it.
+        self._blocks, self._in_order = {}, []
 
     def _collect(self, host_dirty: Words, *, protect: bool) -> None:
         kernel = self._running()

@@ -122,7 +122,7 @@ class FlushPool(Uncopied):
             try:
                 helper_thread.start()
             except (RuntimeError, MemoryError) as error:
-                raise self._too_few(started, error) from error
+                raise self._too_few(started, str(error) or "no memory") from error
 
     def _await_arrival(self) -> None:
         """Until every helper is where nothing but ``close`` ends it: a static round awaits them all."""
@@ -133,7 +133,7 @@ class FlushPool(Uncopied):
                 raise self._too_few(alive, "one ended at once")
             time.sleep(ARRIVAL_SECONDS)
 
-    def _too_few(self, started: int, reason: object) -> ThreadsUnavailable:
+    def _too_few(self, started: int, reason: str) -> ThreadsUnavailable:
         return ThreadsUnavailable(
             f"of {self.threads - 1} helper threads {started} could be started ({reason}): use "
             f"threads={started + 1}, or raise the limit on threads (ulimit -u, the cgroup's "

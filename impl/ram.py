@@ -6,7 +6,8 @@ starts the dirty log (:attr:`ColoRam.dirty_log`); pages arrive from the primary
 resized and removed in between; ``colo_release_ram_cache`` lets go (:meth:`ColoRam.release`).
 
 What a flush reads lies behind one attribute that is replaced as a whole, and bits and count change
-together inside a kernel: an error or a Ctrl-C leaves nothing half done.
+together inside a kernel: an error or a Ctrl-C leaves nothing half done. Whatever may fail comes before
+that replacement; what must follow it, the next call does if this one was kept from it (``_settle``).
 """
 
 import os
@@ -128,9 +129,13 @@ class ColoRam(Uncopied):
         return install(layout, blocks, cache, host)
 
     def _rebuilt(self, blocks: Iterable[Block], sizes: dict[str, int]) -> Installed:
-        """What to install instead of what is there now, whose places and bits it takes over."""
+        """What to install instead of what is there now: places, bits and count are taken over."""
         now = self._now
-        return self._built(blocks, sizes, now.regions, now.cache_bitmap, now.host_bitmap)
+        new = self._built(blocks, sizes, now.regions, now.cache_bitmap, now.host_bitmap)
+        # A count that was wrong stays wrong, for the next flush to say so.
+        wrong_by = int(now.job[DIRTY_PAGES]) - int(count(now.cache_bitmap))
+        new.job[DIRTY_PAGES] = (int(new.job[DIRTY_PAGES]) + wrong_by) % 2**64
+        return new
 
     @property
     def layout(self) -> model.Layout:
@@ -371,16 +376,12 @@ class ColoRam(Uncopied):
         sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
         new = self._rebuilt([*now.blocks.values(), block], sizes)
         region, watching = new.regions[block.name], self.watching()
-        try:
-            if watching is not None:
-                watching.watch(Watched(block.name, block._host, region.first_bit, block.size))
-            block._ram = weakref.ref(self)
-            self._now = new
-        except BaseException:
-            if watching is not None and self._now is not new:
-                watching.forget(block.name)
-            raise
+        self._unsettled = True
         _clear(new, range(region.first_bit, region.first_bit + region.max_pages))
+        if watching is not None:
+            watching.watch(Watched(block.name, block._host, region.first_bit, block.size))
+        block._ram = weakref.ref(self)
+        self._now = new
 
     @alone
     def resize(self, name: str, size: int) -> None:
@@ -388,22 +389,23 @@ class ColoRam(Uncopied):
 
         What comes into use begins as ``backup`` leaves it: cache = host, clean. The dirty bits of
         what goes out of use are dropped and the count with them. Raises LayoutError with nothing
-        changed; interrupted, resize again.
+        changed; interrupted, it is done or it is not.
         """
         block = self.block(name)
         name, size = block.name, whole_number(size, f"block {block.name!r}: size", LayoutError)
         now, watching, before = self._now, self.watching(), block.size
         sizes = {one.name: one.size for one in now.blocks.values()} | {name: size}
         new = self._rebuilt(now.blocks.values(), sizes)
+        region = new.regions[name]
+        gone = range(region.bits.stop, region.first_bit + region.max_pages)
+        new = replace(new, gone=gone)
+        self._unsettled = True
         if size > before:
             if watching is not None:
                 watching.resize(name, size)
             block._cache[before:size] = block._host[before:size]
+        # No signal is looked for between these two.
         self._now, block._size = new, size
-        if size < before and watching is not None:
-            watching.resize(name, size)
-        region = new.regions[name]
-        _clear(new, range(region.bits.stop, region.first_bit + region.max_pages))
 
     @alone
     def remove(self, name: str) -> None:
@@ -430,9 +432,9 @@ class ColoRam(Uncopied):
         """Let go of blocks, caches, bitmaps and dirty log (``colo_release_ram_cache``).
 
         Attached bitmaps live on, and what the log has found is marked in them; in a child that
-        ``fork`` made they are left as they are, since the parent's log goes on. Again does nothing;
-        FlushInProgress while a flush is running. To flush or change it afterwards raises
-        RamReleased.
+        ``fork`` made they are left as they are, since the parent's log goes on. Again does nothing,
+        or what was left to do when it was interrupted; FlushInProgress while a flush is running. To
+        flush or change it afterwards raises RamReleased.
         """
         if not self._released:
             self._exclusive.run(self._let_go)
@@ -448,9 +450,9 @@ class ColoRam(Uncopied):
                     for pages in ranges:
                         self._mark(self._now.regions[name], pages)
         self._close_dirty_log()
+        no_words = np.zeros(0, np.uint64)
+        self._now = install(model.Layout((), self._page_size, self._kind), (), no_words, no_words)
         self._attached_cache = self._attached_host = None
-        nothing = np.zeros(0, np.uint64)
-        self._now = self._built((), {}, {}, nothing, nothing)
         self._released = True
 
     def exclusively(self, work: Callable[[], T]) -> T:
@@ -485,11 +487,13 @@ class ColoRam(Uncopied):
     def _settle(self) -> None:
         """Bring log and bits into line with the blocks that are installed, after a change of them.
 
-        One that has been interrupted leaves bits of pages that are not in use any more, and a log
-        that watches them.
+        A change that failed before it installed its blocks leaves a log that watches more than
+        them; one that has installed them, bits of pages that are not in use any more.
         """
         if self._unsettled:
             now, watching = self._now, self.watching()
+            for one in now.layout.blocks:
+                now.blocks[one.name]._size = one.used_length
             if watching is not None:
                 watching.follow({one.name: one.used_length for one in now.layout.blocks})
             _clear(now, now.gone)

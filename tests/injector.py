@@ -72,22 +72,51 @@ def struck_everywhere(
     strike: Callable[[], object] = raise_interrupt,
     *,
     kind: Kind = "signals",
-    stride: int = 1,
+    at_most: int | None = None,
 ) -> Iterator[tuple[World, Strike]]:
     """Run ``act`` on a new world for each point, calling ``strike`` there; ends after the last point.
 
     ``act`` must take the same way each time. It runs twice before, which does whatever is done only once
-    (imports, caches) and finds the points. ``stride``: a sample, each so many points only.
+    (imports, caches) and finds the points. ``at_most``: a sample of so many, spread evenly.
     """
     run(act, prepare(), Search(kind))
     search = Search(kind)
     run(act, prepare(), search)
-    for number in search.points[::stride]:
+    for number in sample(search.points, at_most):
         world, blow = prepare(), Blow(number, strike, kind)
-        error = run(act, world, blow)
+        # No name here holds the exception, whose traceback holds this frame: once the caller drops
+        # it, everything is gone.
+        made = [run(act, world, blow)]
         if blow.struck is not None:
-            yield world, Strike(*blow.struck, error)
-        del error, world
+            yield world, Strike(*blow.struck, made.pop())
+        made.clear()
+
+
+def paused_everywhere(
+    prepare: Callable[[], World],
+    act: Callable[[World], object],
+    *,
+    at_most: int | None = None,
+) -> Iterator[tuple[World, Strike]]:
+    """Run ``act`` in another thread, which stands still at one step after the other meanwhile."""
+    search = Search("steps")
+    run(act, prepare(), search)
+    for number in sample(search.points, at_most):
+        world, pause = prepare(), Pause(number)
+        thread = threading.Thread(target=pause.run, args=(act, world))
+        thread.start()
+        pause.reached.wait()
+        if pause.struck is not None:
+            yield world, Strike(*pause.struck, None)
+        pause.over.set()
+        thread.join()
+
+
+def sample(points: list[int], at_most: int | None) -> list[int]:
+    """At most so many of the points, spread evenly."""
+    if at_most is None or len(points) <= at_most:
+        return points
+    return [points[i * len(points) // at_most] for i in range(at_most)]
 
 
 class Search:
@@ -142,6 +171,35 @@ class Blow:
         if frame is not None and frame.f_code.co_filename != __file__:
             self.struck = frame.f_code, frame.f_lasti
             self.strike()
+
+
+class Pause:
+    """Passes instructions and stands still at a given one of them."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.passed = 0
+        self.struck: tuple[CodeType, int] | None = None
+        self.reached, self.over = threading.Event(), threading.Event()
+
+    def run(self, act: Callable[[World], object], world: World) -> None:
+        """``act(world)``, with the pause."""
+        try:
+            watch(self.step)
+            act(world)
+        finally:
+            stop_watching()
+            self.reached.set()
+
+    def step(self, code: CodeType, offset: int) -> None:
+        """An instruction is about to run."""
+        if is_meant(code, "steps"):
+            self.passed += 1
+            if self.passed == self.at:
+                self.struck = code, offset
+                stop_watching()
+                self.reached.set()
+                self.over.wait()
 
 
 def is_meant(code: CodeType, kind: Kind) -> bool:
