@@ -467,6 +467,7 @@ PARAMETERS: dict[str, Parameter] = {
     "Block.size": Parameter(lambda _: PAGE, optional(number), "size"),
     "max_size": Parameter(lambda _: PAGES * PAGE, optional(number), "max.size"),
     "offset": Parameter(lambda _: 0, optional(number)),
+    "first_bit": Parameter(lambda _: None, optional(number)),
     "host": Parameter(lambda _: bytearray(PAGES * PAGE), optional(memory), "host|neither memory"),
     "cache": Parameter(lambda _: bytearray(PAGES * PAGE), optional(memory)),
     "Block.name": Parameter(lambda _: "new", text, "name"),
@@ -543,8 +544,10 @@ class Call:
 
     def parameter(self, name: str) -> Parameter:
         owner = self.name.split(".")[0]
-        known = (PARAMETERS.get(key) for key in (f"{self.name}.{name}", f"{owner}.{name}", name))
-        return next(parameter for parameter in known if parameter)
+        names = f"{self.name}.{name}", f"{owner}.{name}", name
+        known = [PARAMETERS[each] for each in names if each in PARAMETERS]
+        assert known, f"{self.name} has a parameter {name} that PARAMETERS does not know"
+        return known[0]
 
     def arguments(self, stage: Stage, changed: dict[str, Any] = {}) -> dict[str, Any]:  # noqa: B006
         right = {

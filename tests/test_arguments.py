@@ -505,3 +505,14 @@ def test_what_is_mere_data_is_copied() -> None:
         for again in (copy.copy(data), copy.deepcopy(data), pickle.loads(pickle.dumps(data))):
             assert repr(again) == repr(data)
     assert pickle.loads(pickle.dumps(stats)).workers == stats.workers
+
+
+def test_a_block_that_was_removed_may_be_given_to_another() -> None:
+    block, ram = Block("a", size=PAGE), ColoRam([Block("b", size=PAGE)])
+    ram.add(block)
+    ram.remove("a")
+    other = ColoRam([block])
+    with pytest.raises(LayoutError, match="belongs to another ColoRam"):
+        ram.add(block)
+    other.remove("a")
+    ram.add(block)
