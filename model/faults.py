@@ -148,8 +148,8 @@ def _both_uncounted(walk: Any, limit: Any) -> Any:
 
 
 def _host_counted_if_behind(walk: Any, limit: Any) -> Any:
-    counted = ~finished(walk, limit) & (walk.host_next < walk.cache_next)
-    host_count = walk.host_count + select(counted, ONE, ZERO)
+    if_behind = select(walk.host_next < walk.cache_next, ONE, ZERO)
+    host_count = walk.host_count + select(finished(walk, limit), ZERO, if_behind)
     return copy_next(walk, limit)._replace(host_count=host_count)
 
 
