@@ -38,6 +38,10 @@ def page_numbers(pages: Any, used_pages: int, name: str) -> Words:
         if outside.size:
             raise _no_such_page(int(outside[0]), used_pages, name)
         return given.astype(np.uint64)
+    if isinstance(pages, range) and pages:
+        for end in (pages[0], pages[-1]):
+            page_number(end, used_pages, name)
+        return np.arange(pages.start, pages.stop, pages.step).astype(np.uint64)
     several = isinstance(pages, Iterable) and getattr(pages, "ndim", 1) != 0
     numbers = [page_number(page, used_pages, name) for page in (pages if several else [pages])]
     return np.array(numbers, np.uint64)

@@ -98,8 +98,8 @@ class KernelDirtyLog(Uncopied):
     ) -> None:
         """Watch all of this memory from now on; every page begins clean.
 
-        ``instead_of`` is a running log of the same memory, which this one takes over with all that
-        it has found: no write in between is lost, for there is no in between. Raises
+        ``instead_of`` is a running log, whose memory, and all that it has found there, this one
+        takes over: no write in between is lost, for there is no in between. Raises
         DirtyLogUnavailable if the kernel has no such log or forbids it, DirtyLogError if this log
         is running already or the memory can't be watched. After an error nothing is watched.
         """
@@ -118,6 +118,8 @@ class KernelDirtyLog(Uncopied):
             self.blocks.close()  # where that was interrupted
         if instead_of is not None:
             self.blocks = instead_of.blocks
+            if instead_of._ram() is None:  # else that is the one to exchange them
+                instead_of.blocks = None
             return
         blocks = WatchedBlocks(page_size)
         try:
@@ -534,6 +536,7 @@ def _refuse_memory(name: str, error: OSError) -> NoReturn:
         errno.EINVAL: "use anonymous, memfd or /dev/shm memory, huge pages from their start, all of "
         "it mapped",
         errno.EPERM: "its mapping can't be written: map it PROT_READ | PROT_WRITE",
+        errno.ENOMEM: "use less memory, or fewer pieces of it (sysctl vm.max_map_count)",
     }.get(error.errno or 0, "map it anew")
     raise DirtyLogError(f"block {name!r} can't be watched ({error.strerror}): {remedy}") from error
 

@@ -367,7 +367,7 @@ class ColoRam(Uncopied):
         """Hot-add a block between checkpoints; its pages begin clean, as its memory stands.
 
         The next flush shares the RAM out anew. Attached bitmaps must have room for the new block's
-        bits. Raises LayoutError with nothing changed.
+        bits. Raises LayoutError, or DirtyLogError if the log can't watch it, with nothing changed.
         """
         now = self._now
         self._check_block(block)

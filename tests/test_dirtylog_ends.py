@@ -7,7 +7,9 @@ import ctypes
 import gc
 import mmap
 import os
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from impl import (
 from impl.dirtylog import Watched, WatchedBlocks
 from tests.injector import Kind, struck_everywhere
 from tests.needs import needs_dirty_log
+from tests.test_dirtylog import write_each
 from tests.test_lifecycle import in_a_child, pages_of
 
 pytestmark = needs_dirty_log
@@ -323,6 +326,50 @@ def test_release_marks_attached_bitmaps(pool: FlushPool) -> None:
         ram.release()
 
 
+# While the guest runs.
+
+
+def lost_in_an_exchange(exchange: Callable[[ColoRam], None], rounds: int) -> int:
+    """A guest writes each page once while logs are exchanged and synced over and over; what is
+    reported is copied to a shadow. Pages in which that lags behind at the end."""
+    pages = 1024
+    memory = array(pages)
+    ram = ColoRam([Block("ram", host=memory)])
+    ram.dirty_log = KernelDirtyLog()
+    shadow = np.zeros((pages, PAGE), np.uint8)
+    rng = np.random.default_rng(5)
+
+    def follow() -> None:
+        exchange(ram)
+        ram.sync()
+        dirty = sorted(pages_of(ram.host_dirty))
+        ram.host_dirty[:] = 0
+        shadow[dirty] = memory.reshape(pages, PAGE)[dirty]
+
+    for _ in range(rounds):
+        guest = threading.Thread(target=write_each, args=(memory, rng.permutation(pages)))
+        guest.start()
+        while guest.is_alive():
+            follow()
+        follow()
+        behind = int((shadow != memory.reshape(pages, PAGE)).any(axis=1).sum())
+        if behind:
+            break
+    ram.release()
+    return behind
+
+
+def test_no_write_falls_between_two_logs(long_run: bool) -> None:
+    write_each(np.zeros(4096, np.uint8), np.array([0]))  # compile before the race
+    assert lost_in_an_exchange(replaced, rounds=1000 if long_run else 20) == 0
+
+
+def test_between_one_that_stops_and_one_that_starts_they_do() -> None:
+    """Control, and why one log takes over from another."""
+    write_each(np.zeros(4096, np.uint8), np.array([0]))
+    assert lost_in_an_exchange(none_then_new, rounds=1000) > 0
+
+
 # Memory under the log is exchanged.
 
 
@@ -512,6 +559,24 @@ def test_a_child_that_releases_leaves_a_shared_bitmap_alone(pool: FlushPool) -> 
     ram.release()
 
 
+# A log by itself.
+
+
+def test_a_log_takes_over_from_another() -> None:
+    memory, words = array(PAGES), np.zeros(1, np.uint64)
+    first, second = KernelDirtyLog(), KernelDirtyLog()
+    first.start([Watched("a", memory, 0, memory.nbytes)])
+    memory[3 * PAGE] = 1
+    second.start([], instead_of=first)
+    memory[4 * PAGE] = 1
+    with pytest.raises(DirtyLogError, match="not running"):
+        first.sync(words)
+    first.stop()
+    second.sync(words)
+    assert pages_of(words) == {3, 4}
+    second.stop()
+
+
 # A log that cannot start.
 
 
@@ -560,6 +625,11 @@ def resize(ram: ColoRam) -> None:
     ram.resize("a", PAGES * PAGE)
 
 
+def at_most(long_run: bool) -> int | None:
+    """How many of the points are struck: a sample, or all 25,000."""
+    return None if long_run else 80
+
+
 STRUCK = [
     replaced,
     none_then_new,
@@ -587,8 +657,8 @@ def test_ctrl_c_at_any_moment_loses_nothing(
         write(ram, "b", 63)
         return ram
 
-    points, gaps, at_most = 0, 0, None if long_run else 80
-    for ram, strike in struck_everywhere(prepare, way, kind=kind, at_most=at_most):
+    points = gaps = 0
+    for ram, strike in struck_everywhere(prepare, way, kind=kind, at_most=at_most(long_run)):
         points += 1
         if way is exchanged_and_discarded:
             ram.discarded("a", range(8, 16))
@@ -607,3 +677,46 @@ def test_ctrl_c_at_any_moment_loses_nothing(
     assert (gaps > 0) == (way in {none_then_new, *ENDS}), (
         "no exchange leaves a gap; this would see it"
     )
+
+
+@pytest.mark.parametrize("kind", ["signals", "steps"])
+def test_ctrl_c_at_any_moment_of_a_release(kind: Kind, long_run: bool) -> None:
+    """Released again, attached bitmaps know what was written, and the memory is watched no longer."""
+
+    def prepare() -> tuple[ColoRam, Any, Any]:
+        words, memory = np.zeros(1, np.uint64), array(PAGES)
+        ram = ColoRam([Block("a", host=memory)], host_dirty=words)
+        ram.dirty_log = KernelDirtyLog()
+        write(ram, "a", 3)
+        return ram, words, memory
+
+    for (ram, words, memory), strike in struck_everywhere(
+        prepare, lambda world: world[0].release(), kind=kind, at_most=at_most(long_run)
+    ):
+        ram.release()
+        assert pages_of(words) == {3}, strike
+        with KernelDirtyLog() as log:
+            log.start([Watched("a", memory, 0, memory.nbytes)])
+
+
+@pytest.mark.parametrize("kind", ["signals", "steps"])
+def test_ctrl_c_at_any_moment_of_a_start(kind: Kind, long_run: bool) -> None:
+    """Stopped, it watches nothing and keeps no file open."""
+    memory = [array(PAGES) for _ in "ab"]
+    watched = [Watched(f"{n}", one, 64 * n, one.nbytes) for n, one in enumerate(memory)]
+    open_before = open_files()
+    for log, strike in struck_everywhere(
+        KernelDirtyLog,
+        lambda log: log.start(watched),
+        kind=kind,
+        at_most=at_most(long_run),
+    ):
+        log.stop()
+        with KernelDirtyLog() as another:
+            another.start(watched)
+        del log, strike
+    assert open_files() == open_before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
