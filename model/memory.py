@@ -44,11 +44,10 @@ class Order(Enum):
 
 
 class Fence(Enum):
-    """Instructions that order accesses and make none."""
+    """Instructions of x86 that order accesses and make none."""
 
     SFENCE = "sfence"
     MFENCE = "mfence"
-    SEQ_CST = "fence seq_cst"
 
 
 class DataRace(Exception):

@@ -4,7 +4,7 @@ thread knows of forbids it. Data races are found."""
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from model.memory import DataRace, Fence, Memory, Order, State, Update, Value, put
+from model.memory import DataRace, Memory, Order, State, Update, Value, put
 
 
 class _View(NamedTuple):
@@ -27,25 +27,16 @@ class _Message(NamedTuple):
     follows: bool = False
 
 
-class _Thread(NamedTuple):
-    """What a thread knows; what it will after its next acquire fence; what it knew at its last
-    release fence."""
-
-    current: _View
-    acquired: _View
-    released: _View
-
-
 class ReleaseAcquire(Memory):
     """C11's atomics without load buffering (RC11): each word is a list of messages, in the order in
     which all agree they were written; a load may read any that is not older than what it knows.
 
-    Sequentially consistent *accesses* count as acquire and release only, which allows more; fences
-    are as in RC11. Release sequences are those of C++20. Words named ``racy`` are watched: an access
+    Sequentially consistent accesses count as acquire and release only, which allows more, and there are
+    no fences. Release sequences are those of C++20. Words named ``racy`` are watched: an access
     that conflicts with one which does not happen before it is a :class:`DataRace`. (Kang et al., A
     Promising Semantics, POPL 2017, without promises; Lahav et al., PLDI 2017.)
 
-    State: (messages of each word, threads, what each lock's last holder knew, the same of SC fences).
+    State: (messages of each word, what each thread knows, what each lock's last holder knew).
     """
 
     def __init__(
@@ -79,12 +70,10 @@ class ReleaseAcquire(Memory):
 
     def start(self) -> State:
         """One message a word, known to all."""
-        thread = _Thread(self._at_first, self._at_first, self._ignorant)
         return (
             tuple((_Message(value, None),) for value in self.first),
-            (thread,) * self.threads,
+            (self._at_first,) * self.threads,
             (self._ignorant,) * self.locks,
-            self._ignorant,
         )
 
     def loads(
@@ -94,7 +83,7 @@ class ReleaseAcquire(Memory):
         where = self.number[word]
         state = self._noted(state, where, thread, writes=False, atomic=order.atomic)
         messages = state[0][where]
-        known = state[1][thread].current.seen[where]
+        known = state[1][thread].seen[where]
         return [
             (messages[place].value, self._tidy(self._read(state, thread, where, place, order)))
             for place in range(known, len(messages))
@@ -107,7 +96,7 @@ class ReleaseAcquire(Memory):
         where = self.number[word]
         state = self._noted(state, where, thread, writes=True, atomic=order.atomic)
         messages = state[0][where]
-        known = state[1][thread].current.seen[where]
+        known = state[1][thread].seen[where]
         return [
             self._tidy(self._written(state, thread, where, place, value, order))
             for place in range(known + 1, len(messages) + 1)
@@ -120,7 +109,7 @@ class ReleaseAcquire(Memory):
         for writes in (False, True):
             state = self._noted(state, where, thread, writes=writes, atomic=True)
         messages = state[0][where]
-        known = state[1][thread].current.seen[where]
+        known = state[1][thread].seen[where]
 
         def after(place: int) -> Callable[[Value | None], State | None]:
             def write(value: Value | None) -> State | None:
@@ -138,30 +127,22 @@ class ReleaseAcquire(Memory):
 
         return [(messages[place].value, after(place)) for place in range(known, len(messages))]
 
-    def fences(self, state: State, thread: int, fence: Fence) -> list[State]:
-        """A sequentially consistent fence: also acquires what was read, and releases what is known."""
-        messages, threads, locks, fenced = state
-        known = _joined(threads[thread].acquired, fenced)
-        threads = put(threads, thread, _Thread(known, known, known))
-        return [self._tidy((messages, threads, locks, known))]
-
     def lock(self, state: State, thread: int, lock: int) -> list[State]:
         """Acquire what the last holder knew."""
-        messages, threads, locks, fenced = state
-        current, acquired, released = threads[thread]
-        me = _Thread(_joined(current, locks[lock]), _joined(acquired, locks[lock]), released)
-        return [(messages, put(threads, thread, me), locks, fenced)]
+        messages, threads, locks = state
+        known = _joined(threads[thread], locks[lock])
+        return [(messages, put(threads, thread, known), locks)]
 
     def unlock(self, state: State, thread: int, lock: int) -> State:
         """Release it."""
-        messages, threads, locks, fenced = state
-        known = _joined(locks[lock], threads[thread].current)
-        return self._tidy((messages, threads, put(locks, lock, known), fenced))
+        messages, threads, locks = state
+        known = _joined(locks[lock], threads[thread])
+        return self._tidy((messages, threads, put(locks, lock, known)))
 
     def without(self, state: State, thread: int) -> State:
         """What it alone could still have read need not be kept."""
-        messages, threads, locks, fenced = state
-        return self._tidy((messages, put(threads, thread, None), locks, fenced))
+        messages, threads, locks = state
+        return self._tidy((messages, put(threads, thread, None), locks))
 
     def last(self, state: State, word: str) -> Value:
         """The newest message's."""
@@ -175,15 +156,11 @@ class ReleaseAcquire(Memory):
                 yield word if age == 0 else f"{word}, {age} older", message.value
 
     def _read(self, state: State, thread: int, where: int, place: int, order: Order) -> State:
-        messages, threads, locks, fenced = state
-        current, acquired, released = threads[thread]
-        view = messages[where][place].view
-        current = _seen(current, where, place)
-        acquired = _joined(_seen(acquired, where, place), view)
+        messages, threads, locks = state
+        known = _seen(threads[thread], where, place)
         if order.acquires:
-            current = _joined(current, view)
-        me = _Thread(current, acquired, released)
-        return messages, put(threads, thread, me), locks, fenced
+            known = _joined(known, messages[where][place].view)
+        return messages, put(threads, thread, known), locks
 
     def _written(
         self,
@@ -199,20 +176,18 @@ class ReleaseAcquire(Memory):
         """A new message at a place; ``sequence`` is what the release sequence it goes on hands over."""
         if place < len(state[0][where]):
             state = self._each_view(state, lambda view: _moved(view, where, place))
-        messages, threads, locks, fenced = state
-        current, acquired, released = threads[thread]
-        current, acquired = _seen(current, where, place), _seen(acquired, where, place)
+        messages, threads, locks = state
+        known = _seen(threads[thread], where, place)
         view = None
         if order.releases:
-            view = current
+            view = known
         elif order.atomic:
-            view = _seen(released, where, place)
+            view = _seen(self._ignorant, where, place)
         if view is not None:
             view = _joined(view, sequence)
         mine = messages[where]
         mine = (*mine[:place], _Message(value, view, follows), *mine[place:])
-        me = _Thread(current, acquired, released)
-        return put(messages, where, mine), put(threads, thread, me), locks, fenced
+        return put(messages, where, mine), put(threads, thread, known), locks
 
     def _noted(self, state: State, where: int, thread: int, *, writes: bool, atomic: bool) -> State:
         """Check an access for races, then note it: nobody else knows of it yet."""
@@ -220,20 +195,18 @@ class ReleaseAcquire(Memory):
             return state
         key = (where, thread, writes, atomic)
         must_know, bit = self._conflicts[key], self._bits[key]
-        if state[1][thread].current.accesses & must_know != must_know:
+        if state[1][thread].accesses & must_know != must_know:
             raise DataRace(next(name for name, n in self.number.items() if n == where))
         if _known_only_to(state, bit, thread):
             return state
         state = self._each_view(state, lambda view: view._replace(accesses=view.accesses & ~bit))
-        messages, threads, locks, fenced = state
-        current, acquired, released = threads[thread]
-        current = current._replace(accesses=current.accesses | bit)
-        acquired = acquired._replace(accesses=acquired.accesses | bit)
-        me = _Thread(current, acquired, released)
-        return messages, put(threads, thread, me), locks, fenced
+        messages, threads, locks = state
+        known = threads[thread]
+        known = _View(known.seen, known.accesses | bit)
+        return messages, put(threads, thread, known), locks
 
     def _each_view(self, state: State, change: Callable[[_View], _View]) -> State:
-        messages, threads, locks, fenced = state
+        messages, threads, locks = state
         # Many hold the same view: each is changed once.
         done: dict[_View, _View] = {}
 
@@ -250,17 +223,16 @@ class ReleaseAcquire(Memory):
                 )
                 for mine in messages
             ),
-            tuple(thread and _Thread(*map(changed, thread)) for thread in threads),
+            tuple(known and changed(known) for known in threads),
             tuple(map(changed, locks)),
-            changed(fenced),
         )
 
     def _tidy(self, state: State) -> State:
         """Forget the messages that no thread can read any more."""
-        messages, threads, _, _ = state
-        known = [thread.current.seen for thread in threads if thread]
+        messages, threads, _ = state
+        known = [view.seen for view in threads if view]
         if not known:
-            return (), threads, (), self._ignorant
+            return (), threads, ()
         oldest = tuple(map(min, *known)) if len(known) > 1 else known[0]
         if not any(oldest):
             return state
@@ -272,27 +244,21 @@ class ReleaseAcquire(Memory):
             )
             return _View(seen, view.accesses)
 
-        messages, threads, locks, fenced = self._each_view(state, shifted)
+        messages, threads, locks = self._each_view(state, shifted)
         kept = tuple(
             (_Message(mine[first].value, mine[first].view), *mine[first + 1 :]) if first else mine
             for mine, first in zip(messages, oldest, strict=True)
         )
-        return kept, threads, locks, fenced
+        return kept, threads, locks
 
 
 def _known_only_to(state: State, bit: int, thread: int) -> bool:
     """Is the access already noted, and nobody else has heard of it?"""
-    messages, threads, locks, fenced = state
-    mine = threads[thread]
-    return bool(mine.current.accesses & bit) and not (
-        any(m.view is not None and m.view.accesses & bit for ms in messages for m in ms)
-        or any(
-            view.accesses & bit
-            for who, other in enumerate(threads)
-            if other and who != thread
-            for view in other
-        )
-        or any(view.accesses & bit for view in (*locks, fenced, mine.released))
+    messages, threads, locks = state
+    others = (view for who, view in enumerate(threads) if view and who != thread)
+    return bool(threads[thread].accesses & bit) and not (
+        any(view.accesses & bit for view in (*others, *locks))
+        or any(m.view is not None and m.view.accesses & bit for ms in messages for m in ms)
     )
 
 

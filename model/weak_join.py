@@ -37,10 +37,12 @@ PARAMETERS = "a helper reads the parameters of the round it works in"
 
 #: Control words in the memory; for the steps, fields of ``Control``.
 WORDS = (a.STATE, a.RING, a.CURSOR, a.JOB)
-_RING_LOCK, _STATE_LOCK = 0, 1
+_RING_LOCK, _STATE_LOCK, _COMPLETED_LOCK = 0, 1, 2
 _LOCKS = {a.RING: _RING_LOCK, a.STATE: _STATE_LOCK}
 _WAKES = {h.WAKE_HELPERS: _RING_LOCK, h.WAKE_TO_QUIT: _RING_LOCK, h.WAKE_CALLER: _STATE_LOCK}
 _COPIES = (h.COPY, h.CALLER_COPY)
+#: Kept by the caller of a static round while it sleeps on a helper's COMPLETED.
+_ASLEEP = -1
 
 MakeMemory = Callable[[Mapping[str, Value], int, int], Memory]
 
@@ -86,7 +88,7 @@ class JoinOverMemory(OverMemory):
         at_first |= {f"{word} {i}": 0 for word in (a.COMPLETED, a.LINE) for i in self._helpers}
         if any(of_one.alone for of_one in asked):
             at_first[f"{a.COMPLETED} 0"] = 0
-        self.memory = memory(at_first, helpers + 1, len(_LOCKS))
+        self.memory = memory(at_first, helpers + 1, len(_LOCKS) + 1)
         self._races: dict[tuple[int, int], list[a.Race]] = {}
         self._finds_races = not isinstance(self.memory, SequentiallyConsistent)
         self._unknown = {word.lower(): UNKNOWN for word in WORDS}
@@ -141,6 +143,8 @@ class JoinOverMemory(OverMemory):
         if step.whim:
             apart, me = step.whim(world.apart, stage.me)
             yield WHIM, (apart, Stage(me), world.memory)
+        if stage.kept == _ASLEEP:
+            yield WHIM, (world.apart, stage._replace(kept=0), world.memory)
         if step.stops and self._stops:
             yield STOP, (world.apart, Stage(Process(STOPPED)), world.memory)
 
@@ -166,7 +170,7 @@ class JoinOverMemory(OverMemory):
         elif pc == h.COMPLETE:
             yield from self._completes(apart, stage, thread, memory)
         elif pc == h.AWAIT_ALL and step.ready:
-            yield from self._awaits(apart, stage, thread, memory)
+            yield from self._awaits(world, thread)
         elif pc == h.RETURN:
             yield from self._returns(apart, stage.me, thread, memory)
         elif pc in _WAKES:
@@ -302,20 +306,55 @@ class JoinOverMemory(OverMemory):
                 for fenced in self._fenced(counted, thread):
                     yield apart, stage._replace(done=1), fenced
             return
-        apart, after_me, _ = self._act(apart, me)
-        for after in self._reported(memory, thread, me):
-            yield apart, Stage(after_me), after
+        if stage.done == 1:
+            done = stage._replace(done=2)
+            for after in self._reported(memory, thread, me):
+                yield apart, done, after
+            return
+        apart_after, me, _ = self._act(apart, me)
+        if not apart.awaited:
+            yield apart_after, Stage(me), memory
+            return
+        # futex_wake(COMPLETED): see _has_woken.
+        for locked in self.memory.lock(memory, thread, _COMPLETED_LOCK):
+            yield apart_after, Stage(me), self.memory.unlock(locked, thread, _COMPLETED_LOCK)
 
-    def _awaits(self, apart: Control, stage: Stage, thread: int, memory: Any) -> Iterator[Outcome]:
-        """The next helper's COMPLETED, until it has this round's number."""
+    def _has_woken(self, helper: Process, job: Value) -> bool:
+        """Is the helper past its futex_wake of this static round?
+
+        Then it has woken a caller that sleeps on its COMPLETED: one that had looked later would have
+        seen the round's number, by the lock, and not have gone to sleep.
+        """
+        return helper.job == job and helper.pc not in (h.COPY, h.COMPLETE)
+
+    def _awaits(self, world: World, thread: int) -> Iterator[Outcome]:
+        """The next helper's COMPLETED, until it has this round's number; asleep in between.
+
+        What is kept: that number as seen, plus 1, on the way to sleep; or that the caller is asleep.
+        """
+        apart, stages, memory = world
+        stage = stages[thread]
         helper, me = stage.done + 1, stage.me
-        order = self.order(ACCESSES[h.AWAIT_ALL][0].row)
-        for value, after in self.memory.loads(memory, thread, f"{a.COMPLETED} {helper}", order):
-            if value == me.job and helper in self._helpers[:-1]:
-                yield apart, Stage(me, helper), after
-            elif value == me.job:
-                after_apart, after_me, _ = self._act(apart, me)
-                yield after_apart, Stage(after_me), after
+        completed = f"{a.COMPLETED} {helper}"
+        if stage.kept == _ASLEEP:
+            if self._has_woken(stages[helper].me, me.job):
+                yield apart, stage._replace(kept=0), memory
+        elif stage.kept:
+            for locked in self.memory.lock(memory, thread, _COMPLETED_LOCK):
+                for value, looked in self.memory.loads(locked, thread, completed, Order.RELAXED):
+                    kept = _ASLEEP if value == stage.kept - 1 else 0
+                    after = self.memory.unlock(looked, thread, _COMPLETED_LOCK)
+                    yield apart, stage._replace(kept=kept), after
+        else:
+            order = self.order(ACCESSES[h.AWAIT_ALL][0].row)
+            for value, after in self.memory.loads(memory, thread, completed, order):
+                if value != me.job:
+                    yield apart, stage._replace(kept=value + 1), after
+                elif helper in self._helpers[:-1]:
+                    yield apart, Stage(me, helper), after
+                else:
+                    after_apart, after_me, _ = self._act(apart, me)
+                    yield after_apart, Stage(after_me), after
 
     def _returns(self, apart: Control, me: Process, thread: int, memory: Any) -> Iterator[Outcome]:
         """Add up the counts of who took part; then the guest reads its pages, and writes them."""

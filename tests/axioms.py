@@ -188,53 +188,27 @@ def coherent(x: Execution) -> bool:
 
 
 def rc11(x: Execution) -> bool:
-    """RC11, of accesses up to acquire and release and of sequentially consistent fences."""
+    """RC11, of accesses up to acquire and release, without fences."""
     n, events = len(x.events), x.events
     if not acyclic(n, x.po | x.rf):
         return False
-
-    def strong(event: int, ordered: Callable[[Order], bool]) -> bool:
-        order = events[event].order
-        return order is not None and ordered(order)
-
-    def fences(event: int, *, before: bool) -> set[int]:
-        pairs = ((a, b) if before else (b, a) for a, b in x.po)
-        return {f for f, other in pairs if other == event and events[f].fence}
-
     source = {r: w for w, r in x.rf}
 
     def heads(write: int) -> set[int]:
         """Where the release sequences begin that this write is in."""
-        found = fences(write, before=True) if strong(write, lambda o: o.atomic) else set()
-        if strong(write, lambda o: o.releases):
-            found = found | {write}
-        if events[write].reads:
-            found = found | heads(source[write])
-        return found
+        order = events[write].order
+        found = {write} if order and order.releases else set()
+        return found | heads(source[write]) if events[write].reads else found
 
-    synchronises = Pairs()
-    for write, read in x.rf:
-        if strong(read, lambda o: o.atomic):
-            tails = fences(read, before=False)
-            if strong(read, lambda o: o.acquires):
-                tails = tails | {read}
-            synchronises |= {(a, b) for a in heads(write) for b in tails}
+    synchronises = {
+        (head, read)
+        for write, read in x.rf
+        for head in heads(write)
+        if (order := events[read].order) and order.acquires
+    }
     happens_before = closure(n, x.po | synchronises)
     eco = closure(n, x.rf | x.mo | x.rb)
-    if any(a == b or (b, a) in eco for a, b in happens_before):
-        return False
-    seq = [e for e in range(n) if events[e].fence]
-    between = {
-        (f, g)
-        for f in seq
-        for g in seq
-        if f != g
-        and (
-            (f, g) in happens_before
-            or any((f, a) in happens_before and (b, g) in happens_before for a, b in eco)
-        )
-    }
-    return acyclic(n, between)
+    return not any(a == b or (b, a) in eco for a, b in happens_before)
 
 
 def x86(x: Execution) -> bool:

@@ -11,8 +11,9 @@ from model import replay, weak, weak_queue
 from model.accesses import ACCESSES
 from model.command import run
 from model.faults import broken
+from model.handshake import Process
 from model.handshake_faults import BROKEN, BROKEN_IN_A_STATIC_ROUND
-from model.interleave import LIVELOCK, ScheduleError
+from model.interleave import LIVELOCK, STANDSTILL, ScheduleError
 from model.memory import SequentiallyConsistent
 from model.options import Parser
 from model.reading import select
@@ -254,6 +255,18 @@ def test_a_part_that_is_unknown_is_refused(part: dict[str, object]) -> None:
     """A misspelt row would weaken nothing, and everything would seem to hold."""
     with pytest.raises(UnknownPartError, match="is unknown: have"):
         over_memory(**{"system": "join", "memory": "sc", **part})  # type: ignore[arg-type]
+
+
+class WakesNobody(JoinOverMemory):
+    """Wrong: who has completed a static round does not wake the caller that sleeps on it."""
+
+    def _has_woken(self, helper: Process, job: int) -> bool:
+        return False
+
+
+def test_the_futex_of_a_static_round_is_part_of_it() -> None:
+    failure = weak.explore(WakesNobody(SequentiallyConsistent, static=True)).failure
+    assert failure and failure.claim == STANDSTILL
 
 
 def test_a_livelock_is_found_and_replays() -> None:
