@@ -1,4 +1,4 @@
-"""``~`` is for words: of a ``bool`` it is ``-1`` or ``-2``, deprecated since Python 3.12, an error from 3.16."""
+"""``~`` is for words: of a ``bool`` it is -1 or -2, deprecated since Python 3.12, an error in 3.16."""
 
 import ast
 import subprocess
