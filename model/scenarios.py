@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, groupby, product
 from typing import Any
 
-from model import costs, explored, growth, interrupted, shares, walk, weakened, words
+from model import costs, dirty_log, explored, growth, interrupted, shares, walk, weakened, words
 from model.words import ALL_PAGES
 
 FAILS = "FAILS: "
@@ -481,4 +481,6 @@ SCENARIOS["shrunk"] = Scenario(growth.shrunk, growth.small_shrinks)
 SCENARIOS["removed"] = Scenario(growth.removed, growth.small_removals)
 SCENARIOS["search cost"] = Scenario(costs.search_cost, costs.small_searches)
 SCENARIOS["balance"] = Scenario(costs.balance, costs.small_balances)
+SCENARIOS["log ended"] = Scenario(dirty_log.log_ended, dirty_log.small_logs)
+SCENARIOS["thrown away"] = Scenario(dirty_log.thrown_away, dirty_log.small_holes)
 SCENARIOS["killed"] = Scenario(interrupted.killed, interrupted.small_deaths)

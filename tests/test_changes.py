@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from impl import Block, ColoRam, FlushPool, KernelDirtyLog, WatchLost
+from impl import Block, ColoRam, FlushPool, KernelDirtyLog, LayoutError, WatchLost
 from impl.dirtylog import Watched
 from tests import needs
 from tests.changes import CHANGES, KINDS, PAGE, SIZE, Change, Memory, Pinned, truncate
@@ -162,3 +162,17 @@ def test_pages_that_were_pinned_before(kind: str, pools: dict[int, FlushPool]) -
             pools[1].flush(ram)
             assert changed(memory) == set()
         ram.release()
+
+
+def test_without_a_log_it_marks(pools: dict[int, FlushPool]) -> None:
+    ram = ColoRam([Block("a", size=64 * PAGE), Block("b", size=64 * PAGE)])
+    ram.receive("b", 7, bytes(PAGE))
+    ram.discarded("b", range(5, 9))
+    ram.discarded("b", [])
+    ram.discarded("a", 63)
+    assert pages_of(ram.host_dirty) == {63, 69, 70, 71, 72}
+    assert (ram.dirty_pages, pages_of(ram.cache_dirty)) == (1, {71}), "what the primary sent stays"
+    for name, pages in (("c", 0), ("b", 64), ("b", range(60, 65)), ("b", [-1]), ("b", None)):
+        with pytest.raises(LayoutError):
+            ram.discarded(name, pages)
+    assert pools[1].flush(ram).copied == 5

@@ -15,8 +15,8 @@ TRAPS = re.split(r"^## (?=\d+$)", TEXT, flags=re.MULTILINE)[1:]
 REPLAYED = re.findall(r"python -m model\.replay (tests/\S+\.json)`.*\n(?:.*\n)?? *> (.+)", TEXT)
 
 
-def test_there_are_sixteen_each_with_something_to_run() -> None:
-    assert [int(trap.split()[0]) for trap in TRAPS] == list(range(1, 17))
+def test_there_are_eighteen_each_with_something_to_run() -> None:
+    assert [int(trap.split()[0]) for trap in TRAPS] == list(range(1, 19))
     assert [trap.split()[0] for trap in TRAPS if "`python -m " not in trap] == []
     assert [trap.split()[0] for trap in TRAPS if "- Instead: " not in trap] == []
 
@@ -39,8 +39,10 @@ def test_a_counterexample_fails_as_recorded_and_quoted(path: str, quoted: str) -
 def unbroken(recorded: Counterexample) -> Counterexample | None:
     """The same without what is broken in it; None if that is not one of the model's faults."""
     values = dict(recorded.values)
-    if values.get("clear_first"):
-        values["clear_first"] = False
+    if values.get("clear_first") or values.get("stop_first"):
+        values |= {name: False for name in ("clear_first", "stop_first") if name in values}
+    elif values.get("told") is False:
+        values["told"] = True
     elif recorded.fault is None:
         return None
     return Counterexample(recorded.claim, None, None, recorded.scenario, values)
