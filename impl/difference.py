@@ -26,20 +26,29 @@ _0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
 def changed_pages(
     before: NDArray[np.uint8], now: NDArray[np.uint8], page_size: int
 ) -> NDArray[np.bool_]:
+    """:func:`differing_pages`, by as many threads as may run at once."""
+    changed = np.empty(len(now) // page_size, np.bool_)
+    piece = max(1, _PIECE_BYTES // page_size)
+
+    def compare(first: int) -> None:
+        part = slice(first * page_size, (first + piece) * page_size)
+        changed[first : first + piece] = differing_pages(before[part], now[part], page_size)
+
+    with ThreadPoolExecutor(usable_cpus()) as threads:
+        list(threads.map(compare, range(0, len(changed), piece)))
+    return changed
+
+
+def differing_pages(
+    before: NDArray[np.uint8], now: NDArray[np.uint8], page_size: int
+) -> NDArray[np.bool_]:
     """For each page, whether ``before`` and ``now`` differ there: bool (pages,).
 
     Both are contiguous and hold the same whole number of pages.
     """
     differs = np.empty(len(now) // page_size, np.uint64)
-    piece = max(1, _PIECE_BYTES // page_size)
-
-    def compare(first: int) -> None:
-        part = differs[first : first + piece]
-        old, new = (address(memory[first * page_size :]) for memory in (before, now))
-        _compare(old, new, np.uint64(page_size), address(part), np.uint64(len(part)))
-
-    with ThreadPoolExecutor(usable_cpus()) as threads:
-        list(threads.map(compare, range(0, len(differs), piece)))
+    pages = np.uint64(len(differs))
+    _compare(address(before), address(now), np.uint64(page_size), address(differs), pages)
     changed: NDArray[np.bool_] = differs != _0
     return changed
 
@@ -57,6 +66,15 @@ def _compare(before: Any, now: Any, page_bytes: Any, differs: Any, pages: Any) -
 
 def to_bitmap(changed: NDArray[np.bool_], region: Region, words: int) -> NDArray[np.uint64]:
     """A block's changed pages as a bitmap over the whole address space: uint64 (words,)."""
-    bits = np.zeros(words * PAGES_PER_WORD, np.bool_)
-    bits[region.first_bit : region.first_bit + len(changed)] = changed
+    bitmap = np.zeros(words, np.uint64)
+    own = to_words(changed, region)
+    bitmap[region.first_bit // PAGES_PER_WORD :][: len(own)] = own
+    return bitmap
+
+
+def to_words(changed: NDArray[np.bool_], region: Region) -> NDArray[np.uint64]:
+    """A block's changed pages as the words that its bits lie in: uint64 (words of the block,)."""
+    before = region.first_bit % PAGES_PER_WORD
+    bits = np.zeros(-(-(before + len(changed)) // PAGES_PER_WORD) * PAGES_PER_WORD, np.bool_)
+    bits[before : before + len(changed)] = changed
     return np.packbits(bits, bitorder="little").view(np.uint64)

@@ -196,6 +196,9 @@ class ColoRam(Uncopied):
     def backup(self, pool: BacksUp, *, populate: bool = False) -> None:
         """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``).
 
+        All of it: sparse memory does not stay sparse. The cache takes memory for every page, and a
+        hole of a file that ``host`` maps is filled by being read.
+
         ``populate`` also touches every page of host and cache ahead (MADV_POPULATE_WRITE), so that
         the first flush does not wait for memory that has never been used.
         """

@@ -1,8 +1,13 @@
 """``python -m impl record``: the dirty pages of a guest that runs under QEMU, epoch by epoch.
 
 The guest is stopped around each epoch and its RAM, a shared file, compared with a copy of it as of
-the epoch before. The copy is kept up to date by our own flush, from the guest's RAM, of the pages
-that differ: the ``flush_seconds`` of the trace are that flush's.
+the epoch before. Pages that differ are read into a cache while the guest stands still; when it runs
+again our own flush copies them from there into the copy, and ``flush_seconds`` of the trace are that
+flush's.
+
+A guest is let run only if it was we who stopped it. Anything else that stops it (somebody at another
+monitor, a migration, its own end) ends the recording: to let a guest run that has migrated away would
+be to have two of it.
 
 One guest fills the trace's ``cache_dirty``. Two guests, primary and secondary, fill both bitmaps,
 each with its own guest's pages; the two run on apart, since QEMU has no command that puts one where
@@ -10,45 +15,61 @@ the other is (``tests/guest`` shows the whole checkpoint).
 """
 
 import argparse
-import mmap
+import os
+import select
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from impl import trace
+from impl import qemu, trace
+from impl.bitmap import untouched_zeros
 from impl.block import Block
-from impl.difference import changed_pages, to_bitmap
+from impl.cpus import usable_cpus
+from impl.difference import differing_pages, to_bitmap, to_words
+from impl.errors import TraceError
+from impl.memory import check_memory
 from impl.pool import FlushPool
+from impl.qmp import GuestGone, Monitor, MonitorError
 from impl.ram import ColoRam
 from impl.stats import FlushStats
 from impl.terminal import Table, console
 from model import options
 from model import ram as model
-from model.output import check_outputs
-from model.ram import ColoError, Layout
-
-if TYPE_CHECKING:
-    from impl.qmp import Monitor
+from model.output import OutputError, check_outputs
+from model.ram import PAGES_PER_WORD, ColoError, Layout
 
 Words = NDArray[np.uint64]
+Bytes = NDArray[np.uint8]
 
 #: What x86, and nearly every other target, migrates by (QEMU: ``TARGET_PAGE_SIZE``).
 PAGE_SIZE = 4096
+# Read and compared in one go by each thread; a hole at least as long is not read at all.
+_PIECE_BYTES = 4 << 20
+#: QEMU's state of a guest that `stop` has stopped.
+OURS = "paused"
+#: What asks us to end: the guest must not be left standing by any of them.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class GuestDisturbed(ColoError):
+    """Somebody let the guest run, or take other steps, while we had stopped it to look."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a guest wrote in an epoch, bool (pages,) of its block; the time to find and to copy."""
+    """What a guest wrote in an epoch, bool (pages,) of its block; the time to find, and the flush."""
 
     changed: NDArray[np.bool_]
     sync_seconds: float
@@ -56,78 +77,206 @@ class Look:
 
 
 class WatchedGuest:
-    """A running guest, and a copy of its RAM as it was when we last looked."""
+    """A running guest, and a copy of its RAM as it was when we last looked. A context manager."""
 
-    def __init__(self, monitor: "Monitor", ram_file: Path, pool: FlushPool) -> None:
-        """Find its block. Raises MonitorError, RamFileError; ColoError if it stands still."""
-        if not monitor.execute("query-status")["running"]:
-            raise ColoError(
-                f"the guest at {monitor.socket} stands still: let it run (`cont`) first"
-            )
-        self.block = monitor.block_in(ram_file)
+    def __init__(self, monitor: Monitor, ram_file: Path, pool: FlushPool) -> None:
+        """Find its block. Raises MonitorError, RamFileError, TooLittleMemory, GuestStandsStill."""
         self._monitor = monitor
         self._pool = pool
-        # A private mapping follows what the guest writes, and nothing here can write the guest.
-        live = np.memmap(ram_file, np.uint8, "c")
-        copy = np.frombuffer(mmap.mmap(-1, len(live)), np.uint8)
-        self._ram = ColoRam([Block(self.block.name, host=copy, cache=live)], page_size=PAGE_SIZE)
+        self._asked_to_stop = self._stopped = False
+        self._check_it_runs()
+        self.block, self._file = qemu.find_ram(monitor, ram_file)
+        check_memory(2 * self._file.allocated, f"to record {monitor.name}")
+        # Only pages that hold something take memory: both begin as zeros, like a hole of the file.
+        self._ram = ColoRam(
+            [Block(self.block.name, size=self.block.used_length)], page_size=PAGE_SIZE
+        )
+        self._held = np.zeros(-(-self.block.used_length // _PIECE_BYTES), np.bool_)
 
     def first_look(self) -> None:
         """Copy all of its RAM. The guest stands still."""
-        self._copy(np.ones(self.block.used_length // PAGE_SIZE, np.bool_))
+        self._find(self._ram.block(self.block.name).host)
 
-    def look(self) -> Look:
-        """Find what has changed since the last look, and copy that. The guest stands still."""
+    def look(self) -> tuple[NDArray[np.bool_], float]:
+        """Find what has changed since the last look, and how long that took; the guest stands still.
+
+        The pages lie in the cache then, for :meth:`flush`.
+        """
         begin = time.perf_counter()
-        block = self._ram.block(self.block.name)
-        changed = changed_pages(block.host, block.cache, PAGE_SIZE)
-        sync_seconds = time.perf_counter() - begin
-        return Look(changed, sync_seconds, self._copy(changed))
+        changed = self._find(self._ram.block(self.block.name).cache)
+        return changed, time.perf_counter() - begin
 
-    def _copy(self, changed: NDArray[np.bool_]) -> FlushStats:
+    def flush(self, changed: NDArray[np.bool_]) -> FlushStats:
+        """Bring the copy up to date. The guest may run."""
         (region,) = self._ram.layout.regions
         bitmap = to_bitmap(changed, region, self._ram.layout.words)
         self._ram.set_dirty(bitmap, np.zeros_like(bitmap))
         return self._pool.flush(self._ram)
 
-    def stop(self) -> None:
-        """Make the guest stand still."""
-        self._monitor.execute("stop")
+    def _find(self, target: Bytes) -> NDArray[np.bool_]:
+        """Which pages differ from the copy: bool (pages,). Those are read into ``target``."""
+        copy = self._ram.block(self.block.name).host
+        changed = np.zeros(len(copy) // PAGE_SIZE, np.bool_)
+        mine = threading.local()
 
-    def cont(self) -> None:
-        """Let the guest run."""
-        self._monitor.execute("cont")
+        def compare(piece: int) -> None:
+            part = slice(piece * _PIECE_BYTES, (piece + 1) * _PIECE_BYTES)
+            if not hasattr(mine, "buffer"):
+                mine.buffer = np.empty(_PIECE_BYTES, np.uint8)
+            now = mine.buffer[: len(copy[part])]
+            self._file.read(part.start, now)
+            differs = differing_pages(copy[part], now, PAGE_SIZE)
+            changed[part.start // PAGE_SIZE :][: len(differs)] = differs
+            target[part].reshape(-1, PAGE_SIZE)[differs] = now.reshape(-1, PAGE_SIZE)[differs]
+
+        # What is a hole now may have held something: a balloon, memory unplugged.
+        with_data = self._file.pieces_with_data(_PIECE_BYTES)
+        with ThreadPoolExecutor(usable_cpus()) as threads:
+            list(threads.map(compare, np.flatnonzero(with_data | self._held).tolist()))
+        self._held = with_data
+        return changed
+
+    def stop(self) -> None:
+        """Make the guest stand still. GuestStandsStill if anything else has done so before us."""
+        self._asked_to_stop = self._stopped = False
+        if qemu.is_migrating(self._monitor):
+            raise qemu.GuestMigrates(
+                f"the guest of {self._monitor.name} is migrating, and would arrive stopped if we "
+                "stopped it now: record it where it runs then"
+            )
+        self._looked_at = time.time()
+        self._check_it_runs()
+        self._before = replace(self._monitor.seen)
+        self._asked_at = time.time()
+        self._asked_to_stop = True
+        self._monitor.ask("stop")
+        now = qemu.status(self._monitor)
+        if now.running:
+            raise MonitorError(f"{self._monitor.name} said that it stopped the guest, which runs")
+        self._check_it_is_ours(now)
+        self._stopped = True
+
+    def let_go(self) -> None:
+        """Let the guest run if it was we who stopped it, and it is still ours.
+
+        Raises GuestStandsStill, or GuestDisturbed, if it is not: what we saw is then worth nothing.
+        MonitorError if it is ours and cannot be let run.
+        """
+        if not self._asked_to_stop:
+            return
+        try:
+            now = qemu.status(self._monitor)
+        except GuestGone:
+            if not self._stopped:  # the error that brought us here says so already
+                return
+            raise
+        except MonitorError:
+            now = qemu.Status(False, OURS)  # as far as we can see
+        if now.running and not self._stopped:
+            return
+        self._check_it_is_ours(now)
+        try:
+            self._monitor.ask("cont")
+        except MonitorError as error:
+            raise type(error)(f"{error}; the guest may stand still: see to it (`cont`)") from error
+
+    def _check_it_runs(self) -> None:
+        now = qemu.status(self._monitor)
+        if not now.running:
+            raise self._stands_still(now.reason)
+
+    def _check_it_is_ours(self, now: qemu.Status) -> None:
+        """Raise unless the guest stands still because we stopped it, and has done so ever since."""
+        seen = self._monitor.seen
+        if now.running or seen.resumptions != self._before.resumptions:
+            raise GuestDisturbed(
+                f"somebody let the guest of {self._monitor.name} run while we looked at its RAM"
+            )
+        if now.state != OURS:
+            arrived = "; it went while we had stopped it: let it run there (`cont`)"
+            gone = self._stopped and now.state in ("finish-migrate", "postmigrate")
+            raise self._stands_still(now.reason + arrived * gone)
+        # Both clocks are this machine's: a stop between our look at its status and our own is not ours.
+        if seen.stops != self._before.stops and self._looked_at < seen.stopped_at < self._asked_at:
+            raise self._stands_still("somebody stopped it just before we did")
+
+    def _stands_still(self, reason: str) -> qemu.GuestStandsStill:
+        return qemu.GuestStandsStill(
+            f"the guest of {self._monitor.name} stands still: {reason}; it is left as it is"
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @contextmanager
 def standing_still(guests: list[WatchedGuest]) -> Iterator[None]:
-    """Stop the guests, and whatever happens let every one that is still there run on."""
-    try:
+    """Stop the guests, and whatever happens let every one run on that we have stopped."""
+    with ExitStack() as stack:
         for guest in guests:
+            stack.callback(guest.let_go)
             guest.stop()
         yield
-    finally:
-        for guest in guests:
-            with suppress(ColoError):
-                guest.cont()
+
+
+class Interruption:
+    """Ctrl-C and its like as a question, so that none falls between stop and cont. To be closed."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number, handler in self._before.items():
+            if handler != signal.SIG_IGN:  # as `nohup` has it
+                signal.signal(number, self._note)
+
+    def _note(self, *_: object) -> None:
+        # No lock: a handler runs in the middle of whatever the main thread does.
+        with suppress(BlockingIOError):
+            os.write(self._write, b"!")
+
+    def within(self, seconds: float) -> bool:
+        """Wait so long; whether we have been interrupted, now or before."""
+        return bool(select.select([self._read], [], [], seconds)[0])
+
+    def close(self) -> None:
+        """As it was before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
 
 
 def epochs(
-    guests: list[WatchedGuest], seconds: float, interrupted: threading.Event
+    guests: list[WatchedGuest], seconds: float, interruption: Interruption
 ) -> Iterator[list[Look]]:
     """Let the guests run for so long and look at each, again and again, until interrupted."""
     with standing_still(guests):
         for guest in guests:
             guest.first_look()
-    while not interrupted.wait(seconds):
+    while not interruption.within(seconds):
         with standing_still(guests):
-            looks = [guest.look() for guest in guests]
-        yield looks
+            found = [guest.look() for guest in guests]
+        yield [
+            Look(changed, sync_seconds, guest.flush(changed))
+            for guest, (changed, sync_seconds) in zip(guests, found, strict=True)
+        ]
 
 
 @dataclass
 class Recording:
-    """A trace that grows: all RAM blocks in QEMU's list order, of which one is observed."""
+    """A trace that grows: all RAM blocks in QEMU's list order, of which one is observed.
+
+    ``cache_dirty`` and ``host_dirty`` hold, for each epoch, the words that the observed block's bits
+    lie in.
+    """
 
     blocks: list[model.Block]
     observed: model.Block
@@ -137,36 +286,63 @@ class Recording:
     flush_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        """Raises ColoError if what is to be recorded would not load again."""
         self.layout = Layout(tuple(self.blocks), PAGE_SIZE)
         (self._region,) = (r for r in self.layout.regions if r.block == self.observed)
+        self.most_epochs = trace.most_epochs(self.layout)
+        if not self.most_epochs:
+            raise TraceError(
+                f"these RAM blocks reach up to page {self.layout.pages}: a trace holds no epoch of that"
+            )
+        self._first_word = self._region.first_bit // PAGES_PER_WORD
+        nothing = np.zeros(0, np.uint64)
+        trace.check(self._trace([nothing], [nothing], [float("nan")]))
 
     def add(self, cache: NDArray[np.bool_], host: NDArray[np.bool_], flush_seconds: float) -> None:
-        """Append an epoch: for each page of the observed block, whether it is dirty."""
-        self.cache_dirty.append(to_bitmap(cache, self._region, self.layout.words))
-        self.host_dirty.append(to_bitmap(host, self._region, self.layout.words))
+        """Append an epoch: for each page of the observed block, whether it is dirty.
+
+        Raises TraceError if a trace holds no more.
+        """
+        if len(self.flush_seconds) == self.most_epochs:
+            raise TraceError(f"a trace of this guest holds no more than {self.most_epochs} epochs")
+        self.cache_dirty.append(to_words(cache, self._region))
+        self.host_dirty.append(to_words(host, self._region))
         self.flush_seconds.append(flush_seconds)
 
-    def save(self, path: Path) -> None:
-        """Write what has been recorded so far."""
-        trace.save(
-            trace.Trace(
-                self.layout,
-                np.array(self.cache_dirty),
-                np.array(self.host_dirty),
-                np.array(self.flush_seconds),
-                self.source,
-            ),
-            path,
+    def _trace(self, cache: list[Words], host: list[Words], seconds: list[float]) -> trace.Trace:
+        return trace.Trace(
+            self.layout, self._whole(cache), self._whole(host), np.array(seconds), self.source
         )
 
+    def _whole(self, own_words: list[Words]) -> Words:
+        """Bitmaps over the whole address space, uint64 (epochs, words)."""
+        whole = untouched_zeros(len(own_words), self.layout.words)
+        for epoch, own in zip(whole, own_words, strict=True):
+            epoch[self._first_word :][: len(own)] = own
+        return whole
 
-def describe(monitor: "Monitor") -> str:
-    """The QEMU behind a monitor, for a trace's source line."""
-    version = monitor.execute("query-version")
-    number = ".".join(str(version["qemu"][part]) for part in ("major", "minor", "micro"))
-    package = f" ({version['package']})" if version["package"] else ""
-    accelerator = "kvm" if monitor.execute("query-kvm")["enabled"] else "tcg"
-    return f"QEMU {number}{package}, accel {accelerator}"
+    def save(self, path: Path) -> None:
+        """Write what has been recorded so far. OutputError, which says where it is instead."""
+        recorded = self._trace(self.cache_dirty, self.host_dirty, self.flush_seconds)
+        try:
+            trace.save(recorded, path)
+        except OutputError as error:
+            raise OutputError(f"{error}; {_saved_elsewhere(recorded)}") from error
+
+
+def _saved_elsewhere(recorded: trace.Trace) -> str:
+    """Keep a recording that its own place has no room for, in memory if need be; where it is."""
+    for folder in (tempfile.gettempdir(), "/dev/shm"):
+        with suppress(OSError):
+            descriptor, name = tempfile.mkstemp(".npz", "colo-recording-", folder)
+            os.close(descriptor)
+            try:
+                trace.save(recorded, name)
+            except OSError:
+                Path(name).unlink()
+                raise
+            return f"the recording is kept in {name}"
+    return "nor anywhere else: the recording is lost"
 
 
 def add_command(commands: Any) -> None:
@@ -188,14 +364,10 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record, print the table, save. What was recorded is kept on Ctrl-C and if a guest goes."""
-    try:
-        from impl.qmp import Monitor
-    except ImportError as error:
-        raise ColoError(
-            "recording needs QEMU's library: pip install 'colo-flush[guest]'"
-        ) from error
+    """Record, save, print the table; 0 if it went on to the last epoch asked for, or to Ctrl-C.
 
+    Whatever ends it sooner is an error that comes after what was recorded has been saved.
+    """
     sources = [(arguments.qmp, arguments.ram)]
     if (arguments.secondary_qmp is None) != (arguments.secondary_ram is None):
         raise ColoError("a second guest needs both --secondary-qmp and --secondary-ram")
@@ -207,46 +379,65 @@ def run(arguments: argparse.Namespace) -> int:
         pool = stack.enter_context(FlushPool(arguments.threads))
         monitors = [stack.enter_context(Monitor(socket)) for socket, _ in sources]
         guests = [
-            WatchedGuest(monitor, ram_file, pool)
+            stack.enter_context(WatchedGuest(monitor, ram_file, pool))
             for monitor, (_, ram_file) in zip(monitors, sources, strict=True)
         ]
-        blocks = [monitor.ram_blocks() for monitor in monitors]
+        blocks = [qemu.ram_blocks(monitor) for monitor in monitors]
         if blocks[0] != blocks[-1] or guests[0].block != guests[-1].block:
             raise ColoError("the two guests differ in their RAM blocks: start both the same way")
-        source = _source(describe(monitors[0]), guests, arguments.epoch)
+        source = _source(qemu.describe(monitors[0]), guests, arguments.epoch)
         recording = Recording(blocks[0], guests[0].block, source)
-        table = _table(len(guests))
-        try:
-            _record(guests, recording, table, arguments)
-        finally:
-            if table.row_count:
-                recording.save(arguments.output)
-                console().print(table)
-        if not table.row_count:
-            raise ColoError("stopped before the first epoch was over: nothing was recorded")
+        if (arguments.epochs or 0) > recording.most_epochs:
+            raise TraceError(
+                f"a trace of this guest holds {recording.most_epochs} epochs at most: record fewer"
+            )
+        # Held off until what was recorded is on the disk.
+        interruption = stack.enter_context(closing(Interruption()))
+        _record_and_save(guests, recording, interruption, arguments)
     return 0
 
 
-def _source(qemu: str, guests: list[WatchedGuest], seconds: float) -> str:
+def _record_and_save(
+    guests: list[WatchedGuest],
+    recording: Recording,
+    interruption: Interruption,
+    arguments: argparse.Namespace,
+) -> None:
+    table = _table(len(guests))
+    try:
+        _record(guests, recording, table, interruption, arguments)
+    finally:
+        if recording.flush_seconds:
+            recording.save(arguments.output)
+            console().print(table)
+    if not recording.flush_seconds:
+        raise ColoError("stopped before the first epoch was over: nothing was recorded")
+
+
+def _source(what: str, guests: list[WatchedGuest], seconds: float) -> str:
     who = (
         "cache: what the primary wrote, host: what the secondary wrote, each by itself"
         if len(guests) == 2
-        else "cache: what the one guest wrote, host: empty; flush_seconds: these pages copied by "
-        "colo-flush out of the guest's RAM"
+        else "cache: what the one guest wrote, host: empty; flush_seconds: these pages, read out of "
+        "the guest's RAM into a cache, flushed by colo-flush into a copy of the RAM"
     )
     return (
-        f"{qemu}, recorded from outside every {seconds * 1000:g} ms of running as content "
+        f"{what}, recorded from outside every {seconds * 1000:g} ms of running as content "
         "difference, a lower bound of a dirty log; "
         f"only block {guests[0].block.name!r} observed; {who}"
     )
 
 
 def _record(
-    guests: list[WatchedGuest], recording: Recording, table: Table, arguments: argparse.Namespace
+    guests: list[WatchedGuest],
+    recording: Recording,
+    table: Table,
+    interruption: Interruption,
+    arguments: argparse.Namespace,
 ) -> None:
-    with _interruption() as interrupted, _progress() as say:
+    with _progress() as say:
         say("copying all RAM for the first time")
-        for number, looks in enumerate(epochs(guests, arguments.epoch, interrupted), start=1):
+        for number, looks in enumerate(epochs(guests, arguments.epoch, interruption), start=1):
             cache, host = looks[0].changed, np.zeros_like(looks[0].changed)
             flush_seconds = looks[0].stats.seconds
             if len(looks) == 2:
@@ -256,17 +447,6 @@ def _record(
             say(f"epoch {number}: {np.count_nonzero(cache | host):,} dirty pages")
             if number == arguments.epochs:
                 return
-
-
-@contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """Ctrl-C as an event, so that it never falls between stopping a guest and letting it go on."""
-    interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

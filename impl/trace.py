@@ -134,6 +134,17 @@ def save(trace: Trace, path: str | PathLike[str]) -> None:
         np.savez_compressed(file, **members)
 
 
+def check(trace: Trace) -> None:
+    """Raise TraceError if a trace would not load as it is."""
+    _members(trace)
+
+
+def most_epochs(layout: Layout) -> int:
+    """How many epochs a trace of these blocks may have, so that it can be loaded."""
+    of_one = 2 * 8 * layout.words + 8
+    return min((LARGEST_TRACE - 2 * LARGEST_TABLE) // of_one, (LARGEST_TABLE - NPY_HEADER) // 8)
+
+
 def _members(trace: Trace) -> dict[str, Any]:
     """A trace as the arrays of its file, checked as if they had been read from one."""
     if not isinstance(trace, Trace) or not isinstance(trace.layout, Layout):

@@ -27,7 +27,6 @@ INTERRUPTED = 130
 _BRINGS = {
     **dict.fromkeys(("numpy", "numba", "llvmlite", "z3", "rich"), "."),
     **dict.fromkeys(("pytest", "hypothesis", "cvc5", "jsonschema"), "'.[test]'"),
-    "qemu": "'.[guest]'",
     "matplotlib": "'.[plot]'",
 }
 

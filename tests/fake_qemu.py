@@ -1,17 +1,21 @@
 """As much of QEMU as ``impl.record`` talks to: a monitor, a RAM file, a guest that writes pages.
 
-Unlike a real guest it says exactly which pages it wrote, and fails at a given moment.
+Unlike a real guest it says exactly which pages it wrote. Somebody else may stop it or let it run at any
+moment, and it may fail, or lie, at any command.
 """
 
 import json
+import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 PAGE = 4096
@@ -28,67 +32,108 @@ RAM_PAGES = 512
 class FakeQemu:
     """A monitor that answers one client, and a guest that writes when it is let run."""
 
-    def __init__(self, folder: Path, seed: int = 0, gone_after: int | None = None) -> None:
-        """``gone_after`` so many stops the monitor hangs up instead of answering."""
+    def __init__(
+        self, folder: Path, seed: int = 0, gone_after: int | None = None, memfd: bool = False
+    ) -> None:
+        """``gone_after`` so many stops the monitor hangs up instead of answering.
+
+        ``memfd``: the RAM has no path but ``/proc/PID/fd/N``, and is of sparse shared memory.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.socket = folder / "qmp"
-        self.ram_file = folder / "ram"
-        self.ram_file.write_bytes(bytes(RAM_PAGES * PAGE))
+        if memfd:
+            self._descriptor = os.memfd_create("memory-backend-memfd")
+            self.ram_file = Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
+        else:
+            self.ram_file = folder / "ram"
+            self.ram_file.touch()
+        os.truncate(self.ram_file, RAM_PAGES * PAGE)
         self.ram: NDArray[np.uint8] = np.memmap(self.ram_file, np.uint8, "r+")
         self.written: list[set[int]] = []
-        self.running = True
-        self.share = True
-        self.silent_at = ""
+        self.state = "running"
+        self.backends: list[dict[str, Any]] = [{"id": "pc.ram", "share": True}]
+        self.properties: dict[tuple[str, str], Any] = {}
+        if not memfd:
+            self.properties["pc.ram", "mem-path"] = str(self.ram_file)
+        self.migration = ""
         self.blocks = BLOCKS
         self.commands: list[str] = []
+        #: Called with each command before it is carried out, and before its answer is sent.
+        self.before: Callable[[str], None] = lambda command: None
+        self.after: Callable[[str], None] = lambda command: None
+        #: What is sent instead of an answer (or of the "greeting"), one piece after the other.
+        self.lie: Callable[[str, bytes], Iterable[bytes]] = lambda command, line: [line]
         self._gone_after = gone_after
         self._random = np.random.default_rng(seed)
+        self._client: socket.socket | None = None
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(self.socket))
         self._server.listen()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether the guest runs."""
+        return self.state == "running"
+
+    def become(self, state: str) -> None:
+        """The guest's state changes, by whomever; who listens hears of stops and resumptions."""
+        was, self.state = self.state, state
+        if (was == "running") != (state == "running") and self._client is not None:
+            now = time.time()
+            event = {
+                "event": "RESUME" if state == "running" else "STOP",
+                "timestamp": {"seconds": int(now), "microseconds": int(now % 1 * 1e6)},
+            }
+            self._client.sendall(json.dumps(event).encode() + b"\r\n")
+
     def _serve(self) -> None:
         with suppress(OSError):  # the client, or we, have hung up
-            client, _ = self._server.accept()
-            with client:
-                self._talk(client)
+            self._client, _ = self._server.accept()
+            with self._client:
+                self._talk(self._client)
 
     def _talk(self, client: socket.socket) -> None:
-        def say(message: dict[str, Any]) -> None:
-            client.sendall(json.dumps(message).encode() + b"\r\n")
+        def say(command: str, message: dict[str, Any]) -> None:
+            for piece in self.lie(command, json.dumps(message).encode() + b"\r\n"):
+                client.sendall(piece)
 
-        say({"QMP": {"version": {"qemu": {}, "package": ""}, "capabilities": []}})
+        say("greeting", {"QMP": {"version": {"qemu": {}, "package": ""}, "capabilities": []}})
         for request in _requests(client):
             command = request["execute"]
             if command == "stop" and self.commands.count("stop") == self._gone_after:
                 return
             self.commands.append(command)
-            if command == self.silent_at:
-                continue
+            self.before(command)
             try:
                 answer = {"return": self._answer(command, request.get("arguments", {}))}
             except KeyError:
                 answer = {"error": {"class": "GenericError", "desc": "no such thing"}}
-            say({**answer, "id": request["id"]} if "id" in request else answer)
+            self.after(command)
+            say(command, {**answer, "id": request["id"]} if "id" in request else answer)
 
     def _answer(self, command: str, arguments: dict[str, Any]) -> Any:
         match command:
             case "stop":
-                self.running = False
+                if self.running:
+                    self.become("paused")
             case "cont":
-                self.running = True
+                if not self.running:
+                    self.become("running")
                 self._write_some_pages()
+            case "qom-get":
+                name = arguments["path"].removeprefix("/objects/")
+                return self.properties[name, arguments["property"]]
         return {
             "qmp_capabilities": {},
             "stop": {},
             "cont": {},
-            "query-status": {"running": self.running},
+            "query-status": {"running": self.running, "status": self.state},
             "query-version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": "fake"},
-            "query-kvm": {"enabled": False},
-            "query-memdev": [{"id": "pc.ram", "share": self.share}],
-            "qom-get": str(self.ram_file),
+            "query-migrate": {"status": self.migration} if self.migration else {},
+            "query-kvm": {"enabled": False, "present": True},
+            "query-memdev": self.backends,
             "human-monitor-command": self.blocks,
         }[command]
 
@@ -101,8 +146,26 @@ class FakeQemu:
         self.written.append(set(pages.tolist()))
 
     def close(self) -> None:
-        """Let nobody connect any more."""
+        """Let nobody connect any more, and the guest's memory go."""
         self._server.close()
+        if not self.ram_file.is_symlink():
+            return
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+
+@pytest.fixture
+def fake_qemus(tmp_path: Path) -> Iterator[Callable[..., FakeQemu]]:
+    """Make a FakeQemu by name; a module takes this fixture as ``make = fake_qemus``."""
+    made = []
+
+    def fake(name: str = "qemu", **keywords: Any) -> FakeQemu:
+        made.append(FakeQemu(tmp_path / name, **keywords))
+        return made[-1]
+
+    yield fake
+    for qemu in made:
+        qemu.close()
 
 
 def _requests(client: socket.socket) -> Iterator[dict[str, Any]]:

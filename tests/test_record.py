@@ -5,32 +5,22 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from impl import difference, qmp, record, trace
-from impl.qmp import GuestGone, Monitor, MonitorError, RamFileError
+from impl.qemu import ram_blocks
+from impl.qmp import GuestGone, Monitor, MonitorError
+from impl.ram_file import RamFileError
 from model.ram import ColoError
-from tests.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu
+from tests.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu, fake_qemus
 
 FIRST_BIT = 200  # of pc.ram
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., FakeQemu]]:
-    """Make a FakeQemu by name."""
-    made = []
-
-    def fake(name: str = "qemu", **keywords: object) -> FakeQemu:
-        made.append(FakeQemu(tmp_path / name, **keywords))
-        return made[-1]
-
-    yield fake
-    for qemu in made:
-        qemu.close()
+make = fake_qemus
 
 
 def run(
@@ -158,7 +148,7 @@ def test_a_socket_where_nobody_answers(tmp_path: Path, make) -> None:
 
 def test_a_guest_that_stands_still(tmp_path: Path, make) -> None:
     qemu = make()
-    qemu.running = False
+    qemu.state = "paused"
     with pytest.raises(ColoError, match="stands still"):
         run(tmp_path, qemu)
     assert "cont" not in qemu.commands
@@ -173,43 +163,42 @@ def test_a_ram_file_of_another_size(tmp_path: Path, make) -> None:
 
 
 def test_a_file_that_is_not_the_guests(tmp_path: Path, make) -> None:
-    qemu, other = make("one"), make("other")
-    qemu.ram_file, named = other.ram_file, qemu.ram_file
-    qemu._answer = lambda command, arguments: (
-        str(named) if command == "qom-get" else FakeQemu._answer(qemu, command, arguments)
-    )
+    qemu = make()
+    qemu.ram_file = tmp_path / "another"
+    qemu.ram_file.write_bytes(bytes(RAM_PAGES * PAGE))
     with pytest.raises(RamFileError, match="is not shared RAM of this guest"):
         run(tmp_path, qemu)
 
 
 def test_ram_that_is_not_shared(tmp_path: Path, make) -> None:
     qemu = make()
-    qemu.share = False
+    qemu.backends[0]["share"] = False
     with pytest.raises(RamFileError, match="share=on"):
         run(tmp_path, qemu)
 
 
 def test_a_command_that_qemu_refuses(make) -> None:
     with Monitor(make().socket) as monitor, pytest.raises(MonitorError, match="refused 'nonsense'"):
-        monitor.execute("nonsense")
+        monitor.ask("nonsense")
 
 
 def test_a_qemu_that_does_not_answer(make, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = make()
-    qemu.silent_at = "stop"
+    qemu.lie = lambda command, line: [] if command == "stop" else [line]
     with Monitor(qemu.socket) as monitor:
-        monkeypatch.setattr(qmp, "_TIMEOUT_SECONDS", 0.1)
+        monkeypatch.setattr(qmp, "TIMEOUT_SECONDS", 0.1)
         with pytest.raises(MonitorError, match=r"has not answered 'stop' for 0.1 s"):
-            monitor.execute("stop")
+            monitor.ask("stop")
 
 
-def test_newer_qemus_print_more_columns(make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newer_qemus_print_more_columns(make) -> None:
+    qemu = make()
     header, *rows = BLOCKS.splitlines()
     newer = [header + "                HVA  RO", *(f"{row} 0x00007f54a3e00000  rw" for row in rows)]
-    with Monitor(make().socket) as monitor:
-        older = monitor.ram_blocks()
-        monkeypatch.setattr(monitor, "execute", lambda *_: "\r\n".join(newer))
-        assert monitor.ram_blocks() == older and len(older) == 3
+    with Monitor(qemu.socket) as monitor:
+        older = ram_blocks(monitor)
+        qemu.blocks = "\r\n".join(newer)
+        assert ram_blocks(monitor) == older and len(older) == 3
 
 
 @pytest.mark.parametrize("words", [["--epoch", "500"], ["--epochs", "0"], ["--epochs", "many"]])

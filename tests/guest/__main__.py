@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impl import FlushPool, FlushStats
-from impl.record import Recording, describe
+from impl import FlushPool, FlushStats, qemu
+from impl.record import Recording
 from impl.terminal import Table, console
 from model.command import run
 from model.options import Parser, count
@@ -127,12 +127,12 @@ def show_pair(arguments: argparse.Namespace) -> None:
 
 def _recording(primary: Guest) -> Recording:
     source = (
-        f"{describe(primary.monitor)}, a COLO pair run by tests/guest: at each checkpoint what the "
+        f"{qemu.describe(primary.monitor)}, a COLO pair run by tests/guest: at each checkpoint what the "
         "primary and the secondary had written, as content differences, flushed by colo-flush"
     )
-    return Recording(
-        primary.monitor.ram_blocks(), primary.monitor.block_in(primary.ram_file), source
-    )
+    observed, file = qemu.find_ram(primary.monitor, primary.ram_file)
+    file.close()
+    return Recording(qemu.ram_blocks(primary.monitor), observed, source)
 
 
 def _table(*columns: str) -> Table:
