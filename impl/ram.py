@@ -309,15 +309,15 @@ class ColoRam(Uncopied):
 
     def _start_dirty_log(self, log: KernelDirtyLog) -> None:
         """Start a log where none is running in this process."""
-        if self.watching() is not None:
-            self._mark_every_page()
-        else:
+        if self.watching() is None:
             self._close_dirty_log()  # where that was interrupted
         before = log.blocks
         try:
             log.start(map(self._watched, self._now.regions.values()), self._page_size)
             if log.blocks is not None:
                 log.blocks.ram = weakref.ref(self)
+            if self.watching() is not None:  # the parent's, after a fork
+                self._mark_every_page()
             self._dirty_log = log
         except BaseException:
             if self._dirty_log is not log and log.blocks is not before and log.blocks is not None:

@@ -518,6 +518,7 @@ def test_a_forked_child_flushes_what_was_written_before(pool: FlushPool, way: Wa
             ram.dirty_log = CannotStart()
         with pytest.raises(DirtyLogError, match="start a new log here"):
             pool.flush(ram)
+        assert not ram.host_dirty.any(), "all as it was"
         way(ram)
         assert pool.flush(ram).copied == 2 * PAGES
         assert differing(ram) == set()
