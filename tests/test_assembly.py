@@ -20,7 +20,19 @@ from impl import intrinsics, join
 from impl.ports.build import SERIAL, compiler_for
 from tests.needs import needs_cc, skip_unless
 from tests.test_compiled import compile_afresh
-from tests.test_memory_order import KERNELS, documented, join_with, own_function
+from tests.test_memory_order import (
+    COMPILED,
+    FENCE,
+    KERNELS,
+    NOTHING,
+    REPORTS,
+    WEAKER,
+    WORK,
+    documented,
+    join_with,
+    own_function,
+    reaches,
+)
 
 
 class Target(NamedTuple):
@@ -121,6 +133,11 @@ def assembly(kernel: str, target: Target) -> str:
 
 def emitted(code: str, target: Target) -> str:
     """The instructions of a module's first function."""
+    return lowered(code, target)[1]
+
+
+def lowered(code: str, target: Target) -> tuple[str, str]:
+    """A module's first function once it is lowered to the target: in LLVM IR, and its instructions."""
     # LLVM ends the process where it meets an instruction of another machine.
     assert target.name == "x86-64" or "@llvm.x86." not in code
     llvm.initialize_all_targets()
@@ -135,7 +152,7 @@ def emitted(code: str, target: Target) -> str:
     assert name
     text: str = machine.emit_assembly(made)
     start = text.index(f"\n{name.group(1)}:")
-    return text[start : text.index(".Lfunc_end", start)]
+    return own_function(str(made)), text[start : text.index(".Lfunc_end", start)]
 
 
 @each_target
@@ -165,6 +182,49 @@ def test_copies_are_streamed_and_fenced_before_they_are_reported(target: Target)
 def test_a_plain_store_is_noticed(target: Target) -> None:
     code = module("complete", target.name == "x86-64", "store(completed, current)")
     assert not re.search(target.instructions["atomic_store"], emitted(code, target))
+
+
+# What tests/test_memory_order.py looks at where the code was compiled, as it is on an Arm host.
+
+on_arm = pytest.mark.parametrize("target", [pytest.param(t, id=t.name) for t in TARGETS[1:]])
+
+
+def ir_on_arm(kernel: str, target: Target) -> str:
+    """A kernel's own LLVM IR after the target's lowering, which is what numba shows."""
+    return lowered(module(kernel, x86=False), target)[0]
+
+
+@on_arm
+def test_every_atomic_access_is_in_the_code_of_an_arm_host(target: Target) -> None:
+    for kernel in {kernel for kernel, *_ in documented()} - NOT_ON_ARM:
+        code = ir_on_arm(kernel, target)
+        missing = [
+            a for k, a, _ in documented() if k == kernel and not re.search(COMPILED[a], code)
+        ]
+        assert missing == [], kernel
+        assert not WEAKER.search(code)
+
+
+@on_arm
+@pytest.mark.parametrize(("kernel", "goal"), REPORTS)
+def test_the_fence_is_on_every_path_of_an_arm_host(
+    kernel: str, goal: re.Pattern[str], target: Target
+) -> None:
+    code = ir_on_arm(kernel, target)
+    assert reaches(code, WORK, goal, barred=NOTHING)
+    assert not reaches(code, WORK, goal, barred=FENCE)
+    assert reaches(FENCE.sub("; none", code), WORK, goal, barred=FENCE)
+
+
+def test_a_plain_access_of_an_arm_host_is_noticed() -> None:
+    """Every load and store of the loops weakened, or the operation taken out of one."""
+    code = ir_on_arm("check_out", TARGETS[2])
+    assert re.search(COMPILED["atomic_add"], code)
+    assert WEAKER.search(code.replace(".ldaxr.", ".ldxr."))
+    assert WEAKER.search(code.replace(".stlxr.", ".stxr."))
+    assert not re.search(
+        COMPILED["atomic_add"], re.sub(r" = add i64 (\S+), -1", r" = or i64 \1, 0", code)
+    )
 
 
 # Streaming stores on this processor.
