@@ -111,7 +111,7 @@ class Control(NamedTuple):
     cursor: Word
     job: Word
     completed: Word
-    """how many helpers' COMPLETED words hold the number of this round"""
+    """how many helpers' COMPLETED words hold the number of this round: their counts are added up"""
     rung: Word
     caller_asleep: Word
     running: Word
@@ -127,11 +127,13 @@ class Control(NamedTuple):
     watched: Word
     """an arbitrary claim; never changes"""
     live: Word
-    """the round of the flush in progress, or 0; read only by claims, as are the next two"""
+    """the round of the flush in progress, or 0; read only by claims, as are the next three"""
     times: Word
     """how often the watched claim has been flushed in this round"""
     working: Word
     """helpers between check-in and check-out"""
+    took_part: Word
+    """how many helpers have gone to work in this round"""
 
 
 class Process(NamedTuple):
@@ -195,7 +197,8 @@ def write_job(at: Control, me: Process) -> After:
     job = me.job + ONE
     words, awaited, alone = asked(at.plan, job)
     after = at._replace(job=job, words=words, awaited=awaited, alone=alone)
-    return after._replace(completed=ZERO, live=job, times=ZERO), me._replace(pc=REWIND, job=job)
+    after = after._replace(completed=ZERO, live=job, times=ZERO, took_part=ZERO)
+    return after, me._replace(pc=REWIND, job=job)
 
 
 def asked(plan: Any, job: Word) -> Round:
@@ -337,7 +340,9 @@ def check_in(at: Control, me: Process) -> After:
 def read_job(at: Control, me: Process) -> After:
     """Load the job's parameters: claims, a share of its own, or a job done before?"""
     work = select(at.awaited == ZERO, CLAIM, COPY)
-    return at, me._replace(pc=select(at.job == me.job, CHECK_OUT, work), job=at.job)
+    took_part = at.took_part + select(at.job == me.job, ZERO, ONE)
+    after = me._replace(pc=select(at.job == me.job, CHECK_OUT, work), job=at.job)
+    return at._replace(took_part=took_part), after
 
 
 def claim(at: Control, me: Process) -> After:
@@ -432,10 +437,16 @@ def everybody_completed(at: Control, me: Process) -> Truth:
     return (awaited == ZERO) | (at.completed == awaited)
 
 
+def all_are_counted(at: Control, me: Process) -> Truth:
+    """When a flush returns, whoever took part has completed: only its counts are added up."""
+    return at.completed == at.took_part
+
+
 LENT = Claim("no helper touches memory after flush has returned", memory_is_lent)
 FINISHED = Claim("flush returns only when every checked-in helper has finished", nobody_works)
 EXACTLY_ONCE = Claim("each claim is flushed exactly once", flushed_once)
 AT_MOST_ONCE = Claim("each claim is flushed exactly once", not_flushed_yet)
+COUNTED = Claim("the counts of all who took part are added up", all_are_counted)
 EVERY_SHARE = Claim("a static flush returns only when every share is flushed", everybody_completed)
 
 
@@ -453,7 +464,7 @@ CALLER: Mapping[Hashable, Step] = {
     LOOK_INSIDE: said(look_inside),
     GO_TO_SLEEP: said(go_to_sleep),
     CALLER_SLEEPS: said(caller_wakes, ready=caller_woken, whim=caller_wakes),
-    RETURN: said(finish, claims=(FINISHED, EXACTLY_ONCE, EVERY_SHARE)),
+    RETURN: said(finish, claims=(FINISHED, EXACTLY_ONCE, EVERY_SHARE, COUNTED)),
     SET_QUIT: said(set_quit),
     RING_TO_QUIT: said(ring_to_quit),
     WAKE_TO_QUIT: said(wake_to_quit),
@@ -518,6 +529,7 @@ def join_protocol(
         live=0,
         times=0,
         working=0,
+        took_part=0,
     )
     return System(
         name=f"join protocol, {helpers} helpers, {len(plan)} {kind_of(plan)} rounds",
@@ -541,10 +553,14 @@ def kind_of(plan: Sequence[Round]) -> str:
 
 
 def without_what_nobody_reads(at: Control) -> Control:
-    """Forget how far the cursor is past the last claim, and COMPLETED where nobody awaits it."""
-    completed = at.completed if at.awaited else 0
+    """Forget how far the cursor is past the last claim, and who has completed where nobody awaits it."""
+    gone_by = 0 if at.awaited else min(at.completed, at.took_part)
     most = max(asked.words for asked in at.plan)
-    return at._replace(cursor=min(at.cursor, most), completed=completed)
+    return at._replace(
+        cursor=min(at.cursor, most),
+        completed=at.completed - gone_by,
+        took_part=at.took_part - gone_by,
+    )
 
 
 def numbers_gone_by(at: Control, me: Process) -> Process:
@@ -562,7 +578,7 @@ def forked_child(parent: Control) -> System[Control, Process]:
     The child flushes, then closes. (The pool's child goes further: it makes a new control block.)
     """
     control = parent._replace(
-        running=0, awaited=0, working=0, live=0, times=0, caller_asleep=0, rounds=1
+        running=0, awaited=0, working=0, live=0, times=0, took_part=0, caller_asleep=0, rounds=1
     )
     return System(
         name="a forked child",

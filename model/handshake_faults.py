@@ -73,7 +73,9 @@ def _early_parameters() -> Mapping[Hashable, Step]:
     def enter(at: Control, me: Process) -> After:
         """Compare-and-swap STATE; then work by the parameters read before."""
         at, me = check_in(at, me)
-        return at, me._replace(pc=select(me.pc == h.READ_JOB, h.CLAIM, me.pc))
+        comes_in = me.pc == h.READ_JOB
+        took_part = at.took_part + select(comes_in, ONE, ZERO)
+        return at._replace(took_part=took_part), me._replace(pc=select(comes_in, h.CLAIM, me.pc))
 
     return {
         h.READ_STATE: said(load_state),
@@ -193,6 +195,15 @@ def _claims_forgotten() -> Mapping[Hashable, Step]:
     return {h.WRITE_JOB: said(write_job)}
 
 
+def _completes_nothing() -> Mapping[Hashable, Step]:
+    def claim_then_leave(at: Control, me: Process) -> After:
+        """Fetch-add on CURSOR; check out when all is claimed, COMPLETED left as it is."""
+        at, me = claim(at, me)
+        return at, me._replace(pc=select(me.pc == h.COMPLETE, h.CHECK_OUT, me.pc))
+
+    return {h.CLAIM: said(claim_then_leave)}
+
+
 def _rewinds_for_ever() -> Mapping[Hashable, Step]:
     def rewind(at: Control, me: Process) -> After:
         """CURSOR = 0, and again."""
@@ -291,6 +302,11 @@ BROKEN: Mapping[str, BrokenSteps] = {
         "a helper that goes to bed sets CURSOR back, which is the caller's",
         _rewinds_in_passing(),
         h.AT_MOST_ONCE.name,
+    ),
+    "completes nothing": BrokenSteps(
+        "a helper checks out without writing COMPLETED: what it has counted is not added up",
+        _completes_nothing(),
+        h.COUNTED.name,
     ),
     "rewinds for ever": BrokenSteps(
         "the caller rewinds CURSOR and does not go on",

@@ -29,7 +29,8 @@ FIELDS = {
 }
 #: Besides: what a futex call does in the kernel, what only claims read, and the count of threads.
 BESIDES = {
-    h.WRITE_JOB: ("live", "completed"),
+    h.WRITE_JOB: ("live", "completed", "took_part"),
+    h.READ_JOB: ("took_part",),
     h.RETURN: ("live",),
     h.CHECK_IN: ("working",),
     h.CHECK_OUT: ("working",),

@@ -2,8 +2,9 @@
 
 The steps are those of ``model.handshake``, the very ones that are explored. Shared memory, the
 caller, one arbitrary helper and another one are spelled out; the rest of the helpers are *counted*:
-how many are inside, hold the watched claim, are about to wake the caller, have not ended. A step
-changes no other process's locals. So what holds of shared memory, the caller and *any* two helpers
+how many are inside, hold the watched claim, are about to wake the caller, have not ended, are at work
+and have not COMPLETED. A step changes no other process's locals. So what holds of shared memory, the
+caller and *any* two helpers
 always holds if it holds at first and is kept by the steps of the caller and of a helper: each is
 the one that moves, or the other, or counted. The watched claim stands for any claim.
 
@@ -61,6 +62,7 @@ class Rest(NamedTuple):
     holding: Natural
     waking: Natural
     running: Word
+    at_work: Natural
 
 
 class World(NamedTuple):
@@ -192,6 +194,17 @@ def claims_are_handed_out_once(p: Proof, w: World) -> Truth:
     )
 
 
+def whoever_took_part_completes(p: Proof, w: World) -> Truth:
+    """Who has gone to work in this round has COMPLETED it, or is at work still."""
+    at, at_work = w.at, w.rest.at_work
+    for me in (w.helper, w.other):
+        at_work = at_work + number_if(stands(me, h.CLAIM, h.COPY, h.COMPLETE))
+    return every(
+        at.took_part == at.completed + at_work,
+        implies(w.rest.inside == 0, w.rest.at_work == 0),
+    )
+
+
 def sleepers_will_be_woken(p: Proof, w: World) -> Truth:
     """While the caller sleeps somebody is inside, or about to wake it; helpers wake up to quit."""
     at, caller = w.at, w.caller
@@ -288,7 +301,7 @@ def at_first(w: World) -> Iterator[Truth]:
     yield w.at.running == 1 + word_if(stands(w.other, h.READ_RING)) + w.rest.running
     yield implies(stands(w.other, ENDED), w.rest.running == 0)
     yield w.rest.running < MOST_HELPERS
-    yield (w.rest.inside == 0) & (w.rest.holding == 0) & (w.rest.waking == 0)
+    yield every(*(n == 0 for n in (w.rest.inside, w.rest.holding, w.rest.waking, w.rest.at_work)))
     yield stands(w.caller, h.WRITE_JOB) & (w.caller.job == 0)
     yield stands(w.helper, h.READ_RING)
     yield stands(w.other, h.READ_RING, ENDED)
@@ -362,6 +375,16 @@ def each_claim_is_flushed_exactly_once(p: Proof) -> None:
         p.prove("not twice", implies(stands(me, copying), first_time))
     once = p.read(h.flushed_once)(w.at, w.caller)
     p.prove("once", implies(stands(w.caller, h.RETURN), once))
+
+
+@claim(
+    faulty("completes nothing", refutes="claim keeps it"),
+)
+def all_counts_are_added_up(p: Proof) -> None:
+    """When a flush returns every helper that took part has COMPLETED: the caller adds up its counts."""
+    w = always(p, whoever_took_part_completes)
+    p.assume("the flush returns", stands(w.caller, h.RETURN))
+    p.prove("all are counted", p.read(h.all_are_counted)(w.at, w.caller))
 
 
 @claim(
