@@ -90,7 +90,7 @@ class JoinOverMemory(OverMemory):
             at_first[f"{a.COMPLETED} 0"] = 0
         self.memory = memory(at_first, helpers + 1, len(_LOCKS) + 1)
         self._races: dict[tuple[int, int], list[a.Race]] = {}
-        self._finds_races = not isinstance(self.memory, SequentiallyConsistent)
+        self._looks_for_races = isinstance(self.memory, SequentiallyConsistent)
         self._unknown = {word.lower(): UNKNOWN for word in WORDS}
         apart = system.shared._replace(**{word.lower(): 0 for word in WORDS})
         stages = tuple(Stage(process) for process in system.processes)
@@ -120,7 +120,7 @@ class JoinOverMemory(OverMemory):
 
     def broken(self, world: World) -> str | None:
         """No data race: over a sequentially consistent memory, as the list of accesses says it."""
-        if self._finds_races:
+        if not self._looks_for_races:
             return None
         for number, helper in enumerate(world.stages[1:], start=1):
             for other in world.stages[:number]:

@@ -150,7 +150,6 @@ HOLD = (
     _join(TSO, 2, 1, 2, why=_TWO),
     _join(TSO, 2, 2, 1, why=_TWO, deep=True),
     _static(TSO, 2, 2, why=_TWO),
-    _static(RA, 2, 1, why=_TWO, deep=True),
     *(_mixed(memory, plan) for memory in (TSO, RA) for plan in (_ALONE_THEN_STATIC, _STATIC_FIRST)),
     _join(WARY, 1, 2, 1, why="the fence alone is enough, too"),
     _static(WARY, 1, 2, why="the fence alone is enough, too"),
