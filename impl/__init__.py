@@ -24,6 +24,7 @@ from impl.errors import (
     RamReleased,
     ThreadsUnavailable,
     TraceError,
+    UnknownAttribute,
     WatchLost,
 )
 from impl.pool import FlushPool
@@ -49,6 +50,7 @@ __all__ = [
     "StrayDirtyPages",
     "ThreadsUnavailable",
     "TraceError",
+    "UnknownAttribute",
     "WatchLost",
     "WorkerStats",
 ]

@@ -77,11 +77,11 @@ class KernelDirtyLog(Uncopied):
     """
 
     _instead = "make a KernelDirtyLog for each RAM"
+    # What it watches; of one log after the other: see ``instead_of``.
+    blocks: "WatchedBlocks | None" = None
 
     def __init__(self) -> None:
         self._exclusive = Exclusive("this dirty log is in use: wait until that call has returned")
-        # Of one log after the other: see ``instead_of``.
-        self.blocks: WatchedBlocks | None = None
 
     @property
     def running(self) -> bool:

@@ -15,6 +15,10 @@ class CannotBeCopied(ColoError, TypeError):
     """A RAM, a block, a pool or a log was to be copied or pickled."""
 
 
+class UnknownAttribute(ColoError, AttributeError):
+    """An attribute was to be set that there is not: misspelt, say."""
+
+
 class PoolClosed(ColoError, RuntimeError):
     """The pool has been closed."""
 

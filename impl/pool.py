@@ -79,7 +79,6 @@ class FlushPool(Uncopied):
         if event_log is not None and not isinstance(event_log, EventLog):
             raise ColoError(f"event_log is {shown(event_log)}: give an EventLog")
         compile_kernels()
-        self.threads = count
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._control = c.allocate(count)
@@ -113,6 +112,11 @@ class FlushPool(Uncopied):
             dismiss(self._address)
             self._join_helpers()
             raise
+
+    @property
+    def threads(self) -> int:
+        """How many workers there are, the calling thread among them."""
+        return int(self._n_threads)
 
     def _set(self, word: np.uint64, value: int) -> None:
         self._control[c.row(word), c.column(word)] = value

@@ -22,6 +22,7 @@ from impl import (
     KernelDirtyLog,
     LayoutError,
     StrayDirtyPages,
+    UnknownAttribute,
 )
 from impl.events import EventLog
 from model import ram as model
@@ -516,3 +517,20 @@ def test_a_block_that_was_removed_may_be_given_to_another() -> None:
         ram.add(block)
     other.remove("a")
     ram.add(block)
+
+
+@pytest.mark.parametrize("name", ["dirtylog", "dirty_page", "Dirty_log", "strategy"])
+def test_a_misspelt_attribute_is_an_error(name: str) -> None:
+    """A log that nobody asks would lose what the guest writes."""
+    with FlushPool(1) as pool:
+        for owner in (ColoRam([]), Block("a", size=PAGE), pool):
+            with pytest.raises(UnknownAttribute, match=f"has no '{name}'"):
+                setattr(owner, name, KernelDirtyLog())
+
+
+def test_what_a_block_or_a_pool_is_cannot_be_set() -> None:
+    with FlushPool(2) as pool:
+        for owner, name in ((pool, "threads"), (Block("a", size=PAGE), "name")):
+            before = getattr(owner, name)
+            with pytest.raises(AttributeError):
+                setattr(owner, name, before)
