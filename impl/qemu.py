@@ -82,7 +82,9 @@ class Status:
 def status(monitor: Monitor) -> Status:
     """How the guest fares. Raises MonitorError."""
     answer = monitor.ask("query-status")
-    return Status(answer.part("running", bool), printable(answer.part("status", str), 40))
+    running = answer.part("running", bool)
+    state = answer.optional("status", str) or ("running" if running else "paused")
+    return Status(running, printable(state, 40))
 
 
 def is_migrating(monitor: Monitor) -> bool:
@@ -215,8 +217,14 @@ def _backends(monitor: Monitor) -> Iterator[_Backend]:
 
 def _offset(monitor: Monitor, name: str) -> int:
     """Where in its file a backend begins, in bytes; QEMUs before 8.1 know only the beginning."""
-    offset = _property(monitor, name, "offset")
-    return 0 if offset is None else offset.whole(int)
+    path = f"/objects/{name}"
+    try:
+        listed = monitor.ask("qom-list", {"path": path})
+    except CommandRefused:
+        return 0
+    if "offset" not in [entry.part("name", str) for entry in listed.items()]:
+        return 0
+    return monitor.ask("qom-get", {"path": path, "property": "offset"}).whole(int)
 
 
 def _property(monitor: Monitor, name: str, which: str) -> Answer | None:

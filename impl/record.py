@@ -41,13 +41,13 @@ from impl.difference import differing_pages, to_bitmap, to_words
 from impl.errors import TraceError
 from impl.memory import check_memory
 from impl.pool import FlushPool
-from impl.qmp import GuestGone, Monitor, MonitorError
+from impl.qmp import CommandRefused, GuestGone, Monitor, MonitorError
 from impl.ram import ColoRam
 from impl.stats import FlushStats
 from impl.terminal import Table, console
 from model import options
 from model import ram as model
-from model.output import OutputError, check_outputs
+from model.output import OutputError, check_outputs, printable
 from model.ram import PAGES_PER_WORD, ColoError, Layout
 
 Words = NDArray[np.uint64]
@@ -57,6 +57,9 @@ Bytes = NDArray[np.uint8]
 PAGE_SIZE = 4096
 # Read and compared in one go by each thread; a hole at least as long is not read at all.
 _PIECE_BYTES = 4 << 20
+#: How long a QEMU that does not answer is waited for while the guest stands still by our hand.
+PATIENCE_SECONDS = 300.0
+_PAUSE_SECONDS = 0.1
 #: QEMU's state of a guest that `stop` has stopped.
 OURS = "paused"
 #: What asks us to end: the guest must not be left standing by any of them.
@@ -159,26 +162,35 @@ class WatchedGuest:
     def let_go(self) -> None:
         """Let the guest run if it was we who stopped it, and it is still ours.
 
-        Raises GuestStandsStill, or GuestDisturbed, if it is not: what we saw is then worth nothing.
-        MonitorError if it is ours and cannot be let run.
+        A QEMU that hangs is waited for: it forgets commands of who has hung up, and the guest would
+        stand still when it comes to itself. Raises GuestStandsStill, or GuestDisturbed, if the guest is
+        no longer ours: what we saw is then worth nothing. MonitorError if it is and cannot be let run.
         """
         if not self._asked_to_stop:
             return
-        try:
-            now = qemu.status(self._monitor)
-        except GuestGone:
-            if not self._stopped:  # the error that brought us here says so already
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        told_to_run = False
+        while True:
+            try:
+                # Each time anew: whoever cannot see its state does not know that it is still ours.
+                now = qemu.status(self._monitor)
+                if now.running and (told_to_run or not self._stopped):
+                    return
+                self._check_it_is_ours(now)
+                told_to_run = True
+                self._monitor.ask("cont")
                 return
-            raise
-        except MonitorError:
-            now = qemu.Status(False, OURS)  # as far as we can see
-        if now.running and not self._stopped:
-            return
-        self._check_it_is_ours(now)
-        try:
-            self._monitor.ask("cont")
-        except MonitorError as error:
-            raise type(error)(f"{error}; the guest may stand still: see to it (`cont`)") from error
+            except GuestGone:
+                if not self._stopped:  # the error that brought us here says so already
+                    return
+                raise
+            except MonitorError as error:
+                if isinstance(error, CommandRefused) or time.monotonic() > deadline:
+                    raise type(error)(
+                        f"{error}; the guest may stand still: see to it (`cont`)"
+                    ) from error
+                print(f"{printable(error)}; still trying to let the guest run", file=sys.stderr)
+                time.sleep(_PAUSE_SECONDS)
 
     def _check_it_runs(self) -> None:
         now = qemu.status(self._monitor)

@@ -122,6 +122,9 @@ class FakeQemu:
                 if not self.running:
                     self.become("running")
                 self._write_some_pages()
+            case "qom-list":
+                name = arguments["path"].removeprefix("/objects/")
+                return [{"name": which, "type": "x"} for of, which in self.properties if of == name]
             case "qom-get":
                 name = arguments["path"].removeprefix("/objects/")
                 return self.properties[name, arguments["property"]]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from impl import qmp, trace
+from impl import qmp, record, trace
 from impl.qemu import ram_blocks
 from impl.qmp import LONGEST_MESSAGE, Monitor, MonitorError
 from model.output import OutputError
@@ -26,7 +26,7 @@ from tests.test_record import run
 make = fake_qemus
 
 ANSWERS = (
-    *("greeting", "qmp_capabilities", "query-status", "query-memdev", "qom-get"),
+    *("greeting", "qmp_capabilities", "query-status", "query-memdev", "qom-get", "qom-list"),
     *("human-monitor-command", "query-version", "query-kvm", "query-migrate", "stop", "cont"),
 )
 WRONG: list[Any] = [
@@ -129,6 +129,7 @@ class Lie:
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qmp, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(record, "PATIENCE_SECONDS", 1.0)
 
 
 @pytest.mark.parametrize("command", ANSWERS)

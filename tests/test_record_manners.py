@@ -8,12 +8,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from impl import record, trace
+from impl import qmp, record, trace
 from impl.errors import TooLittleMemory, TraceError
 from impl.qemu import _STANDSTILL, GuestMigrates, GuestStandsStill
 from impl.qmp import MonitorError
@@ -479,6 +480,34 @@ def test_a_guest_larger_than_what_is_to_be_had(tmp_path: Path, make, monkeypatch
     with pytest.raises(TooLittleMemory):
         run(tmp_path, qemu, epochs=20)
     assert "stop" not in qemu.commands
+
+
+@pytest.mark.parametrize("command", ["stop", "query-status", "cont"])
+def test_a_qemu_that_hangs_for_a_while_is_waited_for(
+    tmp_path: Path, make, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would forget the `cont` of a recorder that has hung up."""
+    qemu = make()
+    monkeypatch.setattr(qmp, "TIMEOUT_SECONDS", 0.1)
+    # The status is asked for at the start, then three times a look: the seventh is before a `cont`.
+    number = 7 if command == "query-status" else 2
+    at(qemu, command, number, lambda: time.sleep(0.5), "after")
+    with (
+        pytest.raises(MonitorError, match="has not answered")
+        if command == "stop"
+        else nullcontext()
+    ):
+        run(tmp_path, qemu, epochs=4)
+    assert qemu.running
+
+
+def test_a_qemu_that_hangs_for_good(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu = make()
+    monkeypatch.setattr(qmp, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(record, "PATIENCE_SECONDS", 0.5)
+    qemu.lie = lambda command, line: [line] if "stop" not in qemu.commands[:-1] else []
+    with pytest.raises(MonitorError, match=r"has not answered.*the guest may stand still"):
+        run(tmp_path, qemu, epochs=4)
 
 
 def test_if_cont_is_refused_it_is_said_aloud(tmp_path: Path, make) -> None:
