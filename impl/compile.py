@@ -7,11 +7,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 from impl import intrinsics
 from impl.kernel_cache import KernelCache
+from impl.terminal import console
 from impl.uninterrupted import uninterrupted
 from model import words
 from model.reading import Reading, select
@@ -51,7 +51,7 @@ def compile_kernels() -> None:
     The first time takes a while, so it shows its progress on the terminal. Ctrl-C ends it between two
     kernels; the next call goes on from there.
     """
-    terminal = Console(stderr=True)
+    terminal = console(stderr=True)
     progress = Progress(transient=True, console=terminal, disable=not terminal.is_terminal)
     task = progress.add_task("compiling kernels, once", total=len(kernels))
     with ExitStack() as shown:

@@ -1,5 +1,6 @@
 """Text from outside, wherever a command prints or draws it: shown as it is, and nothing but shown."""
 
+import ast
 import json
 import os
 import unicodedata
@@ -192,6 +193,22 @@ def test_arguments(text: str, capsys) -> None:
         except SystemExit as refused:
             assert refused.code != 0
         said(capsys)
+
+
+def test_no_console_reads_markup() -> None:
+    """What is printed on one made elsewhere would be read, not shown."""
+    root, found = Path(__file__).parent.parent, []
+    for path in (
+        p for name in ("impl", "model", "proofs", "tests") for p in (root / name).rglob("*.py")
+    ):
+        if path.name.startswith("test_"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Console":
+                told = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert (told.get("markup"), told.get("emoji")) == ("False", "False"), path
+                found.append(path.name)
+    assert "terminal.py" in found
 
 
 def test_the_console_shows_markup_as_text(capsys) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impl.qmp import Monitor, MonitorError
+from model.output import printable
 from model.ram import ColoError
 from tests.guest.image import QEMU, Image
 from tests.guest.workload import KINDS, MEBIBYTES, Report, check_history, last_round, reports
@@ -151,7 +152,8 @@ class Guest:
 
     def _last_words(self) -> str:
         self._errors.seek(0)
-        return f"{self._errors.read().decode()[-500:]} {self.said[-500:]}".strip()
+        errors = self._errors.read().decode(errors="replace")
+        return printable(f"{errors[-500:]} {self.said[-500:]}".strip())
 
     def kill(self) -> None:
         """End QEMU at once; the RAM file stays."""
