@@ -59,7 +59,9 @@ def place(
     free = 0
     for block in blocks:
         size, before = sizes[block.name], there.get(block.name)
-        if before is not None:
+        if before is not None and before.block.used_length == size:
+            placed = before.block
+        elif before is not None:
             placed = replace(before.block, used_length=size)
         else:
             offset = free if block.offset is None else block.offset
