@@ -470,9 +470,9 @@ class ColoRam(Uncopied):
         def if_there() -> T:
             if self._released:
                 raise RamReleased("this RAM has been released: make a new ColoRam")
+            self._settle()
             if self._process != os.getpid():
                 self._become_owner()
-            self._settle()
             try:
                 return work()
             finally:

@@ -105,11 +105,13 @@ def paused_everywhere(
         world, pause = prepare(), Pause(number)
         thread = threading.Thread(target=pause.run, args=(act, world))
         thread.start()
-        pause.reached.wait()
-        if pause.struck is not None:
-            yield world, Strike(*pause.struck, None)
-        pause.over.set()
-        thread.join()
+        try:
+            pause.reached.wait()
+            if pause.struck is not None:
+                yield world, Strike(*pause.struck, None)
+        finally:
+            pause.over.set()
+            thread.join()
 
 
 def sample(points: list[int], at_most: int | None) -> list[int]:

@@ -5,11 +5,16 @@ Each call of a RAM and of a pool is ended by an exception wherever Python would 
 exception with its traceback is still there, the RAM must be consistent and everything must work.
 """
 
+import collections
+import os
+import signal
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -30,6 +35,7 @@ from model import flush as spec
 from tests.injector import (
     Kind,
     Strike,
+    paused_everywhere,
     raise_interrupt,
     raise_memory_error,
     struck_everywhere,
@@ -274,21 +280,82 @@ def test_release_struck_lets_go_when_it_is_called_again(
         assert watching is None or watching.closed
 
 
+# --- signal handlers --------------------------------------------------------------------------
+
+
+@each_call
+def test_a_handler_may_use_the_ram_that_it_has_interrupted(
+    name: str, pool: FlushPool, alone: FlushPool, at_most: int | None
+) -> None:
+    """It is refused in the midst of the call, and served before and after; it never waits."""
+    worlds: list[World] = []
+    outcomes = collections.Counter[str]()
+
+    def prepare() -> World:
+        worlds.append(CALLS[name].world(pool))
+        return worlds[-1]
+
+    def handler() -> None:
+        ram = worlds[-1].ram
+        for use in (ram.recount, partial(alone.flush, ram), partial(pool.flush, ram, "static")):
+            try:
+                use()
+                outcomes["served"] += 1
+            except FlushInProgress:
+                outcomes["refused"] += 1
+
+    for world, strike in struck_everywhere(prepare, CALLS[name].act, handler, at_most=at_most):
+        assert strike.error is None, strike
+        if name == "dirty_pages":
+            world.ram.recount()  # the handler's flush came between our reading it and setting it
+        check(world.ram, alone)
+    assert outcomes["served"] >= 3
+    assert outcomes["refused"] >= 3
+
+
+def test_a_handler_may_close_the_pool_that_it_has_interrupted(at_most: int | None) -> None:
+    pools: list[FlushPool] = []
+    outcomes = collections.Counter[str]()
+
+    def prepare() -> World:
+        pools.append(FlushPool(threads=2, alone_bytes=0))
+        return World(new_ram(), pools[-1])
+
+    def handler() -> None:
+        try:
+            pools[-1].close()
+            outcomes["closed"] += 1
+        except FlushInProgress:
+            outcomes["refused"] += 1
+
+    for world, strike in struck_everywhere(
+        prepare, lambda w: w.flush("static"), handler, at_most=at_most
+    ):
+        assert strike.error is None or isinstance(strike.error, PoolClosed), strike
+        world.pool.close()
+    assert outcomes["closed"] and outcomes["refused"]
+
+
 # --- pools ------------------------------------------------------------------------------------
 
 
-def helpers_that_live() -> int:
-    """How many threads of pools there are, as soon as those that are ending have ended."""
-    deadline = time.monotonic() + 20
-    while True:
-        names = [thread.name for thread in threading.enumerate() if thread.is_alive()]
-        living = sum(name.startswith("colo-flush") for name in names)
-        if living <= HELPERS_OF_THE_FIXTURES or time.monotonic() > deadline:
-            return living - HELPERS_OF_THE_FIXTURES
-        time.sleep(0.001)
+def helpers() -> int:
+    """How many threads of pools there are."""
+    return sum(thread.name.startswith("colo-flush") for thread in threading.enumerate())
 
 
-HELPERS_OF_THE_FIXTURES = 1
+@pytest.fixture
+def no_helper_is_left(pool: FlushPool) -> Callable[[], bool]:
+    """Have all helpers ended that began in this test? Those that are about to are waited for."""
+    before = helpers()
+
+    def none_left() -> bool:
+        deadline = time.monotonic() + 20
+        while helpers() > before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return helpers() == before
+
+    return none_left
 
 
 def use_a_new_pool(ram: ColoRam) -> None:
@@ -298,7 +365,7 @@ def use_a_new_pool(ram: ColoRam) -> None:
 
 @kinds
 def test_a_pool_that_is_struck_in_its_life_leaves_no_thread_and_hides_no_interrupt(
-    kind: Kind, pool: FlushPool, at_most: int | None
+    kind: Kind, pool: FlushPool, at_most: int | None, no_helper_is_left: Callable[[], bool]
 ) -> None:
     for ram, strike in struck_everywhere(
         new_ram, use_a_new_pool, STRIKES[kind], kind=kind, at_most=at_most
@@ -307,7 +374,7 @@ def test_a_pool_that_is_struck_in_its_life_leaves_no_thread_and_hides_no_interru
         expected = KeyboardInterrupt if kind == "signals" else (MemoryError, ThreadsUnavailable)
         assert isinstance(strike.error, expected) or is_a_destructor(strike)
         del strike
-        assert helpers_that_live() == 0
+        assert no_helper_is_left()
         check(ram, pool)
 
 
@@ -321,7 +388,7 @@ DESTRUCTORS = ("_remove", "__call__", "_dismiss")
 
 @kinds
 def test_a_pool_whose_closing_is_struck_works_or_is_closed(
-    kind: Kind, pool: FlushPool, at_most: int | None
+    kind: Kind, pool: FlushPool, at_most: int | None, no_helper_is_left: Callable[[], bool]
 ) -> None:
     outcomes = set()
     for new, strike in struck_everywhere(
@@ -344,5 +411,105 @@ def test_a_pool_whose_closing_is_struck_works_or_is_closed(
         with pytest.raises(PoolClosed):
             new.flush(ram, "static")
         del strike
-        assert helpers_that_live() == 0
+        assert no_helper_is_left()
     assert outcomes == {"works", "closed"}
+
+
+# --- fork -------------------------------------------------------------------------------------
+
+
+def flushes_in_a_child(ram: ColoRam, pool: FlushPool) -> bool:
+    """Fork; does the child flush its copy of the RAM, by its copy of the pool and by one of its own?
+
+    A child that waits for what has stayed with its parent is killed by SIGALRM.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(30)
+            if ram.dirty_log is not None:
+                ram.dirty_log = None
+            pool.flush(ram, "static")
+            check_marked_pages_are_flushed(ram, pool)
+            with FlushPool(threads=2, alone_bytes=0) as own:
+                check_marked_pages_are_flushed(ram, own)
+            pool.close()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def check_marked_pages_are_flushed(ram: ColoRam, pool: FlushPool) -> None:
+    for region in ram.layout.regions:
+        block = ram.block(region.block.name)
+        assert np.array_equal(block.host, block.cache)
+    ram.receive("ram", 3, b"3" * PAGE)
+    assert pool.flush(ram, "static").copied == 1
+
+
+# Python 3.12 warns of every fork in a process of several threads.
+forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@forks
+@each_call
+def test_a_fork_while_another_thread_is_anywhere_in_a_call(
+    name: str, pool: FlushPool, long_run: bool
+) -> None:
+    call, points = CALLS[name], 0
+    for world, strike in paused_everywhere(
+        lambda: call.world(pool), call.act, at_most=200 if long_run else 6
+    ):
+        points += 1
+        assert flushes_in_a_child(world.ram, pool), strike
+    assert points > 3
+
+
+@forks
+def test_a_fork_while_another_thread_makes_or_closes_a_pool(
+    pool: FlushPool, long_run: bool
+) -> None:
+    for ram, strike in paused_everywhere(new_ram, use_a_new_pool, at_most=200 if long_run else 20):
+        assert flushes_in_a_child(ram, pool), strike
+
+
+@forks
+@pytest.mark.parametrize("name", ["static", "shrink", "add"])
+def test_a_fork_in_a_signal_handler(name: str, pool: FlushPool, long_run: bool) -> None:
+    """Anywhere in a call; the parent goes on with it."""
+    worlds: list[World] = []
+    outcomes = []
+
+    def prepare() -> World:
+        worlds.append(CALLS[name].world(pool))
+        return worlds[-1]
+
+    def fork() -> None:
+        outcomes.append(flushes_in_a_child(worlds[-1].ram, pool))
+
+    for world, strike in struck_everywhere(
+        prepare, CALLS[name].act, fork, at_most=200 if long_run else 12
+    ):
+        assert outcomes[-1] and strike.error is None, strike
+        check(world.ram, pool)
+
+
+def test_a_child_that_waits_is_noticed(pool: FlushPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control for the tests above: a lock that another thread holds when the process forks."""
+    lock = threading.Lock()
+
+    def wait_in_line(work: Callable[[], Any]) -> Any:
+        with lock:
+            return work()
+
+    ram = new_ram()
+    monkeypatch.setattr(ram, "exclusively", wait_in_line)
+    monkeypatch.setattr(signal, "alarm", lambda _: signal.setitimer(signal.ITIMER_REAL, 0.5))
+    assert flushes_in_a_child(ram, pool)
+    lock.acquire()
+    assert not flushes_in_a_child(ram, pool)
