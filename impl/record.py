@@ -18,7 +18,6 @@ import argparse
 import os
 import select
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -464,10 +463,11 @@ def _record(
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """A line that says how far we are; a pipe gets every such line."""
-    if not sys.stderr.isatty():
-        yield partial(print, file=sys.stderr, flush=True)
+    terminal = console(stderr=True)
+    if not terminal.is_terminal:
+        yield partial(terminal.print, soft_wrap=True, highlight=False)
         return
-    with console(stderr=True).status("") as status:
+    with terminal.status("") as status:
         yield status.update
 
 

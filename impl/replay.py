@@ -153,12 +153,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with FlushPool(arguments.threads, event_log=events) as pool:
             replay = Replay(trace, pool, arguments.strategy)
+            terminal = console(stderr=True)
             steps = track(
                 range(trace.epochs),
                 "flushing",
                 transient=True,
-                console=console(stderr=True),
-                disable=not sys.stderr.isatty(),
+                console=terminal,
+                disable=not terminal.is_terminal,
             )
             for epoch in steps:
                 stats = replay.flush(epoch)

@@ -3,6 +3,7 @@
 import importlib
 import io
 import select
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -106,6 +107,58 @@ def test_a_file_that_cannot_be_read_is_a_line(command: tuple[str, ...], tmp_path
         status, output, errors = run(*command, str(path), *READS[command])
         assert status in (1, 2), path
         assert path.name in output + errors, path
+
+
+# A terminal that has gone, a package that is missing.
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["impl", "flush", "tests/traces/colo-idle-512m.npz", "--threads", "1"],
+        ["tests.conformance", "--implementation", "impl", "--only", "vector/edges/e*"],
+        ["model.replay", "tests/counterexamples/schedule-join-never-closes.json"],
+        ["proofs", "--only", "words.no_shift_by_64", "--jobs", "1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_without_stdout_and_stderr(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a daemon has it, or a shell with ``>&- 2>&-``."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main_of(command[0])(command[1:]) == 0
+
+
+A_GAP = """
+import sys
+
+class Gap:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "{package}":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Gap())
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [
+        ("numba", ["impl", "flush", "tests/traces/colo-idle-512m.npz"]),
+        ("z3", ["proofs"]),
+        ("qemu", ["tests.guest", "image"]),
+        ("qemu", ["impl", "record", "--qmp", "q", "--ram", "r", "-o", "/dev/null"]),
+        ("matplotlib", ["impl", "plot", "tests/traces/colo-idle-512m.npz", "-o", "/dev/null"]),
+        ("cvc5", ["proofs", "--only", "words.no_shift_by_64", "--second", "cvc5"]),
+    ],
+)
+def test_a_missing_package_is_a_line(package: str, command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(A_GAP.format(package=package))
+    with started("-m", *command, PYTHONPATH=str(tmp_path)) as process:
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = printed.splitlines()
+    assert package in line.lower() and "pip install" in line
 
 
 # Ctrl-C.

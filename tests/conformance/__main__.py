@@ -7,7 +7,6 @@ is nothing to check (no such file, no such check).
 import argparse
 import fnmatch
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,7 +86,7 @@ def _run(
 ) -> list[dict[str, Any]]:
     results = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    quiet = not sys.stdout.isatty()
+    quiet = not console.is_terminal
     session = Session(subject, Effort(options.effort, options.seed))
     with session, Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task("", total=len(checks))

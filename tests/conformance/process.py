@@ -158,6 +158,7 @@ def _load_and_answer(pipe: Connection, subject: Subject) -> None:
 
 def _silence_output() -> None:
     """A port that prints must not spoil the report; what our own code has to say goes to stderr."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.excepthook = lambda *error: traceback.print_exception(*error)
