@@ -82,7 +82,8 @@ def run(name: str, *arguments: str) -> tuple[int, str, str]:
 
 def test_every_command_is_here() -> None:
     found = set()
-    for path in [*ROOT.glob("*/**/*.py")]:
+    packages = [ROOT / name for name in ("model", "impl", "proofs", "tests")]
+    for path in [path for package in packages for path in package.rglob("*.py")]:
         if '__name__ == "__main__"' in path.read_text() and path != Path(__file__):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found.add(".".join(part for part in parts if part != "__main__"))
@@ -146,8 +147,7 @@ sys.meta_path.insert(0, Gap())
     [
         ("numba", ["impl", "flush", "tests/traces/colo-idle-512m.npz"]),
         ("z3", ["proofs"]),
-        ("qemu", ["tests.guest", "image"]),
-        ("qemu", ["impl", "record", "--qmp", "q", "--ram", "r", "-o", "/dev/null"]),
+        ("numpy", ["tests.guest", "image"]),
         ("matplotlib", ["impl", "plot", "tests/traces/colo-idle-512m.npz", "-o", "/dev/null"]),
         ("cvc5", ["proofs", "--only", "words.no_shift_by_64", "--second", "cvc5"]),
     ],
