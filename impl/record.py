@@ -18,6 +18,7 @@ import argparse
 import os
 import select
 import signal
+import sys
 import tempfile
 import threading
 import time
