@@ -10,6 +10,7 @@ the work begins, not after an hour of it.
 import errno
 import io
 import os
+import re
 import secrets
 import stat
 import sys
@@ -30,6 +31,7 @@ _BRINGS = {
     "matplotlib": "'.[plot]'",
 }
 
+_DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/\d+)|/proc/(?:self|\d+)/fd/\d+")
 #: Characters of one text that a message shows, unless it says otherwise.
 LONGEST_TEXT = 2000
 
@@ -123,7 +125,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     with _naming(path):
         if _is_stream(path):
-            with path.open("wb") as file:
+            with path.open("ab") as file:
                 yield file
             return
         place = Path(os.path.realpath(path))
@@ -170,7 +172,9 @@ def _open_beside(place: Path) -> tuple[int, Path]:
 
 
 def _is_stream(path: Path) -> bool:
-    return path.exists() and not path.is_file()
+    """A device, a pipe, a terminal; or a file by its descriptor, which others write as well."""
+    by_descriptor = _DESCRIPTOR.fullmatch(str(path)) is not None
+    return path.exists() and (by_descriptor or not path.is_file())
 
 
 def _same(one: Path, other: Path) -> bool:

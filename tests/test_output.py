@@ -116,6 +116,18 @@ def test_streams_are_written_as_they_are(tmp_path: Path) -> None:
     os.close(reader)
 
 
+def test_a_file_that_is_named_by_its_descriptor_stays_that_file(tmp_path: Path) -> None:
+    """`--json /dev/stdout > file`: what else the command prints goes there too."""
+    descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    path = Path(f"/proc/self/fd/{descriptor}")
+    check_outputs(path)
+    write_text(path, "text\n")
+    os.lseek(descriptor, 0, os.SEEK_END)
+    os.write(descriptor, b"more\n")
+    os.close(descriptor)
+    assert (tmp_path / "out").read_text() == "text\nmore\n" and listing(tmp_path) == {"out"}
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no folder": (lambda folder: folder / "none" / "x", "No such file"),
     "a file for a folder": (lambda folder: folder / "file" / "x", "Not a directory"),
