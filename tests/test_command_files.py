@@ -1,7 +1,5 @@
 """Every file that a command writes: refused before the work, or whole under exactly its name."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +15,7 @@ from proofs.__main__ import main as proofs
 from tests.conformance.__main__ import main as conformance
 from tests.guest import image
 from tests.guest.__main__ import main as guest
-from tests.needs import ROOT, needs_cc
+from tests.needs import needs_cc
 from tests.test_output import listing, small_files
 
 TRACE = "a small trace's file"
@@ -142,15 +140,3 @@ def test_a_stream_is_written_as_it_is(run, what: str, capsys) -> None:
     assert run(what, "/dev/null") == 0
     assert run(what, "/dev/full") != 0
     assert "/dev/full cannot be written (No space left on device)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("closed", [[1], [2], [1, 2]])
-def test_a_command_that_was_given_no_stdout_or_stderr(trace: Path, closed: list[int]) -> None:
-    """As by a service manager; what it has to say goes nowhere, and its work is done."""
-    program = [sys.executable, "-m", "impl", "flush", str(trace)]
-    shell = f'exec "$@" {" ".join(f"{number}>&-" for number in closed)}'
-    child = subprocess.run(
-        ["sh", "-c", shell, "sh", *program], cwd=ROOT, capture_output=True, text=True
-    )
-    assert child.returncode == 0, child.stderr
-    assert ("equal the model's" in child.stdout) == (1 not in closed)

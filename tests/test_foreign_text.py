@@ -105,7 +105,7 @@ def test_a_trace_with_unprintable_text_is_refused(
 
 
 def file_names() -> Iterator[str]:
-    for text in (*PRINTABLE, *UNPRINTABLE):
+    for text in (*PRINTABLE[::3], *UNPRINTABLE[::2]):
         name = text.replace("/", "|").replace("\0", "0")
         try:
             yield f"a{os.fsdecode(os.fsencode(name)[:200])}z"

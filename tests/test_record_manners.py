@@ -5,7 +5,6 @@ import errno
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -51,10 +50,9 @@ def test_a_guest_that_something_else_stops_is_left_as_it_is(
     tmp_path: Path, make, state: str
 ) -> None:
     qemu = make()
-    at(qemu, "stop", 3, lambda: None)
-    at(qemu, "cont", 3, lambda: threading.Timer(0.002, qemu.become, [state]).start())
+    at(qemu, "cont", 3, lambda: qemu.become(state), "after")
     with pytest.raises(GuestStandsStill, match=f"QEMU's state: '{state}'.*left as it is") as error:
-        run(tmp_path, qemu, epoch="20ms", epochs=20)
+        run(tmp_path, qemu, epochs=20)
     assert qemu.state == state and conts(qemu) == 3
     assert trace.load(tmp_path / "trace.npz").epochs == 2
     assert str(error.value).isprintable()
@@ -148,14 +146,9 @@ def test_a_migration_that_is_over_is_none(tmp_path: Path, make, status: str) -> 
 
 def test_of_two_guests_only_ours_is_let_run(tmp_path: Path, make) -> None:
     primary, secondary = make("primary"), make("secondary")
-    at(
-        secondary,
-        "cont",
-        3,
-        lambda: threading.Timer(0.002, secondary.become, ["postmigrate"]).start(),
-    )
+    at(secondary, "cont", 3, lambda: secondary.become("postmigrate"), "after")
     with pytest.raises(GuestStandsStill, match=r"secondary.*migrated away"):
-        run(tmp_path, primary, secondary, epoch="20ms", epochs=20)
+        run(tmp_path, primary, secondary, epochs=20)
     assert primary.running and secondary.state == "postmigrate"
     assert conts(primary) == primary.commands.count("stop")
 
