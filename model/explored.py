@@ -209,7 +209,7 @@ def shortest_failure() -> str:
     With one helper and two rounds of one claim; "" if it does not fail.
     """
     try:
-        failure = explore(join_protocol(1, 2, 1), reduced=False, limit=100_000).failure
+        failure = explore(join_protocol(1, 2, 1), reduced=False, limit=10_000).failure
     except MemoryError:
         return ""
     return failure.schedule if failure else ""

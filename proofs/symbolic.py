@@ -63,8 +63,8 @@ def implies(premise: MaybeTruth, conclusion: MaybeTruth) -> Truth:
 
 
 def every(*truths: MaybeTruth) -> Truth:
-    """All of them."""
-    return Truth(z3.And(*(truth(t).z for t in truths)))
+    """All of them; nothing is asked of none. (z3 would write that as ``(and)``, which is no SMT-LIB.)"""
+    return Truth(z3.And(*(truth(t).z for t in truths))) if truths else truth(True)
 
 
 BITMAP = z3.ArraySort(z3.IntSort(), z3.BoolSort())

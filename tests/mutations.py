@@ -102,6 +102,38 @@ MUTATIONS = tuple(
 )
 
 
+#: Those that were once proved right: models that lose a page, flush nothing, or never return.
+ONCE_MISSED = tuple(
+    Mutation(*mutation)
+    for mutation in (
+        ("kernel.after_turn", "first=me.first", "first=me.last"),
+        ("kernel.after_turn", "last=me.last", "last=me.first"),
+        ("kernel.starting", "first, last, ZERO", "last, first, ZERO"),
+        ("kernel.starting", "first, last, ZERO", "first, first, ZERO"),
+        ("walk.begin", "dirty_pages, ZERO, ZERO", "dirty_pages, ONE, ZERO"),
+        ("walk.begin", "dirty_pages, ZERO, ZERO", "dirty_pages, ZERO, ONE"),
+        ("walk.begin", "dirty_pages, ZERO, ZERO", "ZERO, dirty_pages, ZERO"),
+        ("handshake.write_job", "words=words", "words=ZERO"),
+        ("handshake.finish", "live=ZERO", "live=ZERO, awaited=OPEN"),
+        ("handshake.rewind", "FLUSH_ALONE, OPEN_JOB", "FLUSH_ALONE, REWIND"),
+        ("handshake.ring_bell", "pc=WAKE_HELPERS", "pc=RING_BELL"),
+        ("handshake.read_state", "pc=pc, saw", "saw"),
+        ("handshake.read_state", "END, select", "END + ONE, select"),
+        ("handshake.go_to_bed", "pc=pc, asleep_at", "asleep_at"),
+        ("handshake.wake_caller", "pc=LOOK_AT_RING", "pc=WAKE_CALLER"),
+        ("handshake.all_ended", "== ZERO", "!= ZERO"),
+        ("handshake.claim", "COPY, COMPLETE", "COPY, CHECK_OUT"),
+        ("queue.close", "closed=ONE", "closed=ZERO"),
+        ("queue.leaves", "== ONE", "== ONE + ONE"),
+        ("queue.offer", "tail=queue.tail + ONE", "tail=queue.tail"),
+        ("queue.offer", "tail=queue.tail + ONE", "tail=queue.head + ONE"),
+        ("queue.takes", "queue.head == me.head", "queue.head == me.head + ONE"),
+        ("queue.has_room", "queue.tail < queue.head + SLOTS", "queue.tail < SLOTS"),
+        ("queue.following", "me.step + ONE", "me.step"),
+    )
+)
+
+
 @contextmanager
 def mutated(mutation: Mutation) -> Iterator[None]:
     """Within the block the function has the slip, for whoever calls it or reads it."""

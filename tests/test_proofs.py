@@ -21,7 +21,7 @@ from model.scenarios import SCENARIOS
 from proofs.catalogue import catalogue
 from proofs.obligation import CLAIMS, Claim, Control, Obligation, Proof, faulty, stated, without
 from proofs.report import as_markdown, exit_code, second_exit_code
-from proofs.smtlib import ask_cvc5, export
+from proofs.smtlib import ask_cvc5, export, script
 from proofs.symbolic import Natural
 from proofs.verdict import WORK, Asked, Outcome, Verdict, check
 from tests.needs import LONG_RUN
@@ -269,6 +269,14 @@ def test_busy_processes_make_no_difference(long_run: bool) -> None:
 )
 def test_a_second_solver_must_agree_on_every_obligation(answers: list[str], code: int) -> None:
     assert second_exit_code(answers) == code
+
+
+def test_every_script_is_smt_lib() -> None:
+    """Conjunctions of nothing, and whatever else z3 writes in a dialect of its own."""
+    for claim in catalogue():
+        for obligation in stated(claim).obligations[-1:]:  # it has all that was proved before
+            text = script(obligation)
+            assert not re.search(r"\((and|or)\)|\(_ \w+ 0\)", text), (claim.name, obligation.name)
 
 
 def test_a_question_too_hard_for_the_second_solver_has_no_answer(

@@ -7,7 +7,7 @@ import pytest
 from proofs import verdict
 from proofs.catalogue import catalogue
 from proofs.obligation import Claim, stated
-from tests.mutations import MUTATIONS, Mutation, mutated
+from tests.mutations import MUTATIONS, ONCE_MISSED, Mutation, mutated
 from tests.needs import LONG_RUN
 
 # Those of the default run; the long one takes all.
@@ -42,6 +42,21 @@ def test_no_slip_survives(
                 print(outcome.counterexample.failure)
                 return
     pytest.fail(f"no claim refuses it with values that fail; asked {[c.name for c in claims]}")
+
+
+@pytest.mark.parametrize("mutation", ONCE_MISSED, ids=str)
+def test_what_was_once_missed_is_refused(mutation: Mutation, long_run: bool) -> None:
+    """Each by a claim; a slip that others make good need not fail on the model."""
+    if not long_run and mutation not in ONCE_MISSED[::6]:
+        pytest.skip("long runs only")
+    with mutated(mutation):
+        for claim in about()[mutation.function]:
+            outcome = verdict.check(claim)
+            if outcome.verdict is not verdict.Verdict.PROVED:
+                print(f"{claim.name}: {outcome.verdict} at {outcome.at!r}")
+                assert outcome.verdict is verdict.Verdict.REFUTED
+                return
+    pytest.fail("every claim about it is proved")
 
 
 def test_there_are_enough() -> None:
