@@ -28,9 +28,11 @@ from impl.pool import STRATEGIES
 from model import flush as spec
 from model import growth
 from model import ram as model
+from tests.changes import call, libc
 from tests.needs import kernel_keeps_a_log
 
 PAGE = 4096
+MADV_REMOVE = 9
 MOST_PAGES = 400
 BITMAP_WORDS = 512
 HAS_LOG = kernel_keeps_a_log()
@@ -141,6 +143,18 @@ class Secondary(RuleBasedStateMachine):
         name, pages, first_bit = self.run(which, start, share)
         self.ram.mark_host_dirty(name, pages)
         self.model.host_dirty |= {first_bit + page for page in pages}
+
+    @rule(which=blocks, start=tenths, share=tenths)
+    def balloon(self, which: int, start: int, share: int) -> None:
+        """Pages are thrown away, a hole punched into the host's memory, and the RAM told so."""
+        name, pages, first_bit = self.run(which, start, share)
+        at = self.ram.block(name).host.ctypes.data + pages.start * PAGE
+        if pages:
+            call(libc.madvise, at, len(pages) * PAGE, MADV_REMOVE)
+        self.ram.discarded(name, pages)
+        for page in pages:
+            self.model.host[first_bit + page] = 0
+            self.model.host_dirty.add(first_bit + page)
 
     # Growth.
 
