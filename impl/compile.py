@@ -1,5 +1,7 @@
 """How a kernel is compiled: without the GIL, cached, and read from the model's own definitions."""
 
+import os
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
@@ -40,8 +42,19 @@ def kernel(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+# Held while a kernel is compiled, and during a fork: a child of a process in which another thread is
+# compiling would inherit numba's locks, and LLVM, in the midst of it.
+_compiling = threading.RLock()
+os.register_at_fork(
+    before=_compiling.acquire,
+    after_in_parent=_compiling.release,
+    after_in_child=_compiling.release,
+)
+
+
 def _compile_whole(compile_it: Callable[[Any], Any], signature: Any) -> Any:
-    return uninterrupted(lambda: compile_it(signature))
+    with _compiling:
+        return uninterrupted(lambda: compile_it(signature))
 
 
 @cache
