@@ -3,13 +3,18 @@
 While a kernel is compiled or loaded, LLVM calls back into Python. A Ctrl-C that is taken there raises
 KeyboardInterrupt in the callback, from where it reaches nobody: it is printed and dropped, and the
 command goes on. So whatever a handler would do waits until the work is done.
+
+The handler of another signal may raise at any moment before and after. Python looks for signals after a
+call and at the start of each Python function, hence the C functions below, which the ones of the module
+``signal`` wrap: once a ``finally`` is reached they are called before Python looks again.
 """
 
+import _signal  # type: ignore[import-not-found]
+import _thread
 import signal
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -21,20 +26,27 @@ def uninterrupted(work: Callable[[], T]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    handled = [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
-    return _without(handled, work)
+    handlers = [(number, _signal.getsignal(number)) for number in range(1, signal.NSIG)]
+    return _without([(number, handler) for number, handler in handlers if callable(handler)], work)
 
 
-def _without(signals: Sequence[int], work: Callable[[], T]) -> T:
+def _without(handlers: Sequence[tuple[int, Any]], work: Callable[[], T]) -> T:
     """One signal at a time, each put back by its own ``finally``: the handler of one may raise."""
-    if not signals:
+    if not handlers:
         return work()
-    first, *others = signals
+    (number, handler), *others = handlers
     came: list[int] = []
-    handler = signal.signal(first, lambda number, _: came.append(number))
     try:
-        return _without(others, work)
+        _signal.signal(number, lambda number, _: came.append(number))
+        result = _without(others, work)
     finally:
-        signal.signal(first, handler)
-        if came and callable(handler):
-            handler(first, sys._getframe())
+        try:
+            try:
+                # Runs the handlers of what is pending, and does nothing more if one of them raises.
+                _signal.signal(number, handler)
+            finally:
+                _signal.signal(number, handler)
+        finally:
+            if came:
+                _thread.interrupt_main(number)  # type: ignore[arg-type]
+    return result

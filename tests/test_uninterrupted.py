@@ -1,5 +1,6 @@
 """Ctrl-C while kernels are compiled or loaded: it waits for one kernel, and is never dropped."""
 
+import _thread
 import signal
 import sys
 import threading
@@ -14,7 +15,8 @@ from numba.core.codegen import CPUCodeLibrary
 
 from impl import compile, kernel_cache
 from impl.compile import compile_kernels, kernel
-from impl.uninterrupted import uninterrupted
+from impl.uninterrupted import _without, uninterrupted
+from tests.injector import struck_everywhere
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +85,35 @@ def test_work_that_fails_puts_the_handlers_back() -> None:
     with pytest.raises(Came):
         uninterrupted(lambda: (_ for _ in ()).throw(Came))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("comes", [False, True])
+def test_another_handler_that_raises_at_any_moment(comes: bool) -> None:
+    """One that is not put off yet, or not any more: ours is put back, and its Ctrl-C not lost."""
+
+    came: list[int] = []
+
+    def work() -> None:
+        if comes:
+            _thread.interrupt_main(signal.SIGINT)
+            came.append(1)
+
+    def act(_: object) -> None:
+        _without([(int(signal.SIGINT), signal.default_int_handler)], work)
+
+    def raises() -> None:
+        raise Came
+
+    interrupted = 0
+    for _, strike in struck_everywhere(came.clear, act, raises):
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, strike
+        raised, error = set(), strike.error
+        while error is not None:
+            raised.add(type(error))
+            error = error.__context__
+        assert raised >= ({Came, KeyboardInterrupt} if came else {Came}), strike
+        interrupted += bool(came)
+    assert (interrupted >= 3) == comes
 
 
 def test_another_thread_works_too() -> None:
