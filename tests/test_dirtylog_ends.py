@@ -627,7 +627,7 @@ def resize(ram: ColoRam) -> None:
 
 
 def at_most(long_run: bool) -> int | None:
-    """How many of the points are struck: a sample, or all 25,000."""
+    """How many of the points are struck: a sample, or all 31,000."""
     return None if long_run else 80
 
 
@@ -650,7 +650,7 @@ def test_ctrl_c_at_any_moment_loses_nothing(
     pool: FlushPool, way: Way, kind: Kind, long_run: bool
 ) -> None:
     """Afterwards what was written before is flushed; the log watches, or there is none; and whoever
-    wants a log can have one. The long run strikes at all 25,000 points, the short one at a sample."""
+    wants a log can have one. The long run strikes at all 31,000 points, the short one at a sample."""
 
     def prepare() -> ColoRam:
         ram = ram_with_log()
