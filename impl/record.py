@@ -62,8 +62,11 @@ PATIENCE_SECONDS = 300.0
 _PAUSE_SECONDS = 0.1
 #: QEMU's state of a guest that `stop` has stopped.
 OURS = "paused"
-#: What asks us to end: the guest must not be left standing by any of them.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What asks us to end, or would end us: the guest must not be left standing by any of them.
+_SIGNALS = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU),
+)
 
 
 class GuestDisturbed(ColoError):
@@ -244,10 +247,14 @@ class Interruption:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
-        for number, handler in self._before.items():
-            if handler != signal.SIG_IGN:  # as `nohup` has it
-                signal.signal(number, self._note)
+        self._before = {}
+        for number in _SIGNALS:
+            handler = signal.getsignal(number)
+            # Not those that are ignored, as `nohup` has it, or that others handle in C.
+            if handler is not None and handler != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
+        # Ctrl-Z would leave us standing, with the guest.
+        self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
     def _note(self, *_: object) -> None:
         # No lock: a handler runs in the middle of whatever the main thread does.

@@ -163,7 +163,25 @@ def test_a_qemu_without_events_will_do(tmp_path: Path, make) -> None:
 WITHIN = ("query-status", "query-migrate", "stop", "cont")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_z_does_not_stop_us_with_the_guest(tmp_path: Path, make) -> None:
+    qemu = make()
+    at(qemu, "stop", 2, lambda: os.kill(os.getpid(), signal.SIGTSTP), "after")
+    assert run(tmp_path, qemu, epochs=3) == 0
+    assert signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", record._SIGNALS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_no_signal_ends_us_while_the_guest_stands_still(
+    tmp_path: Path, make, when: str, number: int
+) -> None:
+    qemu = make()
+    at(qemu, "stop", 2, lambda: os.kill(os.getpid(), number), when)
+    assert run(tmp_path, qemu) == 0
+    assert qemu.running and trace.load(tmp_path / "trace.npz").epochs == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", WITHIN)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_signal_at_any_command_leaves_the_guest_running(
