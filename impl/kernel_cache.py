@@ -17,6 +17,7 @@ import pickle
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -70,7 +71,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
                 write(folder / name, made_from(self._function), content)
                 return
             except OSError as error:
-                refusals.append(f"{folder} ({error.strerror})")
+                refusals.append(f"{folder / name} ({error.strerror})")
         _say_that_nothing_is_kept(refusals)
 
 
@@ -108,6 +109,8 @@ def write(path: Path, key: bytes, content: bytes) -> None:
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         beside.write_bytes(key + hashlib.sha256(content).digest() + content)
+        with suppress(OSError):
+            path.rmdir()  # an empty folder in its place
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

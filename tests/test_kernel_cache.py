@@ -104,6 +104,11 @@ def a_pipe(file: Path) -> None:
     os.mkfifo(file)
 
 
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 def a_link_to_nowhere(file: Path) -> None:
     file.unlink()
     file.symlink_to(file.parent / "nowhere")
@@ -117,6 +122,7 @@ DAMAGE = {
     "of another kernel": of_another_kernel,
     "unreadable": unreadable,
     "a pipe": a_pipe,
+    "a folder": a_folder,
     "a link to nowhere": a_link_to_nowhere,
 }
 
@@ -131,7 +137,7 @@ def test_a_damaged_file_is_replaced(folder: Path, damage: Callable[[Path], None]
     assert run() == (15, True)
 
 
-def test_a_folder_in_a_files_place_is_no_obstacle(
+def test_a_folder_with_something_in_it_is_left_and_named(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run()
@@ -139,7 +145,7 @@ def test_a_folder_in_a_files_place_is_no_obstacle(
     file.unlink()
     (file / "with something in it").mkdir(parents=True)
     assert run() == (15, False)
-    assert "Is a directory" in caplog.text
+    assert f"{file} (Is a directory)" in caplog.text
 
 
 def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
