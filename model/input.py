@@ -6,8 +6,8 @@ import stat
 from os import PathLike
 from pathlib import Path
 
-#: No text file that a command reads is larger.
-LARGEST_TEXT = 256 << 20
+#: No file that a command reads whole is larger, unless it says otherwise.
+LARGEST = 256 << 20
 
 
 def open_descriptor(path: str | PathLike[str]) -> int:
@@ -24,18 +24,18 @@ def open_descriptor(path: str | PathLike[str]) -> int:
     return descriptor
 
 
-def read_bytes(path: str | PathLike[str]) -> bytes:
+def read_bytes(path: str | PathLike[str], largest: int = LARGEST) -> bytes:
     """All of an ordinary file. Raises OSError."""
     with os.fdopen(open_descriptor(path), "rb") as file:
-        data = file.read(LARGEST_TEXT + 1)
-    if len(data) > LARGEST_TEXT:
-        raise OSError(errno.EFBIG, f"it is larger than {LARGEST_TEXT >> 20} MiB")
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest >> 20} MiB")
     return data
 
 
-def read_text(path: str | PathLike[str]) -> str:
+def read_text(path: str | PathLike[str], largest: int = LARGEST) -> str:
     """All of an ordinary file in UTF-8. Raises OSError, UnicodeDecodeError."""
-    return read_bytes(path).decode("utf-8")
+    return read_bytes(path, largest).decode("utf-8")
 
 
 def _check_ordinary(found: os.stat_result) -> None:

@@ -19,6 +19,9 @@ from model.output import printable, run_command
 from model.ram import ColoError
 from model.scenarios import FAILS, SCENARIOS
 
+#: In bytes. They are small by nature; JSON takes twenty times its size in memory.
+LARGEST_COUNTEREXAMPLE = 4 << 20
+
 
 @dataclass(frozen=True)
 class Counterexample:
@@ -44,7 +47,7 @@ class NotACounterexample(ColoError, ValueError):
 def load(path: str) -> Counterexample:
     """Read a counterexample; NotACounterexample if it isn't one."""
     try:
-        found = Counterexample(**json.loads(read_text(path)))
+        found = Counterexample(**json.loads(read_text(path, LARGEST_COUNTEREXAMPLE)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise NotACounterexample(f"{path}: not a counterexample: {error}") from error
     _check_types(path, found)
