@@ -10,7 +10,6 @@ together inside a kernel: an error or a Ctrl-C leaves nothing half done. Whateve
 that replacement; what must follow it, the next call does if this one was kept from it (``_settle``).
 """
 
-import os
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -28,7 +27,7 @@ from impl.compile import compile_kernels
 from impl.control import address
 from impl.dirtylog import KernelDirtyLog, Watched, WatchedBlocks
 from impl.errors import DirtyLogError, FlushInProgress, RamReleased, WatchLost
-from impl.exclusive import Exclusive, alone
+from impl.exclusive import Exclusive, alone, generation
 from impl.job import Installed, count, install, place
 from impl.kernel import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
 from impl.uncopied import Uncopied
@@ -75,7 +74,7 @@ class ColoRam(Uncopied):
         self._exclusive = Exclusive("this RAM is being flushed: wait until the flush has returned")
         self._released = False
         self._unsettled = False
-        self._process = os.getpid()
+        self._generation = generation()
         self._dirty_log: KernelDirtyLog | None = None
         valid = model.Layout((), page_size, layout)
         self._page_size, self._kind = valid.page_size, valid.kind
@@ -176,7 +175,7 @@ class ColoRam(Uncopied):
         Kept modulo 2^64 by the kernels, shown with a sign: below zero it was wrong to begin with.
         """
         now = self._settled()
-        if self._process != os.getpid():
+        if self._generation != generation():
             return int(count(now.cache_bitmap))
         return int(now.job.view(np.int64)[DIRTY_PAGES])
 
@@ -443,7 +442,8 @@ class ColoRam(Uncopied):
             self._exclusive.run(self._let_go)
 
     def _let_go(self) -> None:
-        self._settle()
+        if self._unsettled:
+            self._settle()
         watching = self.watching()
         if watching is not None and watching.here:
             try:
@@ -470,13 +470,15 @@ class ColoRam(Uncopied):
         def if_there() -> T:
             if self._released:
                 raise RamReleased("this RAM has been released: make a new ColoRam")
-            self._settle()
-            if self._process != os.getpid():
+            if self._unsettled:
+                self._settle()
+            if self._generation != generation():
                 self._become_owner()
             try:
                 return work()
             finally:
-                self._settle()
+                if self._unsettled:
+                    self._settle()
 
         return self._exclusive.run(if_there)
 
@@ -493,14 +495,13 @@ class ColoRam(Uncopied):
         A change that failed before it installed its blocks leaves a log that watches more than
         them; one that has installed them, bits of pages that are not in use any more.
         """
-        if self._unsettled:
-            now, watching = self._now, self.watching()
-            for one in now.layout.blocks:
-                now.blocks[one.name]._size = one.used_length
-            if watching is not None:
-                watching.follow({one.name: one.used_length for one in now.layout.blocks})
-            _clear(now, now.gone)
-            self._unsettled = False
+        now, watching = self._now, self.watching()
+        for one in now.layout.blocks:
+            now.blocks[one.name]._size = one.used_length
+        if watching is not None:
+            watching.follow({one.name: one.used_length for one in now.layout.blocks})
+        _clear(now, now.gone)
+        self._unsettled = False
 
     def _become_owner(self) -> None:
         """After ``fork``: another thread of the parent may have been in the midst of a flush there.
@@ -509,7 +510,7 @@ class ColoRam(Uncopied):
         count is lowered at the end, and is not.
         """
         self._now.job[DIRTY_PAGES] = count(self._now.cache_bitmap)
-        self._process = os.getpid()
+        self._generation = generation()
 
     def watching(self) -> WatchedBlocks | None:
         """What its dirty log watches, or None. After ``fork`` that is the parent's memory."""

@@ -575,7 +575,8 @@ def numbers_gone_by(at: Control, me: Process) -> Process:
 def forked_child(parent: Control) -> System[Control, Process]:
     """A child forked when its parent's control block was ``parent``: no helper came with it.
 
-    The child flushes, then closes. (The pool's child goes further: it makes a new control block.)
+    The child flushes, then closes. (The pool's child goes further: it knows by its process number that
+    it has no helpers, and begins with a STATE of 0.)
     """
     control = parent._replace(
         running=0, awaited=0, working=0, live=0, times=0, took_part=0, caller_asleep=0, rounds=1
