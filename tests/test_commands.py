@@ -13,6 +13,7 @@ import pytest
 
 from model.output import run_command
 from tests.started import ROOT, children, ctrl_c, is_gone, started
+from tests.test_foreign_text import a_trace
 
 #: Every command, with arguments for which it works a while.
 COMMANDS: dict[str, Sequence[str]] = {
@@ -116,15 +117,18 @@ def test_a_file_that_cannot_be_read_is_a_line(command: tuple[str, ...], tmp_path
 @pytest.mark.parametrize(
     "command",
     [
-        ["impl", "flush", "tests/traces/colo-idle-512m.npz", "--threads", "1"],
+        ["impl", "flush", "TRACE.npz", "--threads", "1"],
         ["tests.conformance", "--implementation", "impl", "--only", "vector/edges/e*"],
         ["model.replay", "tests/counterexamples/schedule-join-never-closes.json"],
         ["proofs", "--only", "words.no_shift_by_64", "--jobs", "1"],
     ],
     ids=lambda command: command[0],
 )
-def test_without_stdout_and_stderr(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_stdout_and_stderr(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a daemon has it, or a shell with ``>&- 2>&-``."""
+    command = [str(a_trace(tmp_path / word)) if word == "TRACE.npz" else word for word in command]
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     assert main_of(command[0])(command[1:]) == 0
