@@ -247,7 +247,7 @@ class Interruption:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._before = {}
+        self._before: dict[int, Any] = {}
         for number in _SIGNALS:
             handler = signal.getsignal(number)
             # Not those that are ignored, as `nohup` has it, or that others handle in C.

@@ -140,7 +140,8 @@ class Proof:
         # The same code over integers, or over words if its constants are words.
         self.read = self.reading(lambda value: value, primitives)
         # There a population is any number: whoever needs to know which reads it by ``read``.
-        of_words = {**primitives, words.population: symbolic.some_population}
+        of_words = dict(primitives)
+        of_words[words.population] = symbolic.some_population
         self.read_words = self.reading(symbolic.word, of_words)
 
     def reading(
