@@ -60,6 +60,7 @@ class ColoRam(Uncopied):
     """
 
     _instead = "attach the same memory, where another process can reach it, in a ColoRam there"
+    _now: Installed
 
     def __init__(
         self,
@@ -83,9 +84,12 @@ class ColoRam(Uncopied):
         nothing = np.zeros(0, np.uint64)
         given = self._blocks_given(blocks)
         sizes = {block.name: block.size for block in given}
-        self._now = self._built(given, sizes, {}, nothing, nothing)
+        now = self._built(given, sizes, {}, nothing, nothing)
         for block in given:
             block._ram = weakref.ref(self)
+        # Last, since blocks of a RAM that could not be made are nobody's; and past __setattr__, in
+        # which Python looks for signals.
+        self.__dict__["_now"] = now
 
     def _blocks_given(self, blocks: Any) -> list[Block]:
         """The blocks given, read once: they may come from a generator. Raises LayoutError."""
@@ -106,7 +110,7 @@ class ColoRam(Uncopied):
             )
 
     def _has(self, block: Block) -> bool:
-        return self._now.blocks.get(block.name) is block
+        return "_now" in vars(self) and self._now.blocks.get(block.name) is block
 
     def _built(
         self,
@@ -406,8 +410,8 @@ class ColoRam(Uncopied):
             if watching is not None:
                 watching.resize(name, size)
             block._cache[before:size] = block._host[before:size]
-        # No signal is looked for between these two.
-        self._now, block._size = new, size
+        # Past __setattr__: no signal is looked for between these two.
+        self.__dict__["_now"], block.__dict__["_size"] = new, size
 
     @alone
     def remove(self, name: str) -> None:

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -138,16 +139,20 @@ def mutants(log: Log, dice: random.Random) -> Iterator[tuple[str, str, Log]]:
 
 
 def test_a_log_with_one_event_wrong_is_rejected(log: Log, long_run: bool) -> None:
+    """300 mutants of events that matter. How many others a log has depends on how busy the machine is."""
     tried, legal = Counter[str](), Counter[tuple[str, str]]()
-    candidates = mutants(log, random.Random(2016))
-    for what, name, mutant in (next(candidates) for _ in range(4000 if long_run else 300)):
+    of_consequence = (
+        (what, name, mutant)
+        for what, name, mutant in mutants(log, random.Random(2016))
+        if name not in OF_NO_CONSEQUENCE
+    )
+    for what, name, mutant in islice(of_consequence, 4000 if long_run else 300):
         tried[what] += 1
         if explain(mutant).accepted:
             legal[what, name] += 1
-    print(f"mutants: {dict(tried)}; still legal: {dict(legal)}")
+    print(f"mutants: {dict(tried)}")
     assert min(tried.values()) > 40
-    assert {name for _, name in legal} <= OF_NO_CONSEQUENCE
-    assert sum(legal.values()) < sum(tried.values()) / 10
+    assert legal == {}
 
 
 def test_an_empty_log_is_rejected() -> None:
