@@ -9,30 +9,31 @@ from pathlib import Path
 
 from tests.needs import ROOT
 
-LOWEST = ROOT / ".ci" / "lowest.py"
+REQUIREMENTS = ROOT / ".ci" / "requirements.py"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 def lowest(script: Path, *groups: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(script), *groups]
+    command = [sys.executable, str(script), "--lowest", *groups]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_every_dependency_has_a_floor_and_is_listed_at_it() -> None:
-    ran = lowest(LOWEST, "build", "run", *EXTRAS)
+    ran = lowest(REQUIREMENTS, "build", "run", *EXTRAS)
     required = [
         *PROJECT["build-system"]["requires"],
         *PROJECT["project"]["dependencies"],
         *(requirement for extra in EXTRAS.values() for requirement in extra),
     ]
-    assert ran.stdout.split() == [requirement.replace(">=", "==") for requirement in required]
+    once = dict.fromkeys(requirement.replace(">=", "==") for requirement in required)
+    assert ran.stdout.split() == list(once)
 
 
 def test_a_dependency_without_a_floor_is_refused(tmp_path: Path) -> None:
-    script = tmp_path / ".ci" / "lowest.py"
+    script = tmp_path / ".ci" / "requirements.py"
     script.parent.mkdir()
-    shutil.copy(LOWEST, script)
+    shutil.copy(REQUIREMENTS, script)
     text = (ROOT / "pyproject.toml").read_text().replace("rich>=", "rich<")
     (tmp_path / "pyproject.toml").write_text(text)
     ran = lowest(script, "run")

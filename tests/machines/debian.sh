@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
 # A fresh Debian in a folder, and a command run there by an ordinary user in a clone of this repository.
 #
-#   tests/machines/debian.sh [--suite SUITE] [--arch ARCH] 'PACKAGE...' 'COMMAND'
+#   tests/machines/debian.sh [--suite SUITE] [--arch ARCH] [--carry FOLDER] 'PACKAGE...' 'COMMAND'
 #
 # Needs root and debootstrap, and for another architecture qemu-user-static. Packages come from where they
 # come from here: mirror, proxy, certificates and pip's configuration are carried over. What is committed is
-# cloned. Afterwards nothing of it is left.
+# cloned. Afterwards nothing of it is left. On another architecture packages are unpacked and not configured:
+# under emulation their scripts take longer than everything else. FOLDER comes to lie in the user's home.
 set -euo pipefail
 
-usage() { sed -n 's/^# \{0,1\}//; 2,8p' "$0" >&2; exit 64; }
+usage() { sed -n 's/^# \{0,1\}//; 2,10p' "$0" >&2; exit 64; }
 
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
 arch=$(dpkg --print-architecture)
+folder='' arguments=("$@")
 while [[ ${1:-} == --* ]]; do
     case $1 in
     --suite) suite=$2 ;;
     --arch) arch=$2 ;;
+    --carry) folder=$2 ;;
     *) usage ;;
     esac
     shift 2
@@ -23,15 +26,15 @@ done
 [ $# = 2 ] || usage
 packages=$1 command=$2
 project=$(cd "$(dirname "$0")/../.." && pwd)
-user=colo home=/home/colo
+home=/home/colo uid=1000
 
 # Everything below is mounted in a namespace of its own: when that ends, the folder can be removed safely.
 if [ -z "${DEBIAN_ROOT:-}" ]; then
     DEBIAN_ROOT=$(mktemp -d -p /var/tmp debian.XXXXXX)
     export DEBIAN_ROOT
-    trap 'rm -rf --one-file-system "$DEBIAN_ROOT"' EXIT
+    trap 'grep -q " $DEBIAN_ROOT/" /proc/self/mountinfo || rm -rf --one-file-system "$DEBIAN_ROOT"' EXIT
     chmod 755 "$DEBIAN_ROOT"
-    unshare --mount --propagation private "$0" --suite "$suite" --arch "$arch" "$packages" "$command"
+    unshare --mount --propagation private "$0" "${arguments[@]}"
     exit
 fi
 root=$DEBIAN_ROOT
@@ -42,8 +45,9 @@ inside() { chroot "$root" env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 mapfile -d '' -t carried < <(env -0 | grep -zEi '^(pip_|ssl_cert|curl_ca|requests_ca|(http|https|ftp|no)_proxy)')
 carried+=(LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive)
 
+is_foreign() { [ "$arch" != "$(dpkg --print-architecture)" ]; }
+
 run_foreign_programs() { # have the kernel hand them to qemu, unless it does already
-    [ "$arch" = "$(dpkg --print-architecture)" ] && return
     local machine=${arch/arm64/aarch64} registry=/proc/sys/fs/binfmt_misc
     [ -e $registry/register ] || mount -t binfmt_misc binfmt_misc $registry
     [ -e "$registry/qemu-$machine" ] && return
@@ -53,15 +57,24 @@ run_foreign_programs() { # have the kernel hand them to qemu, unless it does alr
 }
 
 bootstrap() {
-    local mirror proxy
+    local mirror proxy package
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
     eval "$(apt-config shell proxy Acquire::http::Proxy)"
     [ -z "${proxy:-}" ] || export http_proxy=$proxy
-    debootstrap --variant=minbase --arch="$arch" --include=ca-certificates "$suite" "$root" "$mirror"
+    if is_foreign; then
+        debootstrap --foreign --variant=minbase --arch="$arch" --include="${packages// /,}" "$suite" "$root" "$mirror"
+        for package in "$root"/var/cache/apt/archives/*.deb; do
+            dpkg-deb -x "$package" "$root"
+        done
+        cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
+        cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
+    else
+        debootstrap --variant=minbase --arch="$arch" --include=ca-certificates "$suite" "$root" "$mirror"
+    fi
 }
 
 carry_over() { # whom to trust, apt's and pip's configuration, and the places that these speak of
-    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+    install -D -m 644 /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
     cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
     apt-config dump | grep -E '^Acquire::(Check|http)' >"$root/etc/apt/apt.conf.d/90carried" || true
     local file place said=("${carried[@]}")
@@ -81,17 +94,21 @@ carry_over() { # whom to trust, apt's and pip's configuration, and the places th
     done
 }
 
-run_foreign_programs
+if is_foreign; then run_foreign_programs; fi
 bootstrap
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 carry_over
-inside apt-get update -qq
-# shellcheck disable=SC2086  # a list
-inside apt-get install -y -qq $packages
-inside useradd --create-home $user
+if ! is_foreign; then
+    inside apt-get update -qq
+    # shellcheck disable=SC2086  # a list
+    inside apt-get install -y -qq $packages
+fi
+echo "colo:x:$uid:$uid::$home:/bin/bash" >>"$root/etc/passwd"
+echo "colo:x:$uid:" >>"$root/etc/group"
+mkdir -p "$root$home"
 git clone -q "$project" "$root$home/colo-flush"
-inside chown -R $user: $home
+[ -z "$folder" ] || cp -r "$folder" "$root$home"
+chown -R $uid:$uid "$root$home"
 carried+=(HOME=$home)
-# A login's shell: nothing of this one is to be seen in there.
-inside setpriv --reuid=$user --regid=$user --init-groups bash -euc "cd ~/colo-flush; $command"
+inside setpriv --reuid=$uid --regid=$uid --clear-groups bash -euc "cd ~/colo-flush; $command"

@@ -1,8 +1,9 @@
-"""Prints the lowest version of each dependency that pyproject.toml allows, as requirements for pip.
+"""Prints what pyproject.toml requires, as requirements for pip.
 
-    python3 .ci/lowest.py GROUP...      GROUP: build, run, or an extra (test, plot, check)
+    python3 .ci/requirements.py [--lowest] GROUP...    GROUP: build, run, or an extra (test, plot, check)
 
-A floor that is not installed and tested is a guess: `.ci/run lowest` does both.
+With --lowest each at the lowest version allowed. A floor that is not installed and tested is a guess:
+`.ci/run lowest` does both.
 """
 
 import re
@@ -27,5 +28,6 @@ def lowest(requirement: str) -> str:
 
 
 if __name__ == "__main__":
-    for group in sys.argv[1:]:
-        print(*map(lowest, GROUPS[group]), sep="\n")
+    groups = [argument for argument in sys.argv[1:] if argument != "--lowest"]
+    for requirement in dict.fromkeys(r for group in groups for r in GROUPS[group]):
+        print(lowest(requirement) if "--lowest" in sys.argv else requirement)
