@@ -97,6 +97,7 @@ class EventLog(Uncopied):
             raise ColoError(
                 f"a capacity of {self._capacity} events is impossible: use 1 to {LARGEST_CAPACITY}"
             )
+        self._lines: c.Words | None = None
         self._logs: list[npt.NDArray[np.uint64]] = []
 
     def attach(self, lines: c.Words) -> None:
@@ -117,12 +118,19 @@ class EventLog(Uncopied):
             raise ColoError(
                 f"a capacity of {self._capacity} events takes more memory than there is: use less"
             ) from error
+        # First: whatever comes in between, the lines point to memory that is there.
+        self._lines, self._logs = lines, logs
         for line, log in zip(lines, logs, strict=True):
             start = c.address(log)
             log[0] = start + _HEAD_BYTES
             log[1] = start + np.uint64(log.nbytes)
             line[int(c.LOG) // 8] = start
-        self._logs = logs
+
+    def _detach(self, lines: c.Words) -> None:
+        """Undo :meth:`attach` for a pool that could not be made; all its helpers have ended."""
+        if self._lines is lines:
+            lines[:, int(c.LOG) // 8] = 0
+            self._lines, self._logs = None, []
 
     def events(self, worker: int) -> list[dict[str, int | str]]:
         """A worker's events in order, the caller being worker 0. ColoError if some found no room."""

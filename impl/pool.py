@@ -91,8 +91,6 @@ class FlushPool(Uncopied):
         self._set(c.ALONE, alone_bytes)
         # Where threads outnumber the CPUs, one that looks holds up one that works.
         self._set(c.SPIN, SPIN_NANOSECONDS if count <= cpus else 0)
-        if event_log is not None:
-            event_log.attach(self._lines)
         self._helpers = [
             threading.Thread(
                 target=_live,
@@ -105,12 +103,16 @@ class FlushPool(Uncopied):
         # A pool that is dropped, or still open when the interpreter exits, lets its helpers go.
         self._dropped = weakref.finalize(self, _dismiss, self._control, event_log)
         try:
+            if event_log is not None:
+                event_log.attach(self._lines)
             # A Ctrl-C inside Thread.start would come out as an error of threading's own locks.
             uninterrupted(self._start_helpers)
             self._await_arrival()
         except BaseException:
             dismiss(self._address)
             self._join_helpers()
+            if event_log is not None:
+                event_log._detach(self._lines)
             raise
 
     @property

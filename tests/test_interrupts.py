@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 from typing import Any, get_args
 
 import numba
@@ -34,6 +35,7 @@ from impl import (
     ThreadsUnavailable,
 )
 from impl.compile import _compile_whole
+from impl.events import EventLog
 from impl.pool import STRATEGIES, Strategy
 from model import flush as spec
 from tests.injector import (
@@ -284,18 +286,15 @@ def test_release_struck_lets_go_when_it_is_called_again(
         assert watching is None or watching.closed
 
 
-@kinds
 def test_blocks_of_a_ram_that_could_not_be_made_belong_to_nobody(
-    kind: Kind, alone: FlushPool, at_most: int | None
+    alone: FlushPool, at_most: int | None
 ) -> None:
     """Also while the exception keeps what there is of that RAM."""
 
     def blocks() -> list[Block]:
         return [Block("ram", size=130 * PAGE, max_size=200 * PAGE), Block("rom", size=3 * PAGE)]
 
-    for given, strike in struck_everywhere(
-        blocks, ColoRam, STRIKES[kind], kind=kind, at_most=at_most
-    ):
+    for given, strike in struck_everywhere(blocks, ColoRam, at_most=at_most):
         assert strike.error is not None
         ram = ColoRam(given)
         ram.receive("rom", 1, b"1" * PAGE)
@@ -401,6 +400,22 @@ def test_a_pool_that_is_struck_in_its_life_leaves_no_thread_and_hides_no_interru
         del strike
         assert no_helper_is_left()
         check(ram, pool)
+
+
+def test_an_event_log_of_a_pool_that_could_not_be_made_is_free_for_another(
+    at_most: int | None,
+) -> None:
+    def make(event_log: EventLog) -> None:
+        FlushPool(threads=2, alone_bytes=0, event_log=event_log).close()
+
+    for event_log, strike in struck_everywhere(EventLog, make, at_most=at_most):
+        if "__init__" in {frame.name for frame in traceback.extract_tb(traced(strike.error))}:
+            make(event_log)
+            assert [event["event"] for event in event_log.events(1)][-1:] == ["end"]
+
+
+def traced(error: BaseException | None) -> TracebackType | None:
+    return None if error is None else error.__traceback__
 
 
 def is_a_destructor(strike: Strike) -> bool:
