@@ -10,6 +10,7 @@ functions, :func:`select` instead of ``if``, and named constants instead of bare
 """
 
 from collections.abc import Callable, Mapping
+from dis import get_instructions
 from types import FunctionType
 from typing import Any
 
@@ -66,5 +67,6 @@ class Reading:
 
 
 def _globals_used(function: FunctionType) -> dict[str, Any]:
-    names = function.__code__.co_names
+    # Those that are loaded as such: an attribute may bear the name of a function of the module.
+    names = [i.argval for i in get_instructions(function) if i.opname == "LOAD_GLOBAL"]
     return {name: function.__globals__[name] for name in names if name in function.__globals__}

@@ -1,6 +1,7 @@
 """One definition, three readings: Python, z3 and numba compute the same."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -108,6 +109,22 @@ def test_three_readings_agree(function: Callable[..., object], data: st.DataObje
     in_z3 = Proof().read(function)(*(kind(into(a)) for a in arguments))
     assert _plain(in_numba) == _plain(in_python)
     assert _plain(in_z3) == _plain(in_python)
+
+
+class Place(NamedTuple):
+    """Where a walk stands."""
+
+    successor: int
+
+
+def successor(place: Place) -> int:
+    """A function of the name of an attribute that it reads, which is no function."""
+    return place.successor
+
+
+def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
+    """Read as one it would be lifted, and lifted again, for ever."""
+    assert Proof().read(successor)(Place(5)) == 5
 
 
 def _plain(value: object) -> object:
