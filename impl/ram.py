@@ -35,7 +35,7 @@ from model import growth
 from model import ram as model
 from model.arguments import flag, listed, shown, whole_number
 from model.flush import stray_error
-from model.ram import BitmapKind, ColoError, LayoutError, Region, StrayDirtyPages
+from model.ram import PAGES_PER_WORD, BitmapKind, ColoError, LayoutError, Region, StrayDirtyPages
 
 T = TypeVar("T")
 
@@ -380,12 +380,16 @@ class ColoRam(Uncopied):
         if block.name in now.blocks:
             raise LayoutError(f"block {block.name!r} is there already: use another name")
         sizes = {one.name: one.size for one in (*now.blocks.values(), block)}
-        new = self._rebuilt([*now.blocks.values(), block], sizes)
-        region, watching = new.regions[block.name], self.watching()
+        blocks, watching = [*now.blocks.values(), block], self.watching()
+        region = self._rebuilt(blocks, sizes).regions[block.name]
+        bits = range(region.first_bit, region.first_bit + region.max_pages)
         self._unsettled = True
-        _clear(new, range(region.first_bit, region.first_bit + region.max_pages))
         if watching is not None:
             watching.watch(Watched(block.name, block._host, region.first_bit, block.size))
+        # Bits that were nobody's: first here, so that the count is right if this goes no further.
+        _clear(now, range(bits.start, min(bits.stop, PAGES_PER_WORD * len(now.cache_bitmap))))
+        new = self._rebuilt(blocks, sizes)
+        _clear(new, bits)
         block._ram = weakref.ref(self)
         self._now = new
 

@@ -680,6 +680,43 @@ def test_ctrl_c_at_any_moment_loses_nothing(
     )
 
 
+def ram_with_strays() -> tuple[ColoRam, Any]:
+    """Of attached bitmaps, with bits set where the next block will lie: in a word in use, and beyond."""
+    cache_dirty = np.zeros(3, np.uint64)
+    ram = ColoRam(
+        [Block("a", host=array(40))], cache_dirty=cache_dirty, host_dirty=np.zeros(3, np.uint64)
+    )
+    ram.dirty_log = KernelDirtyLog()
+    cache_dirty[:] = [1 << 50, 1 << 5, 0]
+    ram.recount()
+    return ram, cache_dirty
+
+
+def test_a_block_that_the_log_refuses_changes_no_bit() -> None:
+    ram, cache_dirty = ram_with_strays()
+    before, memory = (ram.dirty_pages, cache_dirty.tolist()), array(40)
+    with KernelDirtyLog() as another:
+        another.start([Watched("b", memory, 0, memory.nbytes)])
+        with pytest.raises(DirtyLogError):
+            ram.add(Block("b", host=memory, offset=40 * PAGE))
+    assert (ram.dirty_pages, cache_dirty.tolist()) == before
+    ram.release()
+
+
+@pytest.mark.parametrize("kind", ["signals", "steps"])
+def test_ctrl_c_at_any_moment_of_an_add_over_stray_bits(kind: Kind, long_run: bool) -> None:
+    def add(world: tuple[ColoRam, Any]) -> None:
+        world[0].add(Block("b", size=64 * PAGE, offset=40 * PAGE))
+
+    for (ram, cache_dirty), strike in struck_everywhere(
+        ram_with_strays, add, kind=kind, at_most=at_most(long_run)
+    ):
+        assert ram.dirty_pages == len(pages_of(ram.cache_dirty)), strike
+        if len(ram.layout.blocks) == 2:
+            assert not cache_dirty.any(), strike
+        ram.release()
+
+
 @pytest.mark.parametrize("kind", ["signals", "steps"])
 def test_ctrl_c_at_any_moment_of_a_release(kind: Kind, long_run: bool) -> None:
     """Released again, attached bitmaps know what was written, and the memory is watched no longer."""
