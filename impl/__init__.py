@@ -12,7 +12,7 @@ if Path(_place or "").resolve() != Path(__file__).resolve().parents[1] / "model"
         "another folder or with `python -P`, and give colo-flush a venv of its own"
     )
 
-import model.command  # noqa: F401  (Ctrl-C in what follows ends a command as it does later)
+import model.boundary.command  # noqa: F401  (Ctrl-C in what follows ends a command as it does later)
 from impl.block import Block
 from impl.dirtylog import KernelDirtyLog
 from impl.errors import (
@@ -30,7 +30,7 @@ from impl.errors import (
 from impl.pool import FlushPool
 from impl.ram import ColoRam
 from impl.stats import FlushStats, WorkerStats
-from model.ram import ColoError, DirtyCountMismatch, LayoutError, StrayDirtyPages
+from model.errors import ColoError, DirtyCountMismatch, LayoutError, StrayDirtyPages
 
 __all__ = [
     "Block",

@@ -1,9 +1,12 @@
 """The command line: ``python -m impl COMMAND --help``."""
 
-from impl import bench, demo, plot, record, replay
-from model.command import run
-from model.options import Parser
-from model.output import run_command
+from impl import demo
+from impl.bench import command as bench
+from impl.recorder import record
+from impl.traces import plot, replay
+from model.boundary.command import run
+from model.boundary.options import Parser
+from model.boundary.output import run_command
 
 #: One module a command; each registers itself with add_command.
 COMMANDS = (replay, demo, record, plot, bench)

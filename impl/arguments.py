@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.arguments import shown, whole_number
-from model.ram import LayoutError
+from model.boundary.arguments import shown, whole_number
+from model.errors import LayoutError
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from impl.compile import compiled, kernel
-from impl.control import address
-from impl.intrinsics import atomic_or, load
+from impl.arrays import address
+from impl.kernels.compile import compiled, kernel
+from impl.kernels.intrinsics import atomic_or, load
 from model import words
-from model.ram import PAGES_PER_WORD, LayoutError
+from model.errors import LayoutError
+from model.ram import PAGES_PER_WORD
 
 Words = npt.NDArray[np.uint64]
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from impl.arguments import as_bytes
 from impl.uncopied import Uncopied
-from model.arguments import block_name, whole_number
-from model.ram import LayoutError
+from model.boundary.arguments import block_name, whole_number
+from model.errors import LayoutError
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]

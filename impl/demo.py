@@ -30,13 +30,13 @@ from rich.live import Live
 
 from impl.block import Block, Bytes, Words
 from impl.dirtylog import KernelDirtyLog, Watched
-from impl.memory import check_memory
+from impl.display.terminal import Table, console
+from impl.machine.memory import check_memory
 from impl.pool import STRATEGIES, FlushPool, Strategy
 from impl.ram import ColoRam
-from impl.terminal import Table, console
-from model import options
-from model.output import printable
-from model.ram import ColoError
+from model.boundary import options
+from model.boundary.output import printable
+from model.errors import ColoError
 
 PAGE = 4096
 VGA_BYTES = 16 << 20

@@ -1,7 +1,7 @@
 """The kernel's own dirty log: which pages of the blocks has anybody written since we last asked?
 
-:mod:`impl.writewatch` says which memory has been written; here that becomes dirty bits. It plays the
-part of KVM's dirty log under ``address_space_sync_dirty_bitmap`` in the patch.
+:mod:`impl.machine.writewatch` says which memory has been written; here that becomes dirty bits. It plays
+the part of KVM's dirty log under ``address_space_sync_dirty_bitmap`` in the patch.
 
 What counts as a write: a store by any thread of this process or by a KVM guest that runs in this
 memory, and the kernel's own stores through this mapping (``read(2)`` into it). What does not: a store
@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from impl.bitmap import set_bits
 from impl.errors import DirtyLogError, DirtyLogUnavailable, WatchLost
 from impl.exclusive import Exclusive, alone
+from impl.machine.writewatch import HOST_PAGE, WriteWatch, host_pages, room_for
 from impl.uncopied import Uncopied
-from impl.writewatch import HOST_PAGE, WriteWatch, host_pages, room_for
-from model.arguments import block_name, listed, shown, whole_number
-from model.ram import ColoError
+from model.boundary.arguments import block_name, listed, shown, whole_number
+from model.errors import ColoError
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]

@@ -1,6 +1,6 @@
 """The errors of running flushes and dirty logs; those about what is flushed are model.ram's."""
 
-from model.ram import ColoError
+from model.errors import ColoError
 
 
 class FlushInProgress(ColoError, RuntimeError):

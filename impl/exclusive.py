@@ -7,8 +7,8 @@ from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from impl.errors import FlushInProgress
-from model.arguments import shown
-from model.ram import ColoError
+from model.boundary.arguments import shown
+from model.errors import ColoError
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from impl.arrays import address
 from impl.block import Block, Extent, Words, check_apart, extent
-from impl.control import address
-from impl.kernel import GAP_FIELDS, JOB_FIELDS, REGION_FIELDS, count_dirty
+from impl.kernels.flush import GAP_FIELDS, JOB_FIELDS, REGION_FIELDS, count_dirty
 from model import ram as model
 from model.ram import PAGES_PER_WORD, Region
 
 
 @dataclass(frozen=True)
 class Installed:
-    """The blocks as they are now, the two bitmaps over them, and the job table (impl.kernel)."""
+    """The blocks as they are now, the two bitmaps over them, and the job table (impl.kernels.flush)."""
 
     layout: model.Layout
     blocks: dict[str, Block]

@@ -12,22 +12,24 @@ from typing import Literal, Self, TypeVar
 
 import numpy as np
 
-from impl import control as c
-from impl import strategies as s
-from impl.compile import compile_kernels
-from impl.cpus import usable_cpus
+from impl.arrays import address
 from impl.errors import FlushInProgress, PoolClosed, ThreadsUnavailable
-from impl.events import EventLog
 from impl.exclusive import Exclusive
-from impl.join import back_up_once, dismiss, flush_once, helper
-from impl.kernel import NO_PAGE
+from impl.kernels import control as c
+from impl.kernels import strategies as s
+from impl.kernels.check_in import back_up_once, dismiss, flush_once, helper
+from impl.kernels.compile import compile_kernels
+from impl.kernels.events import EventLog
+from impl.kernels.flush import NO_PAGE
+from impl.kernels.uninterrupted import uninterrupted
+from impl.machine.cpus import usable_cpus
 from impl.ram import ColoRam
 from impl.stats import FlushStats
 from impl.uncopied import Uncopied
-from impl.uninterrupted import uninterrupted
-from model.arguments import shown, whole_number
+from model.boundary.arguments import shown, whole_number
+from model.errors import ColoError
 from model.flush import check_count
-from model.ram import PAGES_PER_WORD, ColoError
+from model.ram import PAGES_PER_WORD
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -82,7 +84,7 @@ class FlushPool(Uncopied):
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._control = c.allocate(count)
-        self._address = c.address(self._control)
+        self._address = address(self._control)
         self._totals = self._control[c.row(c.TOTALS)]
         self._lines = self._control[c.row(c.WORKERS) :]
         self._n_threads = np.uint64(count)
@@ -238,4 +240,4 @@ def _live(address: np.uint64, worker: np.uint64, *_alive: object) -> None:
 
 
 def _dismiss(control: c.Words, event_log: EventLog | None) -> None:
-    dismiss(c.address(control))
+    dismiss(address(control))

@@ -21,21 +21,22 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.arguments import as_words, bitmap_words, page_content, page_number, page_numbers
+from impl.arrays import address
 from impl.bitmap import set_bits
 from impl.block import Block, Words, zeroed_words
-from impl.compile import compile_kernels
-from impl.control import address
 from impl.dirtylog import KernelDirtyLog, Watched, WatchedBlocks
 from impl.errors import DirtyLogError, FlushInProgress, RamReleased, WatchLost
 from impl.exclusive import Exclusive, alone, generation
 from impl.job import Installed, count, install, place
-from impl.kernel import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
+from impl.kernels.compile import compile_kernels
+from impl.kernels.flush import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
 from impl.uncopied import Uncopied
-from model import growth
 from model import ram as model
-from model.arguments import flag, listed, shown, whole_number
+from model import resize as growth
+from model.boundary.arguments import flag, listed, shown, whole_number
+from model.errors import ColoError, LayoutError, StrayDirtyPages
 from model.flush import stray_error
-from model.ram import PAGES_PER_WORD, BitmapKind, ColoError, LayoutError, Region, StrayDirtyPages
+from model.ram import PAGES_PER_WORD, BitmapKind, Region
 
 T = TypeVar("T")
 
@@ -147,7 +148,7 @@ class ColoRam(Uncopied):
 
     @property
     def job(self) -> np.uint64:
-        """The address of the job table (impl.kernel): for kernels, valid until the RAM changes."""
+        """The address of the job table (impl.kernels.flush): for kernels, valid until the RAM changes."""
         return self._now.job_address
 
     def block(self, name: str) -> Block:

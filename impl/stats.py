@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from impl import control as c
-from model.arguments import whole_number
-from model.ram import ColoError
+from impl.kernels import control as c
+from model.boundary.arguments import whole_number
+from model.errors import ColoError
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,3 @@
 """What a flush of COLO's RAM cache is. Standard library only; see README.md for the reading order."""
 
-import model.command  # noqa: F401  (Ctrl-C in what follows ends a command as it does later)
+import model.boundary.command  # noqa: F401  (Ctrl-C in what follows ends a command as it does later)

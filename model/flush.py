@@ -7,8 +7,9 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from model.ram import DirtyCountMismatch, Layout, StrayDirtyPages
-from model.reading import select
+from model.domain import select
+from model.errors import DirtyCountMismatch, StrayDirtyPages
+from model.ram import Layout
 
 
 @dataclass

@@ -13,37 +13,14 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
-from model.arguments import block_name, listed, shown, whole_number
+from model.boundary.arguments import block_name, listed, shown, whole_number
+from model.errors import LayoutError
 
 PAGES_PER_WORD = 64
 ADDRESS_SPACE = 2**64
 SMALLEST_PAGE, LARGEST_PAGE = 1 << 10, 2 << 20
 
 BitmapKind = Literal["global", "per-block"]
-
-
-class ColoError(Exception):
-    """Base of every error this project raises on purpose."""
-
-
-class LayoutError(ColoError, ValueError):
-    """A RAM layout that no flush could be right about."""
-
-
-class StrayDirtyPages(ColoError, ValueError):
-    """A dirty bit outside every block's used pages: no memory belongs to it, so it can't be flushed."""
-
-
-class DirtyCountMismatch(ColoError, RuntimeError):
-    """Every page was flushed, but the maintained dirty count did not reach zero.
-
-    Where the patch asserts ``migration_dirty_pages == 0``. ``stats`` is what the flush would have
-    returned.
-    """
-
-    def __init__(self, message: str, stats: Any = None) -> None:
-        super().__init__(message)
-        self.stats = stats
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from model import queue_scenarios, word_scenarios  # noqa: F401  (they register scenarios)
-from model.command import run
-from model.faults import FAULTS, broken
-from model.input import read_text
-from model.options import Parser
-from model.output import printable, run_command
-from model.ram import ColoError
-from model.scenarios import FAILS, SCENARIOS
+from model.boundary.command import run
+from model.boundary.input import read_text
+from model.boundary.options import Parser
+from model.boundary.output import printable, run_command
+from model.errors import ColoError
+from model.faults.definitions import FAULTS, broken
+from model.scenarios import queue, words  # noqa: F401  (they register scenarios)
+from model.scenarios.runs import FAILS, SCENARIOS
 
 #: In bytes. They are small by nature; JSON takes twenty times its size in memory.
 LARGEST_COUNTEREXAMPLE = 4 << 20
@@ -56,7 +56,7 @@ def load(path: str) -> Counterexample:
             f"{path}: scenario {found.scenario!r} is unknown: have {', '.join(SCENARIOS)}"
         )
     if found.fault is not None and found.fault not in FAULTS:
-        raise NotACounterexample(f"{path}: fault {found.fault!r} is unknown: see model/faults.py")
+        raise NotACounterexample(f"{path}: fault {found.fault!r} is unknown: see model/faults/")
     return found
 
 

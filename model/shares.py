@@ -1,7 +1,7 @@
 """Who flushes what: the patch's static shares, their clipping to blocks, and claims off a cursor.
 
 All quantities are page or word numbers, natural numbers. Each function is read in three domains
-(``model.reading``): Python integers, z3 integers, numba's uint64.
+(``model.domain``): Python integers, z3 integers, numba's uint64.
 """
 
 from bisect import bisect_left
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from model.domain import select
 from model.ram import Layout, Region
-from model.reading import select
 from model.words import population
 
 Natural = Any

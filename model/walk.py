@@ -7,16 +7,16 @@ cursor that is behind, so a page dirty in both bitmaps is copied once.
 The patch clears a bit when it *finds* it and copies the page later. (Ours clears after the copy; the
 difference shows only to somebody who looks in between: ``proofs/restart.py``.)
 
-:func:`step` is read in two domains (``model.reading``): Python, where a bitmap is a frozenset of the
+:func:`step` is read in two domains (``model.domain``): Python, where a bitmap is a frozenset of the
 pages that are set, and z3, where it is an array; the bitmap operations are the domain's primitives.
 """
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from model.domain import select
 from model.flush import Flushed, Ram, check_count, check_no_stray
 from model.ram import Layout, Region
-from model.reading import select
 from model.shares import windows
 
 Natural = Any

@@ -1,14 +1,14 @@
 """The steps of a flush on one 64-bit word of the two bitmaps.
 
 Bit ``b`` of word ``w`` is page ``64 * w + b``. Each function is read in three domains
-(``model.reading``): Python integers in ``0 .. 2^64 - 1``, z3 bit-vectors, numba's uint64. No shift is
+(``model.domain``): Python integers in ``0 .. 2^64 - 1``, z3 bit-vectors, numba's uint64. No shift is
 ever by 64 or more: Python, z3 and LLVM disagree about those.
 """
 
 from typing import Any
 
+from model.domain import select
 from model.ram import PAGES_PER_WORD
-from model.reading import select
 
 # Any stands for a 64-bit word in whichever domain the function is being read.
 Word = Any

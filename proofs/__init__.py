@@ -12,4 +12,4 @@ if Path(_place or "").resolve() != Path(__file__).resolve().parents[1] / "model"
         "another folder or with `python -P`, and give colo-flush a venv of its own"
     )
 
-import model.command  # noqa: F401, E402  (Ctrl-C in what follows ends a command as it does later)
+import model.boundary.command  # noqa: F401, E402  (Ctrl-C in what follows ends a command as it does later)

@@ -21,9 +21,9 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from model.command import run
-from model.options import count
-from model.output import (
+from model.boundary.command import run
+from model.boundary.options import count
+from model.boundary.output import (
     INTERRUPTED,
     OutputError,
     check_folder,
@@ -31,10 +31,10 @@ from model.output import (
     printable,
     write_text,
 )
-from proofs.catalogue import catalogue
-from proofs.obligation import Claim
-from proofs.parallel import outcomes, processes, second_answers
-from proofs.report import (
+from proofs.prover.catalogue import catalogue
+from proofs.prover.obligation import Claim
+from proofs.prover.parallel import outcomes, processes, second_answers
+from proofs.prover.report import (
     Report,
     as_json,
     as_markdown,
@@ -44,8 +44,8 @@ from proofs.report import (
     second_exit_code,
     summary,
 )
-from proofs.smtlib import export
-from proofs.verdict import Outcome
+from proofs.prover.smtlib import export
+from proofs.prover.verdict import Outcome
 
 USAGE = 64
 CANNOT_WRITE = 73

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from model import shares, words
-from proofs.obligation import Proof, claim, faulty, without
+from proofs.prover.obligation import Proof, claim, faulty, without
+from proofs.prover.symbolic import Natural, Truth, every, implies
 from proofs.shares import a_split
-from proofs.symbolic import Natural, Truth, every, implies
 
 
 class Block(NamedTuple):

@@ -3,10 +3,10 @@
 import z3
 
 from model import walk
-from proofs import symbolic
-from proofs.obligation import Listed, Proof, claim, faulty, without
+from proofs.prover import symbolic
+from proofs.prover.obligation import Listed, Proof, claim, faulty, without
+from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select
 from proofs.shares import a_split
-from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select
 from proofs.walk import a_walk, a_window, any_turn, begun
 
 _ONES = z3.RecFunction("ones", symbolic.BITMAP, z3.IntSort(), z3.IntSort())

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from model import flush, shares, words
 from model.flush import Page
-from proofs.kernel import Before, There, flushed
-from proofs.obligation import Proof, claim, faulty
+from proofs.prover.obligation import Proof, claim, faulty
+from proofs.prover.symbolic import Truth, Word, implies, population, select, word
 from proofs.shares import MOST_PAGES
-from proofs.symbolic import Truth, Word, implies, population, select, word
 from proofs.words import bit
+from proofs.worker import Before, There, flushed
 
 
 def any_word(p: Proof, name: str) -> There:

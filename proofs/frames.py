@@ -6,19 +6,20 @@ every system, from any state whatever: no invariant is assumed here.
 
 from collections.abc import Iterator
 
-from model import accesses, kernel, queue, walk
-from model import handshake as h
-from model.kernel import COPY, STEPS, STORE_CACHE, STORE_HOST
-from model.queue import SWAP
-from proofs.handshake import any_world, in_domain, name_of, show_schedule, steps_of
-from proofs.kernel import a_memory, a_worker
-from proofs.obligation import Proof, claim, faulty
-from proofs.queue import a_world
-from proofs.symbolic import every, implies
+from model import walk, worker
+from model.protocols import accesses, work_queue
+from model.protocols import check_in as h
+from model.protocols.work_queue import SWAP
+from model.worker import COPY, STEPS, STORE_CACHE, STORE_HOST
+from proofs.check_in import any_world, in_domain, name_of, show_schedule, steps_of
+from proofs.prover.obligation import Proof, claim, faulty
+from proofs.prover.symbolic import every, implies
 from proofs.walk import a_walk, a_window
+from proofs.work_queue import a_world
+from proofs.worker import a_memory, a_worker
 
-#: The fields that stand for a word of ``model.accesses``. Pages are known by whether the watched claim
-#: has been flushed.
+#: The fields that stand for a word of ``model.protocols.accesses``. Pages are known by whether the
+#: watched claim has been flushed.
 FIELDS = {
     accesses.STATE: ("state",),
     accesses.RING: ("ring",),
@@ -55,7 +56,7 @@ def written(pc: int) -> Iterator[str]:
 def a_step_of_the_protocol_writes_what_is_listed(p: Proof) -> None:
     """A step of the join protocol writes those words that are listed for it, and no others.
 
-    The list (``model.accesses``) is what ``race_free`` rests on.
+    The list (``model.protocols.accesses``) is what ``race_free`` rests on.
     """
     w = any_world(p)
     show_schedule(p)
@@ -73,7 +74,7 @@ def a_worker_writes_its_word(p: Proof) -> None:
     (elsewhere,) = p.words("elsewhere")
     cache, host = p.words("cache host")
     p.show("word flush", cache=cache, host=host, first=me.first, last=me.last, differs=0)
-    after, moved = p.read_words(kernel.turn)(memory, me)
+    after, moved = p.read_words(worker.turn)(memory, me)
     changing = set(moved._fields) - {"first", "last"}
     p.prove_frame("a worker keeps its window", me, moved, may_change=changing)
     writes = {COPY: "copied", STORE_CACHE: "cache", STORE_HOST: "host"}
@@ -100,16 +101,16 @@ def the_queue_keeps_what_it_has(p: Proof) -> None:
     now, me = world.queue, world.me
     (word, slot) = p.naturals("word slot")
     p.show("queued words", total=3, copiers=2, slots=1)
-    offered = p.read(queue.offer)(now, word)
+    offered = p.read(work_queue.offer)(now, word)
     p.prove_frame("queueing writes a slot and TAIL", now, offered, may_change={"slots", "tail"})
     same = offered.slots[slot] == now.slots[slot]
-    p.prove("no other slot", implies(slot != now.tail % queue.SLOTS, same))
-    closed = p.read(queue.close)(now)
+    p.prove("no other slot", implies(slot != now.tail % work_queue.SLOTS, same))
+    closed = p.read(work_queue.close)(now)
     p.prove_frame("closing writes CLOSED", now, closed, may_change={"closed"})
-    searched, _ = p.read(queue.search)(now, world.dirty, world.end, world.searcher)
+    searched, _ = p.read(work_queue.search)(now, world.dirty, world.end, world.searcher)
     writes = {"slots", "tail", "closed"}
     p.prove_frame("the searcher leaves HEAD alone", now, searched, may_change=writes)
-    after, _ = p.read(queue.turn)(now, me)
+    after, _ = p.read(work_queue.turn)(now, me)
     p.prove_frame("a copier writes HEAD", now, after, may_change={"head"})
     p.prove("when it takes an entry", implies(me.step != SWAP, after.head == now.head))
 

@@ -1,8 +1,10 @@
 """Workers side by side: why any interleaving of any number of them equals the serial flush."""
 
-from model import kernel
-from model.kernel import STEPS, STORE_CACHE, STORE_HOST
-from proofs.kernel import (
+from model import worker
+from model.worker import STEPS, STORE_CACHE, STORE_HOST
+from proofs.prover.obligation import Proof, claim, without
+from proofs.prover.symbolic import every, implies
+from proofs.worker import (
     MOST_WORDS,
     a_memory,
     a_worker,
@@ -12,8 +14,6 @@ from proofs.kernel import (
     flushed,
     flushing,
 )
-from proofs.obligation import Proof, claim, without
-from proofs.symbolic import every, implies
 
 
 @claim(
@@ -26,7 +26,7 @@ def steps_on_different_words_commute(p: Proof) -> None:
     step, into the serial one. On one word they lose an update.
     """
     memory, one, other = a_memory(p), a_worker(p, "one"), a_worker(p, "other")
-    turn = p.read_words(kernel.turn)
+    turn = p.read_words(worker.turn)
     p.assume("steps", one.step <= STORE_HOST, other.step <= STORE_HOST)
     p.assume("different words", one.word != other.word)
     p.show(
@@ -79,7 +79,7 @@ def any_interleaving_is_the_serial_flush(p: Proof) -> None:
     p.steer(owner.first == 0, owner.last == 1, other.first == 1, other.last == 2)
     p.steer(owner.step == STORE_HOST, other.step == STORE_CACHE, other.cache == 3)
     p.assume("words are left", owner.word < MOST_WORDS)
-    after, _ = p.read_words(kernel.turn)(memory, other)
+    after, _ = p.read_words(worker.turn)(memory, other)
     p.prove(
         "a step of another worker keeps the invariant",
         flushing(after, owner, index, begun_at, was),

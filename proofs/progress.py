@@ -7,10 +7,10 @@ that a futex does not for ever return without cause. Of dynamic and queued round
 the caller flushes alone; that a static round ends, which waits for every helper, is explored.
 """
 
-from model import handshake as h
-from model.handshake import Control, Process
-from model.interleave import ENDED
-from proofs.handshake import (
+from model.protocols import check_in as h
+from model.protocols.check_in import Control, Process
+from model.transitions import ENDED
+from proofs.check_in import (
     ACTS_ON_RING,
     WAITING,
     always,
@@ -24,9 +24,9 @@ from proofs.handshake import (
     steps_of,
     taken,
 )
-from proofs.obligation import Proof, claim, faulty
-from proofs.ranks import Rank, among, falls, not_raised
-from proofs.symbolic import Natural, every, implies, natural, select, truth
+from proofs.prover.obligation import Proof, claim, faulty
+from proofs.prover.ranks import Rank, among, falls, not_raised
+from proofs.prover.symbolic import Natural, every, implies, natural, select, truth
 
 #: The caller's way through a flush, and its way through close.
 CALLER_PHASES = {

@@ -6,26 +6,26 @@ race: in none of its *sequentially consistent* executions are two threads about 
 of them writing and one of them plainly. This is DRF-SC: Boehm and Adve, "Foundations of the C++
 Concurrency Memory Model" (PLDI 2008), a note in [intro.races] of the C++ standard; for RC11, the
 repaired model, Lahav, Vafeiadis, Kang, Hur and Dreyer, "Repairing Sequential Consistency in C/C++11"
-(PLDI 2017). The theorem is trusted. What it asks for is known: ``tests/test_memory_order.py`` looks at
-each atomic access, and here it is proved that nothing races. So what is proved of sequentially
+(PLDI 2017). The theorem is trusted. What it asks for is known: ``tests/impl/test_memory_order.py`` looks
+at each atomic access, and here it is proved that nothing races. So what is proved of sequentially
 consistent memory holds of the program that runs.
 
 Not covered: streaming stores, to which no such language gives a meaning, and the futex's own look at
-its word. ``model.accesses`` is the list of accesses that this is about.
+its word. ``model.protocols.accesses`` is the list of accesses that this is about.
 """
 
 from collections.abc import Iterator
 
-from model import handshake as h
-from model.accesses import Race, Whose, races, same_word
-from model.handshake import Process
-from model.interleave import ENDED
-from model.queue import FLUSH, LOOK_FIRST, LOOK_ON
-from model.weakened import SC, shortest_failure
-from proofs import queue
-from proofs.handshake import World, always, claims_are_handed_out_once, stands, steps_of
-from proofs.obligation import Proof, claim, faulty
-from proofs.symbolic import Truth, every, implies, truth
+from model.explore.weak.catalogue import SC, shortest_failure
+from model.protocols import check_in as h
+from model.protocols.accesses import Race, Whose, races, same_word
+from model.protocols.check_in import Process
+from model.protocols.work_queue import FLUSH, LOOK_FIRST, LOOK_ON
+from model.transitions import ENDED
+from proofs import work_queue
+from proofs.check_in import World, always, claims_are_handed_out_once, stands, steps_of
+from proofs.prover.obligation import Proof, claim, faulty
+from proofs.prover.symbolic import Truth, every, implies, truth
 
 CALLER, HELPER = "caller", "helper"
 
@@ -116,7 +116,7 @@ def no_two_race_for_a_queued_word(p: Proof) -> None:
 
     HEAD, TAIL, CLOSED and the slots are atomic, and TAIL is read plainly only by its one writer.
     """
-    w = queue.always(p)
+    w = work_queue.always(p)
     me, searcher = w.me, w.searcher
     p.assume("a copier flushes", me.step == FLUSH)
     p.prove("no race with another copier", implies(w.other.step == FLUSH, me.word != w.other.word))

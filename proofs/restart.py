@@ -1,6 +1,8 @@
 """A flush that dies anywhere is finished by flushing again."""
 
-from proofs.kernel import (
+from proofs.prover.obligation import Proof, claim, faulty, without
+from proofs.prover.symbolic import Word, word
+from proofs.worker import (
     MOST_WORDS,
     Before,
     There,
@@ -12,8 +14,6 @@ from proofs.kernel import (
     flushed,
     flushing,
 )
-from proofs.obligation import Proof, claim, faulty, without
-from proofs.symbolic import Word, word
 
 
 def unmarked(now: There, differed: Word) -> Word:

@@ -1,9 +1,9 @@
 """The patch's static shares: who flushes what, for every RAM size and thread count."""
 
 from model import shares, words
-from proofs.machine import TWO_TO_THE_64, in_64_bits, number
-from proofs.obligation import Proof, claim, faulty, without
-from proofs.symbolic import Natural, Sequence, Truth, forall, implies, select
+from proofs.prover.machine import TWO_TO_THE_64, in_64_bits, number
+from proofs.prover.obligation import Proof, claim, faulty, without
+from proofs.prover.symbolic import Natural, Sequence, Truth, forall, implies, select
 
 # The 2^54 pages of 1 KiB that 2^64 bytes hold, and what is lost to whole words where each block has a
 # bitmap of its own; as many threads as a FlushPool may have.

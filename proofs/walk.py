@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from model import walk
 from model.walk import Walk
-from proofs.obligation import Listed, Proof, claim, faulty, without
-from proofs.symbolic import Bitmap, Natural, Truth, every, forall, implies, truth
+from proofs.prover.obligation import Listed, Proof, claim, faulty, without
+from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, truth
 
 
 class Window(NamedTuple):

@@ -1,9 +1,9 @@
 """The steps on one 64-bit word, as facts about bit-vectors: every word, every mask, every bit."""
 
 from model import words
-from proofs import symbolic
-from proofs.obligation import Proof, claim, faulty, without
-from proofs.symbolic import Truth, Word, every, implies, one, word
+from proofs.prover import symbolic
+from proofs.prover.obligation import Proof, claim, faulty, without
+from proofs.prover.symbolic import Truth, Word, every, implies, one, word
 
 BITS = range(64)
 

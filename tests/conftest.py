@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from impl import FlushPool
-from tests.skipped import pytest_terminal_summary
+from tests.support.skipped import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it here
 

@@ -1,8 +1,9 @@
 """Does the model explain a pool's events? ``python -m tests.trace FILE.ndjson``.
 
-A log (``impl.events``) holds each worker's events in order; how the workers interleaved it does not
-say. It is accepted only if some behaviour of ``model.handshake`` has exactly these events, all of
-them, from the pool's start to the end of its last helper. Steps without an event may happen between.
+A log (``impl.kernels.events``) holds each worker's events in order; how the workers interleaved it does
+not say. It is accepted only if some behaviour of ``model.protocols.check_in`` has exactly these events,
+all of them, from the pool's start to the end of its last helper. Steps without an event may happen
+between.
 
 Exit 0: explained. 1: not, with the events that nothing explains. 2: not a log.
 """
@@ -16,14 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from impl.pool import MAX_THREADS
-from model import handshake as h
-from model.command import run
-from model.handshake import Control, Process, Round
-from model.input import read_text
-from model.interleave import ENDED
-from model.options import Parser
-from model.output import printable, run_command
-from model.ram import ColoError
+from model.boundary.command import run
+from model.boundary.input import read_text
+from model.boundary.options import Parser
+from model.boundary.output import printable, run_command
+from model.errors import ColoError
+from model.protocols import check_in as h
+from model.protocols.check_in import Control, Process, Round
+from model.transitions import ENDED
 
 
 class NotALog(ColoError, ValueError):

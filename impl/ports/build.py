@@ -17,12 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from impl.cache_folder import user_cache
-from model.command import run
-from model.input import read_bytes
-from model.options import Parser
-from model.output import printable, run_command
-from model.ram import ColoError
+from impl.machine.cache_folder import user_cache
+from model.boundary.command import run
+from model.boundary.input import read_bytes
+from model.boundary.options import Parser
+from model.boundary.output import printable, run_command
+from model.errors import ColoError
 
 HERE = Path(__file__).parent
 
@@ -30,7 +30,7 @@ SERIAL = HERE / "serial_walk.c"
 PATCH = HERE / "patch_threads.c"
 COALESCING = HERE / "coalescing.c"
 #: No port: the upper bounds of the benchmark, and its clock.
-CEILING = HERE / "ceiling.c"
+CEILING = HERE.parent / "bench" / "copy_limit.c"
 CHECK_IN = HERE / "check_in_pool.c"
 RUST = HERE / "colo_flush.rs"
 C_PORTS = (SERIAL, PATCH, COALESCING, CHECK_IN)

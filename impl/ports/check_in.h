@@ -2,7 +2,7 @@
  *
  * The check-in protocol: persistent helpers that work in rounds, and a caller that works too and waits
  * only for helpers that have checked in. One that comes late delays nobody, and when a round has
- * returned nobody is inside. The model: model/handshake.py; the same in numba: impl/join.py.
+ * returned nobody is inside. The model: model/protocols/check_in.py; the same in numba: impl/kernels/check_in.py.
  *
  * The memory orders are the weakest under which the model was explored; each says what it pairs with.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The flush to take: the design of impl/ (model/handshake.py, impl/join.py) in C11.
+ * The flush to take: the design of impl/ (model/protocols/check_in.py, impl/kernels/check_in.py) in C11.
  *
  *   - Helpers sleep on a futex; the caller works too, and waits only for those that have checked in
  *     (check_in.h).

@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from model.command import run
-from model.options import Parser, factor, seed
-from model.output import check_outputs, printable, run_command, write_text
+from model.boundary.command import run
+from model.boundary.options import Parser, factor, seed
+from model.boundary.output import check_outputs, printable, run_command, write_text
 from tests.conformance.call import call_to_json, outcome_to_json
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding

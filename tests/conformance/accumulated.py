@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.command import run
-from model.options import Parser
-from model.output import write_text
+from model.boundary.command import run
+from model.boundary.options import Parser
+from model.boundary.output import write_text
 from tests.conformance.call import Block, Call, Outcome
 from tests.conformance.expected import expect
 

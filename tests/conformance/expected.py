@@ -7,8 +7,9 @@ The refusals are the clauses of ``colo_flush.h`` in exact integers; everything e
 import errno
 
 from model import flush as spec
+from model.errors import DirtyCountMismatch, StrayDirtyPages
 from model.ram import Block as RamBlock
-from model.ram import DirtyCountMismatch, Layout, StrayDirtyPages
+from model.ram import Layout
 from tests.conformance.call import STATS_BEFORE, WORD, Call, Outcome, letters
 
 

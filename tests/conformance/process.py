@@ -16,8 +16,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from model.command import started_processes_hear_no_ctrl_c
-from model.output import printable
+from model.boundary.command import started_processes_hear_no_ctrl_c
+from model.boundary.output import printable
 from tests.conformance.call import Call, Outcome
 from tests.conformance.guarded import on_fault
 from tests.conformance.port import Bench, Library, Target

@@ -10,17 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.command import run
-from model.options import Parser
-from model.output import write_text
-from tests.conformance.call import (
-    WORD,
-    Block,
-    Call,
-    Place,
-    call_to_json,
-    outcome_to_json,
-)
+from model.boundary.command import run
+from model.boundary.options import Parser
+from model.boundary.output import write_text
+from tests.conformance.call import WORD, Block, Call, Place, call_to_json, outcome_to_json
 from tests.conformance.expected import expect
 
 FOLDER = Path(__file__).parent / "vectors"

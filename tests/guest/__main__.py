@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from impl import FlushPool, FlushStats, qemu
-from impl.record import Recording
-from impl.terminal import Table, console
-from model.command import run
-from model.options import Parser, count
-from model.output import check_outputs, run_command
+from impl import FlushPool, FlushStats
+from impl.display.terminal import Table, console
+from impl.recorder import qemu
+from impl.recorder.record import Recording
+from model.boundary.command import run
+from model.boundary.options import Parser, count
+from model.boundary.output import check_outputs, run_command
 from tests.guest import image
 from tests.guest.colo import pair_from
 from tests.guest.machine import Guest, boot, scratch

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impl import Block, ColoRam, FlushPool, FlushStats
-from impl.difference import changed_pages, to_bitmap
+from impl.recorder.page_diff import changed_pages, to_bitmap
 from tests.guest.machine import BLOCK, Guest, Snapshot
 from tests.guest.workload import PAGE_BYTES, check_history, last_round, reports
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.ram import ColoError
+from model.errors import ColoError
 
 # Path, mode, content, and major and minor number of a device.
 Entry = tuple[str, int, bytes, tuple[int, int]]

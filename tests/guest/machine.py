@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from impl.qmp import Monitor, MonitorError
-from model.output import printable
-from model.ram import ColoError
+from impl.recorder.qmp import Monitor, MonitorError
+from model.boundary.output import printable
+from model.errors import ColoError
 from tests.guest.image import QEMU, Image
 from tests.guest.workload import KINDS, MEBIBYTES, Report, check_history, last_round, reports
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ram import ColoError
+from model.errors import ColoError
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]

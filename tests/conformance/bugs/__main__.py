@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.command import run
-from model.options import Parser
-from model.output import write_text
+from model.boundary.command import run
+from model.boundary.options import Parser
+from model.boundary.output import write_text
 from tests.conformance import __main__ as conformance
 from tests.conformance.bugs.catch import (
     BUGS,

@@ -1,0 +1,1 @@
+"""Our flush, the ports in C and the copy limit, timed side by side."""

@@ -1,0 +1,337 @@
+"""``python -m impl bench``: our flush, the C ports and the copy limit, side by side in one run.
+
+Every figure is a median of ratios within a round (impl.bench.paired). A flush is timed in native code,
+ours and the ports' alike, from its first instruction to its last: what a hypervisor would see. The
+ceiling copies a list of pages known beforehand, by threads that are already running.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from impl.bench import charts, measures, patterns, simulate
+from impl.bench.bound_port import BoundPort
+from impl.bench.copy_limit import BEST_MODE, MODES, PageList
+from impl.bench.measures import Measure, ours
+from impl.bench.paired import Contender, Contest, Ratio, Times
+from impl.bench.patterns import Epoch, Pattern
+from impl.block import Block
+from impl.display.figure import check_matplotlib
+from impl.display.terminal import Table, console
+from impl.machine.cpus import usable_cpus
+from impl.machine.memory import check_memory
+from impl.pool import FlushPool
+from impl.ports.build import (
+    CEILING,
+    CHECK_IN,
+    COALESCING,
+    PATCH,
+    SERIAL,
+    BuildError,
+    NoCompilerError,
+    build,
+)
+from impl.ram import ColoRam
+from impl.traces import format as traces
+from impl.traces.holes import without_holes
+from model.boundary import options
+from model.boundary.output import check_outputs, printable, write_text
+from model.ram import Layout
+
+# From so many pages on the targets for large flushes hold.
+LARGE = 5000
+# A pipe has no width of its own.
+TABLE_WIDTH = 110
+# What needs a C compiler.
+IN_C = (
+    *("the C ports", "the same design in C", "the copy limit", "the scan against a plain read"),
+    "the whole-buffer copy",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one pattern."""
+
+    times: Times
+    best_c: str | None
+    """the fastest C port; None, like ``ceiling``, where nothing in C could be built"""
+    ceiling: str | None
+    default: str
+    one_thread: str
+
+    @property
+    def reference(self) -> str:
+        """What every ratio of the row is to."""
+        return self.best_c or self.one_thread
+
+    def ratio(self, name: str) -> Ratio:
+        """How many times as fast as the reference."""
+        return self.times.ratio(name, to=self.reference)
+
+    def measures(self) -> Iterator[Measure]:
+        """The row's figures against their targets, all of which are about C."""
+        if self.best_c is None or self.ceiling is None:
+            return
+        name, pages = self.times.pattern.name, self.times.pattern.pages
+        fastest_c = self.times.ratio(self.default, to=self.best_c).median
+        what = f"{name}: dynamic / fastest C port"
+        yield measures.at_least(what, fastest_c, "x", 1.3 if pages >= LARGE else 1.0)
+        if pages >= LARGE:
+            limit = self.times.ratio(self.default, to=self.ceiling).median
+            yield measures.at_least(f"{name}: dynamic / ceiling", limit, "x", 0.95)
+        if name == "one eighth":
+            patch = self.times.fastest([n for n in self.times.by_name if n.startswith("C patch")])
+            ratio = self.times.ratio(self.default, to=patch).median
+            yield measures.at_least(f"{name}: dynamic / the patch in C", ratio, "x", 1.7)
+        if name == "10 % random":
+            serial = self.times.fastest([n for n in self.times.by_name if n.startswith("C serial")])
+            ratio = self.times.ratio(self.one_thread, to=serial).median
+            yield measures.at_least(f"{name}: one thread / C serial walk", ratio, "x", 1.25)
+
+
+class Bench:
+    """The contenders on one RAM after another, ours with 1, 2, 4... and all threads."""
+
+    def __init__(self, threads: int, seconds: float) -> None:
+        self.threads, self.seconds = threads, seconds
+        self.left_out = _why_nothing_in_c()
+        doubling = [1 << power for power in range(threads.bit_length())]
+        self.pools = {n: FlushPool(n) for n in sorted({*doubling, threads})}
+
+    def contenders(self, ram: ColoRam) -> list[Contender]:
+        """Ours by strategy and threads; what is written in C, with both kinds of memcpy."""
+        made = [ours("serial", self.pools[1], ram, "serial")]
+        for threads, pool in self.pools.items():
+            made.append(ours(f"dynamic, {threads}", pool, ram, "dynamic"))
+        made.append(ours(f"static, {self.threads}", self.pools[self.threads], ram, "static"))
+        made.append(ours(f"queue, {self.threads}", self.pools[self.threads], ram, "queue"))
+        return made if self.left_out else [*made, *self._in_c(ram)]
+
+    def _in_c(self, ram: ColoRam) -> list[Contender]:
+        made = []
+        for what, source, threads in (
+            ("serial walk", SERIAL, 1),
+            ("patch", PATCH, self.threads),
+            ("coalescing", COALESCING, 1),
+        ):
+            for memcpy in ("called", "inlined"):
+                port = BoundPort(build(source, memcpy=memcpy), ram, threads)
+                made.append(_port(f"C {what}, {threads}, memcpy {memcpy}", "C", port))
+        twin = BoundPort(build(CHECK_IN), ram, self.threads)
+        made.append(_port(f"the same design in C, {self.threads}", "twin", twin))
+        for mode in MODES:
+            made.append(_ceiling(f"ceiling: {mode}", ram, self.threads, mode))
+        # What the other threads can gain at all: often little, where the memory is the limit.
+        made.append(_ceiling("ceiling: one thread", ram, 1, BEST_MODE))
+        return made
+
+    def row(self, contest: Contest, pattern: Pattern) -> Row:
+        """All contenders on one pattern."""
+        contenders = self.contenders(contest.ram)
+        times = contest.run(pattern, contenders, self.seconds)
+
+        def fastest(group: str) -> str | None:
+            names = [contender.name for contender in contenders if contender.group == group]
+            return times.fastest(names) if names else None
+
+        return Row(
+            times,
+            best_c=fastest("C"),
+            ceiling=fastest("ceiling"),
+            default=f"dynamic, {self.threads}",
+            one_thread="serial",
+        )
+
+    def close(self) -> None:
+        """End the pools."""
+        for pool in self.pools.values():
+            pool.close()
+
+
+def _why_nothing_in_c() -> str | None:
+    """Why nothing that is written in C can be measured on this machine; None if it can."""
+    try:
+        build(CEILING)
+    except (NoCompilerError, BuildError) as error:
+        return str(error)
+    return None
+
+
+def _port(name: str, group: str, port: BoundPort) -> Contender:
+    def flush(_epoch: Epoch) -> int:
+        return port.flush()
+
+    return Contender(name, group, flush)
+
+
+def _ceiling(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
+    lists: dict[int, PageList] = {}
+
+    def copy(epoch: Epoch) -> int:
+        if id(epoch) not in lists:
+            lists[id(epoch)] = PageList(ram, epoch)
+        return lists[id(epoch)].copy(threads, mode)
+
+    return Contender(name, "ceiling", copy)
+
+
+def add_command(commands: Any) -> None:
+    """Register ``bench`` with the command line."""
+    parser = commands.add_parser("bench", help="compare with the C ports and the copy limit")
+    parser.add_argument(
+        "--ram", type=options.size, default="2G", help="size of the synthetic RAM: 512M, 2G"
+    )
+    parser.add_argument("--threads", type=options.count, default=usable_cpus())
+    parser.add_argument(
+        "--seconds", type=options.seconds, default=8, help="about so long for each pattern"
+    )
+    parser.add_argument("--traces", type=Path, nargs="*", default=None, metavar="TRACE.npz")
+    parser.add_argument("--only", help="patterns whose name contains this, and nothing else")
+    parser.add_argument("--simulate", action="store_true", help="scaling past this machine, only")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print tables and the summary; 0 whatever was measured."""
+    if arguments.plot:
+        check_matplotlib()
+    check_outputs(arguments.json, arguments.plot, inputs=arguments.traces or ())
+    recorded = _traces(arguments.traces)
+    if arguments.simulate:
+        return simulate.run(recorded, arguments.json, arguments.plot)
+    bench = Bench(arguments.threads, arguments.seconds)
+    size = arguments.ram
+    with Progress(transient=True, console=console(stderr=True)) as progress:
+        task = progress.add_task("flushing", total=8 + len(recorded))
+        rows = []
+        for row in _rows(bench, size, recorded, arguments.only):
+            rows.append(row)
+            progress.advance(task)
+        found = [m for row in rows for m in row.measures()]
+        if arguments.only is None:
+            found += _single_measures(bench, size)
+    bench.close()
+    _print(rows, found, bench.left_out)
+    if arguments.json:
+        write_text(arguments.json, _json(rows, found, bench.left_out))
+    if arguments.plot:
+        charts.draw_ratios(rows, arguments.plot)
+    return 0
+
+
+def _rows(
+    bench: Bench, size: int, recorded: dict[str, traces.Trace], only: str | None
+) -> Iterator[Row]:
+    def wanted(name: str) -> bool:
+        return only is None or only in name
+
+    check_memory(2 * size, f"a RAM of {size >> 20} MiB and its cache")
+    contest = Contest(ColoRam([Block("ram", size=size)]))
+    for pattern in patterns.synthetic(contest.ram.layout.pages):
+        if wanted(pattern.name):
+            yield bench.row(contest, pattern)
+    for name, trace in recorded.items():
+        if wanted(name):
+            trace = without_holes(trace)
+            check_memory(_contest_memory(trace.layout), f"trace {name}")
+            contest = Contest(patterns.ram_for(trace))
+            yield bench.row(contest, patterns.recorded(name, trace))
+
+
+def _contest_memory(layout: Layout) -> int:
+    """What host and cache of such a guest take, and the stamps of their pages."""
+    used = sum(region.used_pages for region in layout.regions)
+    return used * (2 * layout.page_size + 16)
+
+
+def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
+    pool = bench.pools[bench.threads]
+    yield from measures.dispatch(pool)
+    if not bench.left_out:
+        yield from measures.scan(pool)
+        yield from measures.copy_bandwidth(pool, size)
+    yield from measures.backup(pool, size)
+    yield from measures.first_flush(pool, size // 4)
+    if bench.threads > 1:
+        contest = Contest(ColoRam([Block("ram", size=size // 2)]))
+        pattern = next(
+            p for p in patterns.synthetic(contest.ram.layout.pages) if p.name == "10 % random"
+        )
+        yield from measures.busy_core(contest, pattern, pool)
+
+
+def _print(rows: list[Row], found: list[Measure], left_out: str | None) -> None:
+    screen = console()
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = TABLE_WIDTH
+    for row in rows:
+        times = row.times
+        title = f"{times.pattern.name}: {times.pattern.pages} dirty pages"
+        table = Table(title=title, title_justify="left")
+        reference = "fastest C port" if row.best_c else "one thread"
+        for column in ("", "median us", f"{reference} = 1 [quartiles]"):
+            table.add_column(column, justify="left" if column == "" else "right")
+        for name in times.by_name:
+            if times.pattern.pages or not name.startswith("ceiling"):
+                ratio = str(row.ratio(name))
+                mark = "  <- fastest C" if name == row.best_c else ""
+                table.add_row(name + mark, f"{times.median(name) / 1e3:.1f}", ratio)
+        screen.print(table)
+    table = Table(title="Against the targets", title_justify="left")
+    for column in ("what", "measured", "target", ""):
+        table.add_column(column)
+    for measure in found:
+        verdict = {True: "met", False: "MISSED", None: ""}[measure.met]
+        table.add_row(measure.what, f"{measure.value:.2f} {measure.unit}", measure.target, verdict)
+    screen.print(table)
+    lost = [measure.what for measure in found if measure.met is False]
+    print("Targets missed: " + ("; ".join(lost) if lost else "none"))
+    if left_out:
+        print(f"Left out: {', '.join(IN_C)}. {printable(left_out)}")
+        return
+    slower = [row.times.pattern.name for row in rows if row.ratio(row.default).median < 1]
+    print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
+
+
+def _json(rows: list[Row], found: list[Measure], left_out: str | None) -> str:
+    patterns_found = [
+        {
+            "pattern": row.times.pattern.name,
+            "pages": row.times.pattern.pages,
+            "fastest_c": row.best_c,
+            "best_ceiling": row.ceiling,
+            "median_ns": {name: row.times.median(name) for name in row.times.by_name},
+            "ratio_to_one_thread": {
+                name: vars(row.times.ratio(name, to=row.one_thread)) for name in row.times.by_name
+            },
+            "ratio_to_fastest_c": {
+                name: vars(row.ratio(name)) for name in row.times.by_name if row.best_c
+            },
+        }
+        for row in rows
+    ]
+    document = {
+        "patterns": patterns_found,
+        "measures": [m.as_json() for m in found],
+        "left_out": {"what": IN_C, "why": left_out} if left_out else None,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _traces(paths: list[Path] | None) -> dict[str, traces.Trace]:
+    """The traces named, or those recorded with this project if it runs from its own folder."""
+    if paths is None:
+        paths = sorted(Path("tests/traces").glob("*.npz"))
+        if not paths:
+            print("no traces in tests/traces: give --traces to include some", file=sys.stderr)
+    return traces.load_named(paths)

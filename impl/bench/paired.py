@@ -1,0 +1,155 @@
+"""Contenders flushing the same pages in turn: times, ratios, and a check of every result.
+
+Rounds are interleaved, each in another order, so that a machine whose speed drifts slows all alike and
+nobody always follows the same contender; only ratios within a round are compared. Before each flush the
+dirty pages are written again, as the primary and the guest do, and other memory is read, as the rest of
+a machine does between checkpoints: otherwise a contender would be timed on what the one before it left
+in the processor's cache.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from impl.bench.patterns import Epoch, Pattern
+from impl.ram import ColoRam
+from impl.traces.stamps import first_wrong_page, write_pages
+from model.errors import ColoError
+
+Words = npt.NDArray[np.uint64]
+
+FEWEST_ROUNDS, MOST_ROUNDS = 7, 101
+# More than this can't stay in any cache, so it needn't be written again.
+LARGEST_REWRITE = 1 << 30
+_other_memory = np.ones(16 << 20, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that flushes a RAM. ``group`` is "ours", "C" or "ceiling"."""
+
+    name: str
+    group: str
+    flush: Callable[[Epoch], int]
+    """Flushes; returns how many nanoseconds that took, timed in native code."""
+
+
+class WrongResult(ColoError):
+    """A contender did not flush what it was given."""
+
+
+class Contest:
+    """One RAM, whose pages tell who wrote them."""
+
+    def __init__(self, ram: ColoRam) -> None:
+        self.ram = ram
+        self.page_size = ram.layout.page_size
+        self.host = np.arange(ram.layout.pages, dtype=np.uint64) << np.uint64(20)
+        self.cache = self.host.copy()
+        self._generation = 0
+        for region in ram.layout.regions:
+            every = np.arange(region.used_pages, dtype=np.uint64)
+            stamps = self.host[region.bits.start : region.bits.stop]
+            for memory in self._memories(region.block.name):
+                write_pages(memory, self.page_size, every, stamps)
+
+    def _memories(self, name: str) -> tuple[Any, Any]:
+        block = self.ram.block(name)
+        return block.host, block.cache
+
+    def prepare(self, epoch: Epoch) -> None:
+        """The time between two checkpoints: pages are written, other memory is used, bits set."""
+        if len(epoch.pages) * self.page_size <= LARGEST_REWRITE:
+            self._write(epoch.pages)
+            _other_memory.sum()
+        self.ram.set_dirty(epoch.cache_words, epoch.host_words)
+
+    def _write(self, pages: Words) -> None:
+        self._generation += 2
+        for offset, stamps in ((0, self.host), (1, self.cache)):
+            stamps[pages] = (pages << np.uint64(20)) + np.uint64(self._generation + offset)
+        for region in self.ram.layout.regions:
+            first, last = np.searchsorted(pages, [region.bits.start, region.bits.stop])
+            mine = pages[first:last]
+            host, cache = self._memories(region.block.name)
+            inside = mine - np.uint64(region.first_bit)
+            write_pages(host, self.page_size, inside, self.host[mine])
+            write_pages(cache, self.page_size, inside, self.cache[mine])
+
+    def check(self, contender: Contender, epoch: Epoch) -> None:
+        """Flush once and compare all memory, both bitmaps and the count. Raises WrongResult."""
+        self._write(epoch.pages)
+        self.ram.set_dirty(epoch.cache_words, epoch.host_words)
+        contender.flush(epoch)
+        self.host[epoch.pages] = self.cache[epoch.pages]
+        for region in self.ram.layout.regions:
+            for memory, stamps in zip(
+                self._memories(region.block.name), (self.host, self.cache), strict=True
+            ):
+                mine = stamps[region.bits.start : region.bits.stop]
+                page = first_wrong_page(memory, self.page_size, mine)
+                if page is not None:
+                    raise WrongResult(
+                        f"{contender.name}: page {page} of block {region.block.name!r} is wrong"
+                    )
+        left = self.ram.cache_dirty.any() or self.ram.host_dirty.any() or self.ram.dirty_pages
+        if contender.group != "ceiling" and left:
+            raise WrongResult(f"{contender.name}: dirty bits or a dirty count are left")
+
+    def run(self, pattern: Pattern, contenders: list[Contender], seconds: float) -> "Times":
+        """Check every contender once, then time them in turn for about so many seconds."""
+        for contender in contenders:
+            self.check(contender, pattern.epochs[0])
+        times: dict[str, list[int]] = {contender.name: [] for contender in contenders}
+        order = random.Random(2016)
+        begin = time.monotonic()
+        number = 0
+        while number < FEWEST_ROUNDS or (
+            number < MOST_ROUNDS and time.monotonic() - begin < seconds
+        ):
+            epoch = pattern.epochs[number % len(pattern.epochs)]
+            for contender in order.sample(contenders, len(contenders)):
+                self.prepare(epoch)
+                times[contender.name].append(contender.flush(epoch))
+                self.host[epoch.pages] = self.cache[epoch.pages]
+            number += 1
+        return Times(pattern, {name: np.array(ns) for name, ns in times.items()})
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast as another: the median of the rounds' ratios, and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}-{self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Nanoseconds of each contender, by round."""
+
+    pattern: Pattern
+    by_name: dict[str, npt.NDArray[np.int64]]
+
+    def median(self, name: str) -> float:
+        """Median nanoseconds."""
+        return float(np.median(self.by_name[name]))
+
+    def fastest(self, names: list[str]) -> str:
+        """The one with the lowest median."""
+        return min(names, key=self.median)
+
+    def ratio(self, name: str, to: str) -> Ratio:
+        """How many times as fast ``name`` is as ``to``."""
+        rounds = self.by_name[to] / self.by_name[name]
+        low, median, high = np.quantile(rounds, (0.25, 0.5, 0.75))
+        return Ratio(float(median), float(low), float(high))

@@ -1,0 +1,284 @@
+"""The join protocol: how a caller and its sleeping helpers share one round of work.
+
+The caller opens a round and works too. A helper that wakes *checks in*, by compare-and-swap and only
+while the round is open; the caller closes the round when no work is left, and waits only for helpers
+inside. So a helper that is not scheduled holds up nobody, and once a round is over nobody touches the
+RAM. A static round is the patch's: it stays open until every helper has completed its share.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from impl.kernels import control as c
+from impl.kernels import events as e
+from impl.kernels import strategies as s
+from impl.kernels.compile import compiled, kernel
+from impl.kernels.flush import (
+    DIRTY_PAGES,
+    NO_PAGE,
+    PAGE_BYTES,
+    PAGES,
+    WORDS,
+    choose_copy,
+    clear_bitmaps,
+    count_either,
+    first_stray,
+    index_dirty,
+)
+from impl.kernels.intrinsics import (
+    atomic_add,
+    atomic_and,
+    atomic_load,
+    atomic_or,
+    atomic_store,
+    compare_and_swap,
+    fence_stores,
+    futex_wait,
+    futex_wake,
+    give_way,
+    load,
+    nanoseconds,
+    store,
+    this_process,
+)
+from model.protocols import check_in
+
+_0, _1 = np.uint64(0), np.uint64(1)
+_ALL_ONES = ~_0
+_NOT_OPEN = ~c.OPEN
+_EVERYONE = np.uint64(2**31 - 1)
+_CALLER = np.uint64(0)
+_page_bytes = np.uint64(8 * PAGE_BYTES)
+_pages = np.uint64(8 * PAGES)
+_words = np.uint64(8 * WORDS)
+_dirty_pages = np.uint64(8 * DIRTY_PAGES)
+# Dirty pages in a claim: few enough for a short tail, enough to be worth the claiming.
+_SMALLEST_CLAIM, _LARGEST_CLAIM = np.uint64(32), np.uint64(128)
+_CLAIMS_PER_THREAD = np.uint64(16)
+
+_is_open, _has_quit = compiled(check_in.is_open), compiled(check_in.has_quit)
+_inside = compiled(check_in.inside)
+_entered, _left = compiled(check_in.entered), compiled(check_in.left)
+_caller_must_be_woken = compiled(check_in.caller_must_be_woken)
+
+
+@kernel
+def helper(control: Any, worker: Any) -> None:
+    """A helper's life: sleep till a round, check in, work, check out; leave when the pool quits."""
+    state_word, ring = control + c.STATE, control + c.RING
+    atomic_add(control + c.ARRIVED, _1)
+    last = _0
+    while True:
+        seen = atomic_load(ring)
+        state = atomic_load(state_word)
+        if _has_quit(state):
+            break
+        if _is_open(state):
+            if compare_and_swap(state_word, state, _entered(state)) != state:
+                continue
+            e.record(control, worker, e.ENTER, seen, state)
+            # Checked in: from here the caller waits for us, and the round's parameters stand.
+            current = load(control + c.ROUND)
+            e.record(control, worker, e.JOB, current, _0)
+            if current != last:
+                last = current
+                s.work(control, worker)
+                complete(control, worker, current)
+                e.record(control, worker, e.COMPLETE, current, _0)
+            check_out(control, worker)
+        bedtime = nanoseconds() + load(control + c.SPIN)
+        while atomic_load(ring) == seen:
+            if nanoseconds() < bedtime:
+                give_way()
+            else:
+                e.record(control, worker, e.BED, seen, _0)
+                futex_wait(ring, seen)
+    e.record(control, worker, e.END, _0, _0)
+
+
+@kernel
+def complete(control: Any, worker: Any, current: Any) -> None:
+    """Publish that a worker has done its part of a round (the patch: set ``completes[i]``)."""
+    fence_stores()
+    completed = s.worker_line(control, worker) + c.COMPLETED
+    atomic_store(completed, current)
+    if load(control + c.STRATEGY) == s.STATIC and worker != _CALLER:
+        futex_wake(completed, _1)
+
+
+@kernel
+def check_out(control: Any, worker: Any) -> None:
+    """Leave the round; the last one out of a closed round wakes the caller."""
+    before = atomic_add(control + c.STATE, _ALL_ONES)
+    e.record(control, worker, e.LEAVE, before, _0)
+    if _caller_must_be_woken(_left(before)):
+        futex_wake(control + c.STATE, _1)
+        e.record(control, worker, e.WAKE_CALLER, _0, _0)
+
+
+@kernel
+def run_round(control: Any, helpers: Any) -> None:
+    """Open a round whose parameters are written, work in it, close it, wait for those inside."""
+    state_word, ring = control + c.STATE, control + c.RING
+    atomic_store(state_word, c.OPEN)
+    e.record(control, _CALLER, e.OPEN, load(control + c.CLAIMABLE), load(control + c.GRAIN))
+    e.record(control, _CALLER, e.RING, atomic_add(ring, _1), _0)
+    e.record(control, _CALLER, e.WAKE, futex_wake(ring, helpers), _0)
+
+    current = load(control + c.ROUND)
+    s.work(control, _CALLER)
+    complete(control, _CALLER, current)
+    if load(control + c.STRATEGY) == s.STATIC:
+        e.record(control, _CALLER, e.AWAIT_ALL, _0, _0)
+        wait_for_all(control, helpers, current)
+        e.record(control, _CALLER, e.ALL_COMPLETED, _0, _0)
+
+    e.record(control, _CALLER, e.CLOSE, atomic_and(state_word, _NOT_OPEN), _0)
+    bedtime = nanoseconds() + load(control + c.SPIN)
+    while True:
+        state = atomic_load(state_word)
+        if _inside(state) == _0:
+            break
+        if nanoseconds() < bedtime:
+            give_way()
+        else:
+            e.record(control, _CALLER, e.DOZE, state, _0)
+            futex_wait(state_word, state)
+    e.record(control, _CALLER, e.RETURN, _0, _0)
+
+
+@kernel
+def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
+    """The patch's wait: for every helper in turn, until it has completed this round."""
+    bedtime = nanoseconds() + load(control + c.SPIN)
+    for number in range(helpers):
+        completed = s.worker_line(control, number + _1) + c.COMPLETED
+        while True:
+            seen = atomic_load(completed)
+            if seen == current:
+                break
+            if nanoseconds() < bedtime:
+                give_way()
+            else:
+                futex_wait(completed, seen)
+
+
+@kernel
+def claim_size(dirty: Any, threads: Any) -> Any:
+    """Dirty pages in a claim: some claims for every thread, not too small, not too large."""
+    return min(max(dirty // (threads * _CLAIMS_PER_THREAD), _SMALLEST_CLAIM), _LARGEST_CLAIM)
+
+
+@kernel
+def helpers_here(control: Any) -> Any:
+    """How many helpers there are in this process.
+
+    None in a child after ``fork``: they have stayed with the parent, with the round that they were
+    in and the log of their events.
+    """
+    here = this_process()
+    if load(control + c.OWNER) != here:
+        store(control + c.OWNER, here)
+        store(control + c.HELPERS, _0)
+        store(control + c.STATE, _0)
+        store(s.worker_line(control, _CALLER) + c.LOG, _0)
+    return load(control + c.HELPERS)
+
+
+@kernel
+def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
+    """One whole flush. Returns the first stray bit, with nothing changed, or NO_PAGE."""
+    helpers = helpers_here(control)
+    begin = nanoseconds()
+    stray = first_stray(job)
+    if stray != NO_PAGE:
+        return stray
+    dirty = count_either(job)
+    choose_copy(job, dirty)
+    few = dirty * load(job + _page_bytes) <= load(control + c.ALONE)
+    if strategy != s.STATIC and (helpers == _0 or few):
+        strategy = s.SERIAL
+    start_round(control, job, strategy, threads)
+    if helpers == _0 or strategy == s.SERIAL:
+        flush_alone(control, job, threads, dirty)
+    else:
+        if strategy == s.DYNAMIC:
+            index_dirty(job)
+            store(control + c.GRAIN, claim_size(dirty, threads))
+            store(control + c.CLAIMABLE, dirty)
+        run_round(control, helpers)
+    add_up(control, job, threads, begin)
+    return NO_PAGE
+
+
+@kernel
+def add_up(control: Any, job: Any, threads: Any, begin: Any) -> None:
+    """Write the totals of a finished round, over the workers that took part, and keep the count."""
+    current = load(control + c.ROUND)
+    copied = host_dirty = cache_dirty = both_dirty = _0
+    for worker in range(threads):
+        line = s.worker_line(control, worker)
+        if load(line + c.COMPLETED) == current:
+            copied += load(line + c.COPIED)
+            host_dirty += load(line + c.HOST_DIRTY)
+            cache_dirty += load(line + c.CACHE_DIRTY)
+            both_dirty += load(line + c.BOTH_DIRTY)
+    left = load(job + _dirty_pages) - cache_dirty
+    store(job + _dirty_pages, left)
+    totals = control + c.TOTALS
+    store(totals + c.LEFT, left)
+    store(totals + c.COPIED, copied)
+    store(totals + c.HOST_DIRTY, host_dirty)
+    store(totals + c.CACHE_DIRTY, cache_dirty)
+    store(totals + c.BOTH_DIRTY, both_dirty)
+    store(totals + c.BEGIN, begin)
+    store(totals + c.END, nanoseconds())
+
+
+@kernel
+def start_round(control: Any, job: Any, strategy: Any, threads: Any) -> None:
+    """Write a round's parameters. Nobody is inside, so nobody reads them yet."""
+    store(control + c.ROUND, load(control + c.ROUND) + _1)
+    store(control + c.STRATEGY, strategy)
+    store(control + c.JOB, job)
+    store(control + c.THREADS, threads)
+    store(control + c.CURSOR, _0)
+    store(control + c.CLAIMABLE, _0)
+    store(control + c.HEAD, _0)
+    store(control + c.TAIL, _0)
+    store(control + c.CLOSED, _0)
+    e.record(control, _CALLER, e.BEGIN, load(control + c.ROUND), _0)
+
+
+@kernel
+def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
+    """A round of the caller's own: few pages, or no helpers. Static: one share after the other."""
+    s.begin_line(control, _CALLER)
+    if load(control + c.STRATEGY) == s.STATIC:
+        for thread in range(threads):
+            s.flush_share(control, _CALLER, thread)
+    elif dirty != _0:
+        s.flush_part(control, _CALLER, _0, load(job + _pages))
+    s.end_line(control, _CALLER)
+    complete(control, _CALLER, load(control + c.ROUND))
+    e.record(control, _CALLER, e.RETURN, _0, _0)
+
+
+@kernel
+def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
+    """Copy every used page from host to cache and clear both bitmaps."""
+    helpers = helpers_here(control)
+    start_round(control, job, s.BACKUP, threads)
+    store(control + c.GRAIN, grain)
+    store(control + c.CLAIMABLE, load(job + _words))
+    run_round(control, helpers)
+    clear_bitmaps(job)
+
+
+@kernel
+def dismiss(control: Any) -> None:
+    """Tell every helper to leave (the patch: set ``quit``, then every trigger)."""
+    e.record(control, _CALLER, e.QUIT, atomic_or(control + c.STATE, c.QUIT), _0)
+    e.record(control, _CALLER, e.RING, atomic_add(control + c.RING, _1), _0)
+    e.record(control, _CALLER, e.WAKE, futex_wake(control + c.RING, _EVERYONE), _0)

@@ -1,0 +1,388 @@
+"""Flush a range of pages: scan both bitmaps, copy, clear, count. The inner loop of every strategy.
+
+A *job* is a table of uint64 that says where everything lies: :data:`JOB_FIELDS`, then a row for each
+region (a block's place in the bitmaps) that has a used page, in order of their bits, and a row for
+each gap between them. Kernels take its address. Who copies what is not decided here: :func:`flush_range`
+asks the model's own ``in_reach`` and ``clip``, and :func:`flush_window` the model's word steps,
+compiled to machine code (``impl.kernels.compile.compiled``).
+
+A bit is cleared only after its page has been copied, so a flush that dies anywhere is finished by
+flushing again.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from impl.kernels.compile import compiled, kernel, primitives
+from impl.kernels.intrinsics import (
+    IS_ZEN,
+    LINE_BYTES,
+    STRIDE_WORDS,
+    any_of_stride,
+    atomic_and,
+    atomic_or,
+    copy_bytes,
+    load,
+    population,
+    prefetch,
+    store,
+    stream_line,
+    word_at,
+)
+from model import shares, words
+
+# A job: these fields, then the rows of the regions, then those of the gaps.
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, COPYING, INDEX = (
+    range(10)
+)
+JOB_FIELDS = 10
+FIRST_BIT, USED_PAGES, HOST, CACHE = range(4)
+REGION_FIELDS = 4
+GAP_FIRST, GAP_LAST = range(2)
+GAP_FIELDS = 2
+NO_PAGE = ~np.uint64(0)
+
+# How pages are copied (choose_copy): as memcpy does; past the processor's cache, fetching the beginning
+# of the next page before; the same, fetching all of the next page meanwhile.
+ORDINARY, STREAMING, STREAMING_FETCHING = (np.uint64(i) for i in range(3))
+
+_0, _1, _2, _8 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(8)
+_LINE = np.uint64(LINE_BYTES)
+_IN_LINE = np.uint64(LINE_BYTES - 1)
+_LAST_BIT = np.uint64(63)
+_PAGES_PER_WORD = np.uint64(64)
+# What is fetched of the next page: enough for the hardware prefetcher to follow on.
+_FETCHED_BYTES = np.uint64(8 * LINE_BYTES)
+# Where streaming begins to win, so many bytes written shortly before: measured on Sapphire Rapids, and
+# on Zen 5, where fetching whole pages wins as well, as long as a last-level cache holds them all.
+_STREAM_FROM_BYTES = np.uint64(0 if IS_ZEN else 4 << 20)
+_FETCH_WHOLE_UP_TO_BYTES = np.uint64(16 << 20 if IS_ZEN else 0)
+_LARGEST_FETCHED_WHOLE = np.uint64(4096)
+_STRIDE = np.uint64(STRIDE_WORDS)
+
+_page_bytes = np.uint64(8 * PAGE_BYTES)
+_cache_bitmap = np.uint64(8 * CACHE_BITMAP)
+_host_bitmap = np.uint64(8 * HOST_BITMAP)
+_words = np.uint64(8 * WORDS)
+_regions = np.uint64(8 * REGIONS)
+_gaps = np.uint64(8 * GAPS)
+_dirty_pages = np.uint64(8 * DIRTY_PAGES)
+_copying = np.uint64(8 * COPYING)
+_index = np.uint64(8 * INDEX)
+_table = np.uint64(8 * JOB_FIELDS)
+_row_bytes = np.uint64(8 * REGION_FIELDS)
+_gap_bytes = np.uint64(8 * GAP_FIELDS)
+_first_bit = np.uint64(8 * FIRST_BIT)
+_used_pages = np.uint64(8 * USED_PAGES)
+_host = np.uint64(8 * HOST)
+_cache = np.uint64(8 * CACHE)
+
+_in_reach = compiled(shares.in_reach)
+_clip = compiled(shares.clip)
+_word_of = compiled(words.word_of)
+_window_mask = compiled(words.window_mask)
+_either = compiled(words.either)
+_both = compiled(words.both)
+_cleared = compiled(words.cleared)
+_next_page = compiled(words.next_page)
+_without_next = compiled(words.without_next)
+
+
+@kernel
+def flush_range(job: Any, lower: Any, upper: Any) -> Any:
+    """Flush every block's used pages with bits in ``[lower, upper)``; both are multiples of 64 or
+    the end of RAM. Returns (copied, host_dirty, cache_dirty, both_dirty) in pages."""
+    copied = host_dirty = cache_dirty = both_dirty = _0
+    row, end = first_row(job, lower), rows_end(job)
+    while row < end and load(row + _first_bit) < upper:
+        first, used = load(row + _first_bit), load(row + _used_pages)
+        if _in_reach(first, used, lower, upper):
+            start, limit = _clip(first, used, lower, upper)
+            if start < limit:
+                dirty, host, cache, both = flush_window(job, row, first + start, first + limit)
+                copied += dirty
+                host_dirty += host
+                cache_dirty += cache
+                both_dirty += both
+        row += _row_bytes
+    return copied, host_dirty, cache_dirty, both_dirty
+
+
+@kernel
+def first_row(job: Any, bit: Any) -> Any:
+    """The row of the first region that ends above ``bit``, by halving, or the end of the rows.
+
+    Those before it have no page at or above ``bit``: they could be asked, with ten thousand blocks
+    for ten thousand words, only to say so.
+    """
+    rows, low, high = job + _table, _0, load(job + _regions)
+    while low < high:
+        middle = (low + high) // _2
+        row = rows + middle * _row_bytes
+        if load(row + _first_bit) + load(row + _used_pages) <= bit:
+            low = middle + _1
+        else:
+            high = middle
+    return rows + low * _row_bytes
+
+
+@kernel
+def rows_end(job: Any) -> Any:
+    """Where the rows of the regions end, and those of the gaps begin."""
+    return job + _table + load(job + _regions) * _row_bytes
+
+
+@kernel
+def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
+    """Flush the pages of one region with bits in ``[first, last)``, counted as in flush_range."""
+    copied = host_dirty = cache_dirty = both_dirty = _0
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    end = _word_of(last + _LAST_BIT)
+    word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
+    while word < end:
+        following = next_dirty_word(cache_bitmap, host_bitmap, word + _1, end)
+        cache_word, host_word = cache_bitmap + word * _8, host_bitmap + word * _8
+        mask = _window_mask(word, first, last)
+        cache, host = load(cache_word), load(host_word)
+        dirty = _either(cache, host) & mask
+
+        ahead = NO_PAGE
+        if following < end:
+            soon = _either(word_at(cache_bitmap, following), word_at(host_bitmap, following))
+            ahead = following * _PAGES_PER_WORD + _next_page(soon)
+        copy_pages(job, row, word, dirty, ahead)
+        store(cache_word, _cleared(cache, mask))
+        store(host_word, _cleared(host, mask))
+
+        copied += population(dirty)
+        host_dirty += population(host & mask)
+        cache_dirty += population(cache & mask)
+        both_dirty += population(_both(cache, host) & mask)
+        word = following
+    return copied, host_dirty, cache_dirty, both_dirty
+
+
+@kernel
+def next_dirty_word(cache_bitmap: Any, host_bitmap: Any, word: Any, end: Any) -> Any:
+    """The first word at or after ``word`` with a bit set in either bitmap, or ``end``."""
+    while word < end:
+        if _either(word_at(cache_bitmap, word), word_at(host_bitmap, word)) != _0:
+            return word
+        word += _1
+        while word + _STRIDE <= end and any_of_stride(cache_bitmap, host_bitmap, word) == _0:
+            word += _STRIDE
+    return end
+
+
+@kernel
+def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
+    """Copy the pages of one bitmap word from cache to host, fetching each next page ahead.
+
+    ``ahead`` is the bit of the page that will be copied after this word's last one, or NO_PAGE. A
+    page that lies right behind is not fetched: the processor sees that coming by itself.
+    """
+    page_bytes = load(job + _page_bytes)
+    first_bit, host, cache = load(row + _first_bit), load(row + _host), load(row + _cache)
+    copying = load(job + _copying) if (host & _IN_LINE) == _0 else ORDINARY
+    base = word * _PAGES_PER_WORD
+    while dirty != _0:
+        bit = base + _next_page(dirty)
+        dirty = _without_next(dirty)
+        following = base + _next_page(dirty) if dirty != _0 else ahead
+        jumps = following != bit + _1 and following != NO_PAGE
+        at, soon = (bit - first_bit) * page_bytes, (following - first_bit) * page_bytes
+        if copying == ORDINARY:
+            if jumps:
+                fetch(cache + soon)
+                fetch(host + soon)
+            copy_bytes(host + at, cache + at, page_bytes)
+        elif copying == STREAMING_FETCHING and jumps:
+            stream_fetching(host + at, cache + at, page_bytes, cache + soon)
+        else:
+            if jumps:
+                fetch(cache + soon)
+            stream(host + at, cache + at, page_bytes)
+
+
+@kernel
+def fetch(address: Any) -> None:
+    """Prefetch the beginning of a page."""
+    end = address + _FETCHED_BYTES
+    while address < end:
+        prefetch(address)
+        address += _LINE
+
+
+@kernel
+def stream(to: Any, source: Any, length: Any) -> None:
+    """Copy ``length`` bytes, a multiple of 64, past the processor's cache; ``to`` 64-byte aligned."""
+    end = to + length
+    while to < end:
+        stream_line(to, source)
+        to += _LINE
+        source += _LINE
+
+
+@kernel
+def stream_fetching(to: Any, source: Any, length: Any, soon: Any) -> None:
+    """The same, prefetching a line at ``soon`` for each line copied."""
+    for line in range(_0, length, _LINE):
+        prefetch(soon + line)
+        stream_line(to + line, source + line)
+
+
+@kernel
+def back_up_range(job: Any, lower: Any, upper: Any) -> None:
+    """Copy every block's used pages with bits in ``[lower, upper)`` from host to cache.
+
+    The reply's suggestion for ``colo_init_ram_cache``, where every page is copied.
+    """
+    page_bytes = load(job + _page_bytes)
+    row, end = first_row(job, lower), rows_end(job)
+    while row < end and load(row + _first_bit) < upper:
+        first, used = load(row + _first_bit), load(row + _used_pages)
+        if _in_reach(first, used, lower, upper):
+            start, limit = _clip(first, used, lower, upper)
+            if start < limit:
+                to = load(row + _cache) + start * page_bytes
+                source = load(row + _host) + start * page_bytes
+                if (to & _IN_LINE) == _0:
+                    stream(to, source, (limit - start) * page_bytes)
+                else:
+                    copy_bytes(to, source, (limit - start) * page_bytes)
+        row += _row_bytes
+
+
+@kernel
+def count_dirty(bitmap: Any, n_words: Any) -> Any:
+    """How many bits of ``bitmap`` (an address) are set."""
+    total = _0
+    for word in range(n_words):
+        total += population(word_at(bitmap, word))
+    return total
+
+
+@kernel
+def choose_copy(job: Any, dirty: Any) -> None:
+    """Choose how so many dirty pages are copied.
+
+    A few pages have just been written and lie in the cache: an ordinary copy finds them there. Many
+    do not, and a streaming store saves reading each line of the host before it is overwritten.
+    """
+    page_bytes = load(job + _page_bytes)
+    dirty_bytes = dirty * page_bytes
+    copying = STREAMING if dirty_bytes > _STREAM_FROM_BYTES else ORDINARY
+    if dirty_bytes <= _FETCH_WHOLE_UP_TO_BYTES and page_bytes <= _LARGEST_FETCHED_WHOLE:
+        copying = STREAMING_FETCHING
+    store(job + _copying, copying)
+
+
+@kernel
+def count_either(job: Any) -> Any:
+    """How many bits are set in either bitmap."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    n_words = load(job + _words)
+    total = _0
+    for word in range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words):
+        total += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
+    return total
+
+
+@kernel
+def index_dirty(job: Any) -> None:
+    """Write ``model.shares.dirty_before`` of both bitmaps' union into the job's index."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    index, before = load(job + _index), _0
+    for word in range(load(job + _words)):
+        store(index + word * _8, before)
+        before += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
+    store(index + load(job + _words) * _8, before)
+
+
+@kernel
+def first_word_with(job: Any, pages: Any) -> Any:
+    """``model.shares.first_word_with``, by halving the job's index."""
+    index, low, high = load(job + _index), _0, load(job + _words)
+    while low < high:
+        middle = (low + high) // _2
+        if word_at(index, middle) < pages:
+            low = middle + _1
+        else:
+            high = middle
+    return low
+
+
+primitives[shares.first_word_with] = first_word_with
+
+
+@kernel
+def mark_received(job: Any, bit: Any) -> None:
+    """Set a bit of the cache bitmap and keep the dirty count."""
+    word, mask = bit // _PAGES_PER_WORD * _8, _1 << bit % _PAGES_PER_WORD
+    if atomic_or(load(job + _cache_bitmap) + word, mask) & mask == _0:
+        store(job + _dirty_pages, load(job + _dirty_pages) + _1)
+
+
+@kernel
+def clear_range(job: Any, first: Any, last: Any) -> None:
+    """Clear the bits ``[first, last)`` of both bitmaps and keep the dirty count."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    gone = _0
+    for word in range(_word_of(first), _word_of(last + _LAST_BIT)):
+        mask = _window_mask(word, first, last)
+        gone += population(atomic_and(cache_bitmap + word * _8, ~mask) & mask)
+        atomic_and(host_bitmap + word * _8, ~mask)
+    store(job + _dirty_pages, load(job + _dirty_pages) - gone)
+
+
+@kernel
+def replace_bitmaps(job: Any, cache_words: Any, host_words: Any) -> None:
+    """Copy both bitmaps from these addresses and recount the dirty pages."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    dirty_pages = _0
+    for word in range(load(job + _words)):
+        cache = load(cache_words + word * _8)
+        store(cache_bitmap + word * _8, cache)
+        store(host_bitmap + word * _8, load(host_words + word * _8))
+        dirty_pages += population(cache)
+    store(job + _dirty_pages, dirty_pages)
+
+
+@kernel
+def clear_bitmaps(job: Any) -> None:
+    """Clear both bitmaps and the dirty count."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    for word in range(load(job + _words)):
+        store(cache_bitmap + word * _8, _0)
+        store(host_bitmap + word * _8, _0)
+    store(job + _dirty_pages, _0)
+
+
+@kernel
+def first_stray(job: Any) -> Any:
+    """The first dirty bit of the first gap that has one (a bit with no memory), or NO_PAGE."""
+    gap = rows_end(job)
+    end = gap + load(job + _gaps) * _gap_bytes
+    while gap < end:
+        first, last = load(gap), load(gap + _8)
+        stray = first_dirty(job, first, last)
+        if stray < last:
+            return stray
+        gap += _gap_bytes
+    return NO_PAGE
+
+
+@kernel
+def first_dirty(job: Any, first: Any, last: Any) -> Any:
+    """The first bit in ``[first, last)`` set in either bitmap, or ``last``."""
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    end = _word_of(last + _LAST_BIT)
+    word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
+    while word < end:
+        dirty = _either(word_at(cache_bitmap, word), word_at(host_bitmap, word))
+        dirty &= _window_mask(word, first, last)
+        if dirty != _0:
+            return word * _PAGES_PER_WORD + _next_page(dirty)
+        word = next_dirty_word(cache_bitmap, host_bitmap, word + _1, end)
+    return last

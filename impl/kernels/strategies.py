@@ -1,0 +1,175 @@
+"""What one worker does in a round, under each strategy. The pool (impl.pool) brings them together.
+
+serial   the caller alone, the whole RAM (impl.kernels.check_in.flush_alone).
+static   the patch: worker i flushes share i of the address space, a whole number of bitmap words.
+dynamic  every worker claims runs of dirty pages, cut at words, off a shared cursor until none are left.
+queue    the mail's other idea: the caller searches and queues dirty words, the helpers copy them.
+backup   host to cache, every page, claimed a block of words at a time.
+
+No two workers ever hold the same 64-bit word of the bitmaps, so plain loads and stores suffice there.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from impl.kernels import control as c
+from impl.kernels import events as e
+from impl.kernels.compile import compiled, kernel
+from impl.kernels.flush import (
+    CACHE_BITMAP,
+    HOST_BITMAP,
+    PAGES,
+    WORDS,
+    back_up_range,
+    flush_range,
+    next_dirty_word,
+)
+from impl.kernels.intrinsics import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    compare_and_swap,
+    give_way,
+    load,
+    nanoseconds,
+    store,
+)
+from model import shares
+
+SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP = (np.uint64(i) for i in range(5))
+
+_0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
+_PAGES_PER_WORD = np.uint64(64)
+_SLOTS = np.uint64(c.QUEUE_SLOTS)
+_CALLER = np.uint64(0)
+_pages = np.uint64(8 * PAGES)
+_words = np.uint64(8 * WORDS)
+_cache_bitmap = np.uint64(8 * CACHE_BITMAP)
+_host_bitmap = np.uint64(8 * HOST_BITMAP)
+
+_share = compiled(shares.share)
+_claim = compiled(shares.claim)
+_claimed_words = compiled(shares.claimed_words)
+
+
+@kernel
+def work(control: Any, worker: Any) -> None:
+    """One worker's whole part in the round described by ``control`` (an address)."""
+    begin_line(control, worker)
+    strategy = load(control + c.STRATEGY)
+    if strategy == STATIC:
+        flush_share(control, worker, worker)
+    elif strategy == QUEUE:
+        if worker == _CALLER:
+            search(control)
+        copy_queued(control, worker)
+    else:
+        work_off_claims(control, worker, strategy)
+    end_line(control, worker)
+
+
+@kernel
+def begin_line(control: Any, worker: Any) -> None:
+    """Zero a worker's line and note the time."""
+    line = worker_line(control, worker)
+    store(line + c.COPIED, _0)
+    store(line + c.HOST_DIRTY, _0)
+    store(line + c.CACHE_DIRTY, _0)
+    store(line + c.BOTH_DIRTY, _0)
+    store(line + c.BEGIN, nanoseconds())
+
+
+@kernel
+def end_line(control: Any, worker: Any) -> None:
+    """Note the time at which a worker has done its part."""
+    store(worker_line(control, worker) + c.END, nanoseconds())
+
+
+@kernel
+def worker_line(control: Any, worker: Any) -> Any:
+    """The address of a worker's line."""
+    return control + c.WORKERS + worker * c.WORKER_BYTES
+
+
+@kernel
+def flush_part(control: Any, worker: Any, lower: Any, upper: Any) -> None:
+    """Flush the bits ``[lower, upper)`` and add what was done to the worker's line."""
+    copied, host, cache, both = flush_range(load(control + c.JOB), lower, upper)
+    line = worker_line(control, worker)
+    store(line + c.COPIED, load(line + c.COPIED) + copied)
+    store(line + c.HOST_DIRTY, load(line + c.HOST_DIRTY) + host)
+    store(line + c.CACHE_DIRTY, load(line + c.CACHE_DIRTY) + cache)
+    store(line + c.BOTH_DIRTY, load(line + c.BOTH_DIRTY) + both)
+
+
+@kernel
+def flush_share(control: Any, worker: Any, thread: Any) -> None:
+    """The patch's ``colo_flush_thread``: the share of one thread, counted on a worker's line."""
+    pages = load(load(control + c.JOB) + _pages)
+    lower, upper = _share(pages, load(control + c.THREADS), thread)
+    flush_part(control, worker, lower, upper)
+
+
+@kernel
+def work_off_claims(control: Any, worker: Any, strategy: Any) -> None:
+    """Claim dirty pages, or in a backup words, off the shared cursor until none are left."""
+    job, grain = load(control + c.JOB), load(control + c.GRAIN)
+    claimable = load(control + c.CLAIMABLE)
+    while True:
+        cursor = atomic_add(control + c.CURSOR, grain)
+        e.record(control, worker, e.CLAIM, cursor, _0)
+        first, last = _claim(cursor, grain, claimable)
+        if first >= last:
+            break
+        if strategy == BACKUP:
+            back_up_range(job, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
+        else:
+            first, last = _claimed_words(job, first, last)
+            flush_part(control, worker, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
+        e.record(control, worker, e.DONE, cursor, _0)
+
+
+@kernel
+def search(control: Any) -> None:
+    """The searcher: queue every dirty word, copying one itself whenever the queue is full."""
+    job = load(control + c.JOB)
+    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    end = load(job + _words)
+    word = next_dirty_word(cache_bitmap, host_bitmap, _0, end)
+    while word < end:
+        # Look on before the word is handed out: its copier will clear it.
+        following = next_dirty_word(cache_bitmap, host_bitmap, word + _1, end)
+        tail = load(control + c.TAIL)
+        while tail - atomic_load(control + c.HEAD) == _SLOTS:
+            copy_one(control, _CALLER)
+        # Atomic, although TAIL publishes it: a late copier may be looking at what the slot held before.
+        atomic_store(control + c.SLOTS + (tail % _SLOTS) * _8, word)
+        atomic_store(control + c.TAIL, tail + _1)
+        word = following
+    atomic_store(control + c.CLOSED, _1)
+
+
+@kernel
+def copy_queued(control: Any, worker: Any) -> None:
+    """A copier: flush queued words until the search is over and the queue is empty."""
+    while True:
+        closed = atomic_load(control + c.CLOSED)
+        if copy_one(control, worker) == _0:
+            if closed != _0:
+                break
+            give_way()
+
+
+@kernel
+def copy_one(control: Any, worker: Any) -> Any:
+    """Take one word off the queue and flush it; 0 if the queue was empty."""
+    while True:
+        head = atomic_load(control + c.HEAD)
+        if head == atomic_load(control + c.TAIL):
+            return _0
+        # Read before it is taken: while HEAD stands here the searcher leaves the slot alone.
+        word = atomic_load(control + c.SLOTS + (head % _SLOTS) * _8)
+        if compare_and_swap(control + c.HEAD, head, head + _1) == head:
+            flush_part(control, worker, word * _PAGES_PER_WORD, (word + _1) * _PAGES_PER_WORD)
+            return _1

@@ -1,0 +1,1 @@
+"""What this machine gives: processors, memory, folders, written pages."""

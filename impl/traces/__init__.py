@@ -1,0 +1,1 @@
+"""Recorded traces: read, replayed, drawn."""

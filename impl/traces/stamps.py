@@ -1,0 +1,52 @@
+"""Page contents that can be checked: every page says which page it is and who wrote it when."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from impl.arrays import address
+from impl.kernels.compile import kernel
+from impl.kernels.flush import NO_PAGE
+from impl.kernels.intrinsics import load, store
+
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+_0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
+
+
+def write_pages(memory: Bytes, page_size: int, pages: Words, stamps: Words) -> None:
+    """Fill each page of ``pages`` with its stamp, a uint64 that tells it from every other."""
+    _write(address(memory), np.uint64(page_size), address(pages), address(stamps), _count(pages))
+
+
+def first_wrong_page(memory: Bytes, page_size: int, stamps: Words) -> int | None:
+    """The first page of ``memory`` that is not filled with its stamp in ``stamps``, uint64 (pages,)."""
+    page = _first_wrong(address(memory), np.uint64(page_size), address(stamps), _count(stamps))
+    return None if page == NO_PAGE else int(page)
+
+
+def _count(array: Words) -> np.uint64:
+    return np.uint64(len(array))
+
+
+@kernel
+def _write(memory: Any, page_bytes: Any, pages: Any, stamps: Any, count: Any) -> None:
+    for number in range(count):
+        at = memory + load(pages + number * _8) * page_bytes
+        stamp = load(stamps + number * _8)
+        for word in range(page_bytes // _8):
+            store(at + word * _8, stamp + word)
+
+
+@kernel
+def _first_wrong(memory: Any, page_bytes: Any, stamps: Any, count: Any) -> Any:
+    for page in range(count):
+        stamp, at = load(stamps + page * _8), memory + page * page_bytes
+        wrong = _0
+        for word in range(page_bytes // _8):
+            wrong |= load(at + word * _8) ^ (stamp + word)
+        if wrong != _0:
+            return page
+    return NO_PAGE

@@ -1,0 +1,1 @@
+"""What comes into the project and goes out of it: arguments, files, text, an exit code."""

@@ -1,0 +1,1 @@
+"""Every interleaving of a protocol, and any one of them again."""

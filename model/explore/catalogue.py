@@ -1,0 +1,276 @@
+"""What is explored, with its bounds, and what must fail: ``python -m model.explore [--deep]``.
+
+Every interleaving of each system below is visited. Why these bounds: a value from one round (RING,
+STATE, the job's parameters) can be met stale in the next round and, if it looks the same, taken for
+that round's own, and the third round shows that the second left nothing behind; two claims a round
+are the least that two workers can share; four helpers are three that meet in every way while one is
+elsewhere. Beyond the bounds stands the proof for any number of helpers and rounds
+(``proofs/check_in.py``).
+
+Then the same over weaker memories, with what breaks if an access is weakened (``model.explore.weak``);
+those bounds are smaller, for a memory multiplies the states, and each line says what they are enough for.
+
+Exit 0: every claim holds, and every broken variant fails as it should. 1 otherwise.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.boundary.options import Parser
+from model.boundary.output import run_command
+from model.explore.schedule import replay
+from model.explore.search import explore, failure_of
+from model.explore.weak import catalogue as weakened
+from model.faults.check_in import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
+from model.faults.definitions import broken
+from model.protocols import flush_workers, patch_events
+from model.protocols.check_in import Round, forked_child, join_protocol, state_in_words
+from model.protocols.marking import marking
+from model.protocols.work_queue_round import ONCE, TWICE, queue_round
+from model.transitions import LIVELOCK, STANDSTILL, System
+
+AnySystem = System[Any, Any]
+
+
+def join(
+    helpers: int,
+    rounds: int = 3,
+    words: int = 2,
+    watched: int = 0,
+    static: bool = False,
+    mixed: bool = False,
+    fault: str | None = None,
+) -> AnySystem:
+    """The join protocol, whole or with one fault; ``mixed``: with rounds of every kind."""
+    plan = (Round(2, 0, 0), Round(0, helpers, 0), Round(1, 0, 1), Round(1, 0, 0)) if mixed else ()
+    with broken(fault):
+        return join_protocol(helpers, rounds, words, watched, static=static, plan=plan)
+
+
+def patch(threads: int, rounds: int = 3, fault: str | None = None) -> AnySystem:
+    """The patch's events, mended or with one fault."""
+    return patch_events.patch_protocol(threads, rounds, fault)
+
+
+def static(border: int, fault: str | None = None) -> AnySystem:
+    """Two workers with static shares of two words; the second share begins at bit ``border``."""
+    cache, host = (1 << 63 | 1, 1 << 61 | 1), (1 << 63 | 2, 1 << 61 | 2)
+    parts = (0, border), (border, 128)
+    shares = [
+        [
+            flush_workers.Window(word, max(first, 64 * word), min(last, 64 * word + 64))
+            for word in (0, 1)
+            if max(first, 64 * word) < min(last, 64 * word + 64)
+        ]
+        for first, last in parts
+    ]
+    return flush_workers.static_flush(cache, host, shares, fault)
+
+
+def dynamic(helpers: int, words: int, fault: str | None = None) -> AnySystem:
+    """Workers that claim words off the cursor."""
+    return flush_workers.dynamic_flush((3,) + (1,) * (words - 1), (2,) * words, helpers, fault)
+
+
+def queued(
+    words: int, dirty: Sequence[int], copiers: int, slots: int, fault: str | None = None
+) -> AnySystem:
+    """A round off the queue, whole or with one fault."""
+    with broken(fault):
+        return queue_round(words, frozenset(dirty), copiers, slots)
+
+
+SYSTEMS: Mapping[str, Callable[..., AnySystem]] = {
+    "join": join,
+    "patch": patch,
+    "static": static,
+    "dynamic": dynamic,
+    "queue": queued,
+    "marking": marking,
+}
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """A system by name and options; the claim it must break, or None if all must hold."""
+
+    system: str
+    options: Mapping[str, Any]
+    refutes: str | None = None
+    deep: bool = False
+
+    def make(self) -> AnySystem:
+        """The system."""
+        return SYSTEMS[self.system](**self.options)
+
+    @property
+    def title(self) -> str:
+        """The system and its options in a line."""
+        return " ".join([self.system, *(f"{key}={value}" for key, value in self.options.items())])
+
+
+HOLD = (
+    *(
+        Exploration("join", {"helpers": n, "watched": w}, deep=n + w > 3)
+        for n in (1, 2, 3, 4)
+        for w in (0, 1)
+    ),
+    *(Exploration("join", {"helpers": n, "static": True}, deep=n > 3) for n in (1, 2, 3, 4)),
+    *(Exploration("join", {"helpers": n, "mixed": True}, deep=n > 2) for n in (1, 2, 3)),
+    *(Exploration("patch", {"threads": n}, deep=n > 3) for n in (1, 2, 3, 4)),
+    Exploration("static", {"border": 64}),
+    Exploration("dynamic", {"helpers": 2, "words": 3}),
+    Exploration("dynamic", {"helpers": 3, "words": 3}),
+    *(
+        Exploration("queue", {"words": 4, "dirty": dirty, "copiers": copiers, "slots": slots})
+        for dirty, copiers in (([], 2), ([1, 3], 2), ([0, 1, 3], 2), ([0, 2], 3))
+        for slots in (1, 2)
+    ),
+    Exploration("marking", {"markers": 3, "pages": 4}),
+)
+
+_PATCH_REFUTES = {
+    "trigger wait looks once": patch_events.LENT.name,
+    "completion wait looks once": patch_events.FINISHED.name,
+    "completion reset last": STANDSTILL,
+    "trigger reset last": STANDSTILL,
+    "quit without trigger": STANDSTILL,
+    "release before init": "events are made before they are used",
+}
+
+_QUEUE_REFUTES = {
+    "an entry taken without comparing": TWICE,
+    "a copier leaves too early": ONCE,
+    "a full queue is overwritten": TWICE,
+    "closing drops what is queued": ONCE,
+    "the searcher looks on too late": ONCE,
+    "the searcher skips a word": ONCE,
+    "queueing moves no TAIL": ONCE,
+    "copiers never leave": LIVELOCK,
+}
+
+REFUTED = (
+    *(
+        Exploration("join", {"helpers": 1, "rounds": 2, "words": 1, "fault": name}, fault.refutes)
+        for name, fault in BROKEN.items()
+    ),
+    *(
+        Exploration(
+            "join", {"helpers": 1, "rounds": 2, "static": True, "fault": name}, fault.refutes
+        )
+        for name, fault in BROKEN_IN_A_STATIC_ROUND.items()
+    ),
+    *(
+        Exploration("patch", {"threads": 1, "rounds": 2, "fault": name}, claim)
+        for name, claim in _PATCH_REFUTES.items()
+    ),
+    *(
+        Exploration(
+            "queue",
+            {"words": 3, "dirty": [0, 1, 2], "copiers": 1, "slots": 1, "fault": name},
+            claim,
+        )
+        for name, claim in _QUEUE_REFUTES.items()
+    ),
+    Exploration("static", {"border": 125}, "no dirty bit is left"),
+    Exploration(
+        "dynamic",
+        {"helpers": 2, "words": 2, "fault": "count by load and store"},
+        "the dirty count reaches zero",
+    ),
+    Exploration(
+        "marking",
+        {"markers": 2, "pages": 1, "fault": "mark by load and store"},
+        "no mark is undone",
+    ),
+)
+
+
+def fork_anywhere(
+    helpers: int, rounds: int, *, keeps_state: bool = False
+) -> tuple[int, str | None]:
+    """Fork in every state that the parent reaches; the child, without helpers, flushes and closes.
+
+    Returns the number of control blocks tried and the first child's failure, if any.
+    """
+    blocks = set()
+    explore(join(helpers, rounds), visited=lambda shared, _: blocks.add(shared))
+    with broken(CHILD_KEEPS_STATE if keeps_state else None):
+        for block in sorted(blocks):
+            failure = explore(forked_child(block)).failure
+            if failure:
+                return len(blocks), failure.claim
+    return len(blocks), None
+
+
+def shortest_failure() -> str:
+    """The shortest failing schedule of the join protocol as it stands: ``model.faults.broken``.
+
+    With one helper and two rounds of one claim; "" if it does not fail.
+    """
+    try:
+        failure = explore(join_protocol(1, 2, 1), reduced=False, limit=10_000).failure
+    except MemoryError:
+        return ""
+    return failure.schedule if failure else ""
+
+
+def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
+    """Replay a schedule: each move and what it changed in shared memory, then what fails."""
+    made = SYSTEMS[system](**options)
+    yield f"{made.name}: {schedule}"
+    shared = made.shared
+    for taken in replay(made, schedule):
+        changed = ", ".join(
+            f"{field}: {_text(field, before)} -> {_text(field, after)}"
+            for field, before, after in zip(shared._fields, shared, taken.shared, strict=True)
+            if before != after
+        )
+        shared = taken.shared
+        yield f"{taken.name}{taken.kind}  {taken.text}" + (f"   [{changed}]" if changed else "")
+    failure = failure_of(made, schedule)
+    if failure:
+        yield f"FAILS: {failure}"
+
+
+def _text(field: str, value: Any) -> str:
+    return state_in_words(value) if field == "state" else str(value)
+
+
+def main(arguments: list[str]) -> int:
+    """Explore the catalogue and print it as a table."""
+    parser = Parser(prog="python -m model.explore", description=__doc__)
+    parser.add_argument("--deep", action="store_true", help="also with four helpers: minutes more")
+    deep = parser.parse_args(arguments).deep
+    return run_command(lambda: _explore_all(deep))
+
+
+def _explore_all(deep: bool) -> int:
+    good = True
+    print(f"{'states':>9} {'transitions':>11} {'seconds':>7}  system")
+    for exploration in (*HOLD, *REFUTED):
+        if exploration.deep and not deep:
+            continue
+        begin = time.perf_counter()
+        seen = explore(exploration.make(), reduced=exploration.refutes is None)
+        seconds = time.perf_counter() - begin
+        got = seen.failure.claim if seen.failure else None
+        good = good and got == exploration.refutes
+        verdict_line = "holds" if got is None else f"FAILS: {got}   {seen.failure.schedule}"  # type: ignore[union-attr]
+        wanted = "" if got == exploration.refutes else f"   (expected: {exploration.refutes})"
+        print(
+            f"{seen.states:9} {seen.transitions:11} {seconds:7.1f}  {exploration.title}: "
+            f"{verdict_line}{wanted}",
+            flush=True,
+        )
+    for keeps_state, wanted_failure in ((False, None), (True, STANDSTILL)):
+        blocks, failure_seen = fork_anywhere(2, 2, keeps_state=keeps_state)
+        good = good and failure_seen == wanted_failure
+        what = CHILD_KEEPS_STATE if keeps_state else "a forked child flushes and closes"
+        print(f"{blocks:9} {'':11} {'':7}  {what}: {failure_seen or 'holds'}", flush=True)
+    for line, as_expected in weakened.report(deep=deep):
+        good = good and as_expected
+        print(line if as_expected else f"{line}   (not as expected)", flush=True)
+    return 0 if good else 1

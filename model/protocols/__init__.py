@@ -1,0 +1,1 @@
+"""The protocols between threads, each step one access to shared memory."""

@@ -1,0 +1,162 @@
+"""What each step of the join protocol does to which word of memory, the plain accesses included.
+
+``model.protocols.check_in`` has the atomic accesses; around them workers read the job's parameters, copy
+pages and count, and the guest runs between two flushes, all by plain loads and stores. Here is the
+whole list. Three readers: ``proofs/race_free.py`` proves that no two processes are ever about to
+race for a plain word, ``model.explore.weak.check_in`` lets each step do to a memory just what the list
+says, and ``tests/impl/test_memory_order.py`` holds the rows against ``impl/README.md``.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from model.faults.check_in import READ_JOB_TOO_EARLY, STORE_CURSOR, STORE_OUT
+from model.protocols import check_in as h
+from model.protocols.check_in import Control, Process
+from model.transitions import ENDED
+
+Truth = Any
+
+
+class Whose(Enum):
+    """Which one of a family of words: a worker's line, a page."""
+
+    THE = "there is only one"
+    OWN = "the process's own"
+    CLAIMED = "of the pages that the process has claimed; in a static round, of its own share"
+    ALL = "any of them"
+
+
+class Access(NamedTuple):
+    """One access. ``row`` is its row in ``impl/README.md``, or says why it has none; plain if empty."""
+
+    kind: str
+    """load, store, or update: both in one, as fetch-add and compare-and-swap do"""
+    word: str
+    row: str = ""
+    whose: Whose = Whose.THE
+
+    @property
+    def writes(self) -> bool:
+        """Does it write?"""
+        return self.kind != "load"
+
+
+# The words. COMPLETED and LINE, its times and counters, are a family: one a worker. QUEUE stands for
+# HEAD, TAIL and CLOSED, JOB for the round's number and all other parameters.
+STATE, RING, CURSOR, QUEUE, JOB = "STATE", "RING", "CURSOR", "QUEUE", "JOB"
+COMPLETED, LINE, PAGE = "COMPLETED", "LINE", "PAGE"
+
+IN_THE_KERNEL = "futex_wait"
+IN_THE_QUEUE = "model.explore.weak.work_queue"
+
+_READ_JOB = Access("load", JOB)
+_COUNT = Access("store", LINE, whose=Whose.OWN)
+_CLAIM = Access("update", CURSOR, "work_off_claims atomic_add CURSOR")
+_LOOK_AT_RING = Access("load", RING, "helper atomic_load RING, again")
+#: A round off the queue: the same step, other words.
+_COPY = (
+    _READ_JOB,
+    Access("load", PAGE, whose=Whose.CLAIMED),
+    Access("store", PAGE, whose=Whose.CLAIMED),
+    _COUNT,
+    Access("update", QUEUE, IN_THE_QUEUE),
+)
+#: Whoever owns the RAM between two flushes may write all of it.
+_GUEST = Access("store", PAGE, whose=Whose.ALL)
+
+ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
+    # The caller.
+    h.WRITE_JOB: (_GUEST, Access("store", JOB)),
+    h.REWIND: (Access("store", CURSOR), Access("store", QUEUE)),
+    h.FLUSH_ALONE: (
+        _READ_JOB,
+        Access("load", PAGE, whose=Whose.ALL),
+        Access("store", PAGE, whose=Whose.ALL),
+        _COUNT,
+        Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
+    ),
+    h.OPEN_JOB: (Access("store", STATE, "run_round atomic_store STATE"),),
+    h.RING_BELL: (Access("update", RING, "run_round atomic_add RING"),),
+    h.WAKE_HELPERS: (),
+    h.CALLER_CLAIM: (_READ_JOB, _COUNT, _CLAIM),
+    h.CALLER_COPY: _COPY,
+    h.AWAIT_ALL: (Access("load", COMPLETED, "wait_for_all atomic_load COMPLETED", Whose.ALL),),
+    h.CLOSE_JOB: (Access("update", STATE, "run_round atomic_and STATE"),),
+    h.LOOK_INSIDE: (Access("load", STATE, "run_round atomic_load STATE"),),
+    h.GO_TO_SLEEP: (Access("load", STATE, IN_THE_KERNEL),),
+    h.CALLER_SLEEPS: (),
+    h.RETURN: (
+        Access("load", COMPLETED, whose=Whose.ALL),
+        Access("load", LINE, whose=Whose.ALL),
+        Access("load", PAGE, whose=Whose.ALL),
+        _GUEST,
+    ),
+    h.SET_QUIT: (_GUEST, Access("update", STATE, "dismiss atomic_or STATE")),
+    h.RING_TO_QUIT: (_GUEST, Access("update", RING, "dismiss atomic_add RING")),
+    h.WAKE_TO_QUIT: (_GUEST,),
+    h.JOIN: (_GUEST,),
+    # A helper.
+    h.READ_RING: (Access("load", RING, "helper atomic_load RING"),),
+    h.READ_STATE: (Access("load", STATE, "helper atomic_load STATE"),),
+    h.CHECK_IN: (Access("update", STATE, "helper compare_and_swap STATE"),),
+    h.READ_JOB: (_READ_JOB,),
+    h.CLAIM: (_READ_JOB, _COUNT, _CLAIM),
+    h.COPY: _COPY,
+    h.COMPLETE: (
+        _COUNT,
+        Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
+    ),
+    # It reads the strategy once more: is anybody to be woken for COMPLETED?
+    h.CHECK_OUT: (_READ_JOB, Access("update", STATE, "check_out atomic_add STATE")),
+    h.WAKE_CALLER: (),
+    h.LOOK_AT_RING: (_LOOK_AT_RING,),
+    h.GO_TO_BED: (Access("load", RING, IN_THE_KERNEL),),
+    h.HELPER_SLEEPS: (),
+    h.END: (),
+    # Steps that only broken protocols have.
+    STORE_OUT: (Access("store", STATE, "check_out, broken"),),
+    READ_JOB_TOO_EARLY: (_READ_JOB,),
+    STORE_CURSOR: (_READ_JOB, _COUNT, Access("store", CURSOR, "work_off_claims, broken")),
+    ENDED: (_GUEST,),
+}
+
+
+def conflict(one: Access, other: Access) -> bool:
+    """Would two of these race: on one word, one of them writing, one of them plain?"""
+    return (
+        one.word == other.word and (one.writes or other.writes) and (not one.row or not other.row)
+    )
+
+
+class Race(NamedTuple):
+    """Two processes that would race for a word if both stood where they are said to stand."""
+
+    word: str
+    pc: int
+    other_pc: int
+    one: Whose
+    other: Whose
+
+
+def races(program: Iterable[int], others: Iterable[int]) -> Iterator[Race]:
+    """Every way in which a process of one program and a process of another may race."""
+    other_pcs = list(others)
+    for pc in program:
+        for other_pc in other_pcs:
+            for one in ACCESSES[pc]:
+                for other in ACCESSES[other_pc]:
+                    own_only = one.whose is other.whose is Whose.OWN
+                    if conflict(one, other) and not own_only:
+                        yield Race(one.word, pc, other_pc, one.whose, other.whose)
+
+
+def same_word(at: Control, race: Race, me: Process, other: Process) -> Truth:
+    """Do the two reach for the same one of a family of words?
+
+    In a static round no two workers share a word of the bitmaps or a page: that is proved of shares.
+    """
+    if race.one is race.other is Whose.CLAIMED:
+        return (at.awaited == h.ZERO) & (me.claim == other.claim)
+    return True

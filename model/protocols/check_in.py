@@ -1,0 +1,603 @@
+"""The join protocol: how a flush gets help from sleeping threads, and waits only for who came.
+
+One *caller* flushes, round after round; *helpers* sleep in between. A control block of 64-bit
+words, each on a cache line of its own:
+
+    STATE   OPEN bit, QUIT bit, and the number of helpers inside
+    RING    a number that grows with every round: the futex that helpers sleep on
+    CURSOR  the next claim to hand out
+
+The caller writes the job's parameters, opens the job, rings, works too, closes it, and waits till
+nobody is inside. A helper *checks in* (compare-and-swap on STATE, only while OPEN), only then reads
+the parameters, works, and *checks out*. So a helper that is asleep, late or descheduled before it
+checks in holds up nobody, and after the flush has returned nobody touches memory.
+
+Rounds differ: each has claims of its own number. A *static* round is the patch's: every helper has a
+share of its own, so the caller keeps the job open until all of them have COMPLETED it, and waits for
+the slowest. In a round with few pages the caller flushes *alone* and opens no job. A round off the
+queue hands out words as a dynamic one hands out claims (``model.protocols.work_queue``).
+
+Each step below is one access to shared memory. They are plain functions of (control block, process)
+in the discipline of ``model.domain``: explored as Python (``model.explore``), proved for any
+number of helpers and rounds as z3 terms (``proofs/check_in.py``).
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from model.domain import select
+from model.transitions import ENDED, STOPPED, Claim, Step, System, said
+
+# Any stands for a 64-bit word in whichever domain the function is being read.
+Word = Any
+Truth = Any
+
+ZERO = 0
+ONE = 1
+
+#: The bits of STATE. A futex compares the low 32 bits only: the number inside, which is all that
+#: can change while the caller sleeps on it.
+INSIDE = 2**32 - 1
+OPEN = 1 << 62
+QUIT = 1 << 63
+
+
+def is_open(state: Word) -> Truth:
+    """May helpers check in?"""
+    return state & OPEN != ZERO
+
+
+def has_quit(state: Word) -> Truth:
+    """Should helpers end?"""
+    return state & QUIT != ZERO
+
+
+def inside(state: Word) -> Word:
+    """How many helpers have checked in and not yet out."""
+    return state & INSIDE
+
+
+def entered(state: Word) -> Word:
+    """STATE with one more helper inside."""
+    return state + ONE
+
+
+def left(state: Word) -> Word:
+    """STATE with one helper less inside."""
+    return state - ONE
+
+
+def closed(state: Word) -> Word:
+    """STATE once nobody may check in any more."""
+    return state & ~OPEN
+
+
+def quitting(state: Word) -> Word:
+    """STATE once helpers should end."""
+    return state | QUIT
+
+
+def caller_must_be_woken(state: Word) -> Truth:
+    """Of STATE as a helper leaves it behind: was it the last one in a job that is closed?"""
+    return (inside(state) == ZERO) & (state & OPEN == ZERO)
+
+
+def state_in_words(state: int) -> str:
+    """STATE for people: ``OPEN, 2 inside``."""
+    flags = ["OPEN"] * bool(is_open(state)) + ["QUIT"] * bool(has_quit(state))
+    return ", ".join([*flags, f"{inside(state)} inside"])
+
+
+class Round(NamedTuple):
+    """What is asked of one round, and stands in the job's parameters."""
+
+    words: Word
+    """claims to hand out"""
+    awaited: Word
+    """in a static round, how many helpers must complete it; else 0"""
+    alone: Word
+    """1 if the caller flushes alone, else 0"""
+
+
+class Control(NamedTuple):
+    """Shared memory. ``job`` stands for the job's parameters, by the round they were written for.
+
+    ``rung`` counts the wake-ups of the futex RING: whoever fell asleep at another count is awake.
+    ``caller_asleep`` is the futex STATE, on which only the caller sleeps.
+    """
+
+    state: Word
+    ring: Word
+    cursor: Word
+    job: Word
+    completed: Word
+    """how many helpers' COMPLETED words hold the number of this round: their counts are added up"""
+    rung: Word
+    caller_asleep: Word
+    running: Word
+    """threads that have not ended (what ``join`` waits for)"""
+    rounds: Word
+    """flushes before the caller closes the pool; never changes"""
+    plan: Any
+    """what will be asked of each round (:func:`asked`); never changes"""
+    words: Word
+    """of this round, as are the next two: :class:`Round`"""
+    awaited: Word
+    alone: Word
+    watched: Word
+    """an arbitrary claim; never changes"""
+    live: Word
+    """the round of the flush in progress, or 0; read only by claims, as are the next three"""
+    times: Word
+    """how often the watched claim has been flushed in this round"""
+    working: Word
+    """helpers between check-in and check-out"""
+    took_part: Word
+    """how many helpers have gone to work in this round"""
+
+
+class Process(NamedTuple):
+    """The caller or a helper: the step it stands at and its locals, 0 once they no longer matter.
+
+    ``job`` is the round a process works for, or did last; ``seen`` and ``saw`` are what it last
+    loaded from RING and STATE; ``asleep_at`` is the count of ``rung`` at which it fell asleep.
+    """
+
+    pc: Word
+    job: Word = 0
+    claim: Word = 0
+    seen: Word = 0
+    saw: Word = 0
+    asleep_at: Word = 0
+
+
+After = tuple[Control, Process]
+
+# Where a process may stand. First the caller's program, in order.
+(
+    WRITE_JOB,
+    REWIND,
+    FLUSH_ALONE,
+    OPEN_JOB,
+    RING_BELL,
+    WAKE_HELPERS,
+    CALLER_CLAIM,
+    CALLER_COPY,
+    AWAIT_ALL,
+    CLOSE_JOB,
+    LOOK_INSIDE,
+    GO_TO_SLEEP,
+    CALLER_SLEEPS,
+    RETURN,
+    SET_QUIT,
+    RING_TO_QUIT,
+    WAKE_TO_QUIT,
+    JOIN,
+) = range(1, 19)
+# A helper's program, in order.
+(
+    READ_RING,
+    READ_STATE,
+    CHECK_IN,
+    READ_JOB,
+    CLAIM,
+    COPY,
+    COMPLETE,
+    CHECK_OUT,
+    WAKE_CALLER,
+    LOOK_AT_RING,
+    GO_TO_BED,
+    HELPER_SLEEPS,
+    END,
+) = range(21, 34)
+
+
+def write_job(at: Control, me: Process) -> After:
+    """flush() begins: the parameters of the next round."""
+    job = me.job + ONE
+    words, awaited, alone = asked(at.plan, job)
+    after = at._replace(job=job, words=words, awaited=awaited, alone=alone)
+    after = after._replace(completed=ZERO, live=job, times=ZERO, took_part=ZERO)
+    return after, me._replace(pc=REWIND, job=job)
+
+
+def asked(plan: Any, job: Word) -> Round:
+    """What is asked of a round; a primitive of each domain."""
+    of_this_one: Round = plan[job - ONE]
+    return of_this_one
+
+
+def rewind(at: Control, me: Process) -> After:
+    """CURSOR = 0."""
+    return at._replace(cursor=ZERO), me._replace(pc=select(at.alone == ONE, FLUSH_ALONE, OPEN_JOB))
+
+
+def flush_alone(at: Control, me: Process) -> After:
+    """Few pages: the caller flushes all there is, and opens no job."""
+    times = at.times + select(at.watched < at.words, ONE, ZERO)
+    return at._replace(times=times), me._replace(pc=RETURN)
+
+
+def open_job(at: Control, me: Process) -> After:
+    """STATE = OPEN: a plain store, for by now nobody is inside."""
+    return at._replace(state=OPEN), me._replace(pc=RING_BELL)
+
+
+def ring_bell(at: Control, me: Process) -> After:
+    """RING += 1: whoever is about to sleep on the old number will not."""
+    return at._replace(ring=at.ring + ONE), me._replace(pc=WAKE_HELPERS)
+
+
+def wake_helpers(at: Control, me: Process) -> After:
+    """futex_wake(RING): helpers that sleep wake up."""
+    return at._replace(rung=at.rung + ONE), me._replace(pc=CALLER_CLAIM)
+
+
+def caller_claim(at: Control, me: Process) -> After:
+    """The caller works too: fetch-add on CURSOR."""
+    got_one = at.cursor < at.words
+    pc = select(got_one, CALLER_COPY, select(at.awaited == ZERO, CLOSE_JOB, AWAIT_ALL))
+    claim = select(got_one, at.cursor, ZERO)
+    return at._replace(cursor=at.cursor + ONE), me._replace(pc=pc, claim=claim)
+
+
+def caller_copy(at: Control, me: Process) -> After:
+    """Flush the words claimed."""
+    return _flushed(at, me), me._replace(pc=CALLER_CLAIM, claim=ZERO)
+
+
+def all_completed(at: Control, me: Process) -> Truth:
+    """Does every helper's COMPLETED hold this round's number?"""
+    return at.completed == at.awaited
+
+
+def await_all(at: Control, me: Process) -> After:
+    """A static round: every helper has completed it."""
+    return at, me._replace(pc=CLOSE_JOB)
+
+
+def close_job(at: Control, me: Process) -> After:
+    """STATE &= ~OPEN: from here on nobody checks in."""
+    return at._replace(state=closed(at.state)), me._replace(pc=LOOK_INSIDE)
+
+
+def look_inside(at: Control, me: Process) -> After:
+    """Load STATE: is anybody inside?"""
+    empty = inside(at.state) == ZERO
+    pc = select(empty, RETURN, GO_TO_SLEEP)
+    return at, me._replace(pc=pc, saw=select(empty, ZERO, at.state))
+
+
+def go_to_sleep(at: Control, me: Process) -> After:
+    """futex_wait(STATE, saw): the kernel looks at STATE once more, then sleeps, in one step."""
+    same = at.state == me.saw
+    pc = select(same, CALLER_SLEEPS, LOOK_INSIDE)
+    asleep = select(same, ONE, at.caller_asleep)
+    return at._replace(caller_asleep=asleep), me._replace(pc=pc, saw=ZERO)
+
+
+def caller_woken(at: Control, me: Process) -> Truth:
+    """Has a helper woken the caller?"""
+    return at.caller_asleep == ZERO
+
+
+def caller_wakes(at: Control, me: Process) -> After:
+    """futex_wait returns, with cause or without."""
+    return at._replace(caller_asleep=ZERO), me._replace(pc=LOOK_INSIDE)
+
+
+def finish(at: Control, me: Process) -> After:
+    """flush() returns; then the next flush(), or close()."""
+    return at._replace(live=ZERO), me._replace(pc=select(me.job < at.rounds, WRITE_JOB, SET_QUIT))
+
+
+def set_quit(at: Control, me: Process) -> After:
+    """close(): STATE |= QUIT."""
+    return at._replace(state=quitting(at.state)), me._replace(pc=RING_TO_QUIT)
+
+
+def ring_to_quit(at: Control, me: Process) -> After:
+    """RING += 1."""
+    return at._replace(ring=at.ring + ONE), me._replace(pc=WAKE_TO_QUIT)
+
+
+def wake_to_quit(at: Control, me: Process) -> After:
+    """futex_wake(RING): all of them."""
+    return at._replace(rung=at.rung + ONE), me._replace(pc=JOIN)
+
+
+def all_ended(at: Control, me: Process) -> Truth:
+    """Has every thread ended?"""
+    return at.running == ZERO
+
+
+def join(at: Control, me: Process) -> After:
+    """Join the threads; now the control block may be freed."""
+    return at, me._replace(pc=ENDED, job=ZERO)
+
+
+def read_ring(at: Control, me: Process) -> After:
+    """Load RING, before STATE: so a ring after this load is not missed."""
+    return at, me._replace(pc=READ_STATE, seen=at.ring)
+
+
+def read_state(at: Control, me: Process) -> After:
+    """Load STATE: end, check in, or sleep?"""
+    comes_in = is_open(at.state)
+    pc = select(has_quit(at.state), END, select(comes_in, CHECK_IN, LOOK_AT_RING))
+    return at, me._replace(pc=pc, saw=select(pc == CHECK_IN, at.state, ZERO))
+
+
+def check_in(at: Control, me: Process) -> After:
+    """Compare-and-swap STATE from what was loaded to one more inside; on failure load again."""
+    same = at.state == me.saw
+    state = select(same, entered(at.state), at.state)
+    working = select(same, at.working + ONE, at.working)
+    pc = select(same, READ_JOB, READ_STATE)
+    return at._replace(state=state, working=working), me._replace(pc=pc, saw=ZERO)
+
+
+def read_job(at: Control, me: Process) -> After:
+    """Load the job's parameters: claims, a share of its own, or a job done before?"""
+    work = select(at.awaited == ZERO, CLAIM, COPY)
+    took_part = at.took_part + select(at.job == me.job, ZERO, ONE)
+    after = me._replace(pc=select(at.job == me.job, CHECK_OUT, work), job=at.job)
+    return at._replace(took_part=took_part), after
+
+
+def claim(at: Control, me: Process) -> After:
+    """Fetch-add on CURSOR; no more when all is claimed."""
+    got_one = at.cursor < at.words
+    pc = select(got_one, COPY, COMPLETE)
+    claim = select(got_one, at.cursor, ZERO)
+    return at._replace(cursor=at.cursor + ONE), me._replace(pc=pc, claim=claim)
+
+
+def copy(at: Control, me: Process) -> After:
+    """Flush the words claimed."""
+    pc = select(at.awaited == ZERO, CLAIM, COMPLETE)
+    return _flushed(at, me), me._replace(pc=pc, claim=ZERO)
+
+
+def complete(at: Control, me: Process) -> After:
+    """COMPLETED = the round, the copies fenced before it."""
+    return at._replace(completed=at.completed + ONE), me._replace(pc=CHECK_OUT)
+
+
+def check_out(at: Control, me: Process) -> After:
+    """Fetch-sub on STATE, the copies fenced before it; is this the last one the caller awaits?"""
+    state = left(at.state)
+    pc = select(caller_must_be_woken(state), WAKE_CALLER, LOOK_AT_RING)
+    return at._replace(state=state, working=at.working - ONE), me._replace(pc=pc)
+
+
+def wake_caller(at: Control, me: Process) -> After:
+    """futex_wake(STATE). By now the caller may be rounds ahead: then it wakes for nothing."""
+    return at._replace(caller_asleep=ZERO), me._replace(pc=LOOK_AT_RING)
+
+
+def look_at_ring(at: Control, me: Process) -> After:
+    """Load RING: still the one seen?"""
+    same = at.ring == me.seen
+    return at, me._replace(pc=select(same, GO_TO_BED, READ_RING), seen=select(same, me.seen, ZERO))
+
+
+def go_to_bed(at: Control, me: Process) -> After:
+    """futex_wait(RING, seen): sleep, unless RING has moved on, in one step."""
+    same = at.ring == me.seen
+    pc = select(same, HELPER_SLEEPS, LOOK_AT_RING)
+    return at, me._replace(pc=pc, asleep_at=select(same, at.rung, ZERO))
+
+
+def helper_woken(at: Control, me: Process) -> Truth:
+    """Has RING's futex been woken since this helper fell asleep?"""
+    return at.rung != me.asleep_at
+
+
+def helper_wakes(at: Control, me: Process) -> After:
+    """futex_wait returns, with cause or without."""
+    return at, me._replace(pc=LOOK_AT_RING, asleep_at=ZERO)
+
+
+def end(at: Control, me: Process) -> After:
+    """The thread ends."""
+    return at._replace(running=at.running - ONE), me._replace(pc=ENDED, job=ZERO, seen=ZERO)
+
+
+def _flushed(at: Control, me: Process) -> Control:
+    return at._replace(times=at.times + select(me.claim == at.watched, ONE, ZERO))
+
+
+# What must hold.
+
+
+def memory_is_lent(at: Control, me: Process) -> Truth:
+    """Whoever is about to copy works for the flush that is in progress."""
+    return (at.live == me.job) & (me.job != ZERO)
+
+
+def nobody_works(at: Control, me: Process) -> Truth:
+    """When a flush returns, no helper is between check-in and check-out."""
+    return at.working == ZERO
+
+
+def flushed_once(at: Control, me: Process) -> Truth:
+    """When a flush returns, the watched claim, if there is one, has been flushed exactly once."""
+    return (at.times == ONE) | (at.watched >= asked(at.plan, me.job).words)
+
+
+def not_flushed_yet(at: Control, me: Process) -> Truth:
+    """Whoever is about to copy the watched claim is the first to do so in this round."""
+    return (me.claim != at.watched) | (at.times == ZERO) | (at.watched >= at.words)
+
+
+def everybody_completed(at: Control, me: Process) -> Truth:
+    """When a static flush returns, every helper has flushed its share."""
+    awaited = asked(at.plan, me.job).awaited
+    return (awaited == ZERO) | (at.completed == awaited)
+
+
+def all_are_counted(at: Control, me: Process) -> Truth:
+    """When a flush returns, whoever took part has completed: only its counts are added up."""
+    return at.completed == at.took_part
+
+
+LENT = Claim("no helper touches memory after flush has returned", memory_is_lent)
+FINISHED = Claim("flush returns only when every checked-in helper has finished", nobody_works)
+EXACTLY_ONCE = Claim("each claim is flushed exactly once", flushed_once)
+AT_MOST_ONCE = Claim("each claim is flushed exactly once", not_flushed_yet)
+COUNTED = Claim("the counts of all who took part are added up", all_are_counted)
+EVERY_SHARE = Claim("a static flush returns only when every share is flushed", everybody_completed)
+
+
+CALLER: Mapping[Hashable, Step] = {
+    WRITE_JOB: said(write_job),
+    REWIND: said(rewind),
+    FLUSH_ALONE: said(flush_alone, claims=(LENT, AT_MOST_ONCE, FINISHED)),
+    OPEN_JOB: said(open_job),
+    RING_BELL: said(ring_bell),
+    WAKE_HELPERS: said(wake_helpers),
+    CALLER_CLAIM: said(caller_claim),
+    CALLER_COPY: said(caller_copy, claims=(LENT, AT_MOST_ONCE)),
+    AWAIT_ALL: said(await_all, ready=all_completed),
+    CLOSE_JOB: said(close_job),
+    LOOK_INSIDE: said(look_inside),
+    GO_TO_SLEEP: said(go_to_sleep),
+    CALLER_SLEEPS: said(caller_wakes, ready=caller_woken, whim=caller_wakes),
+    RETURN: said(finish, claims=(FINISHED, EXACTLY_ONCE, EVERY_SHARE, COUNTED)),
+    SET_QUIT: said(set_quit),
+    RING_TO_QUIT: said(ring_to_quit),
+    WAKE_TO_QUIT: said(wake_to_quit),
+    JOIN: said(join, ready=all_ended),
+}
+HELPER: Mapping[Hashable, Step] = {
+    READ_RING: said(read_ring, stops=True),
+    READ_STATE: said(read_state, stops=True),
+    CHECK_IN: said(check_in, stops=True),
+    READ_JOB: said(read_job),
+    CLAIM: said(claim),
+    COPY: said(copy, claims=(LENT, AT_MOST_ONCE)),
+    COMPLETE: said(complete),
+    CHECK_OUT: said(check_out),
+    WAKE_CALLER: said(wake_caller),
+    LOOK_AT_RING: said(look_at_ring, stops=True),
+    GO_TO_BED: said(go_to_bed, stops=True),
+    HELPER_SLEEPS: said(helper_wakes, ready=helper_woken, whim=helper_wakes, stops=True),
+    END: said(end),
+}
+
+
+def program() -> Mapping[Hashable, Step]:
+    """Every step of the protocol, by where a process stands."""
+    return {**CALLER, **HELPER}
+
+
+def join_protocol(
+    helpers: int,
+    rounds: int,
+    words: int,
+    watched: int = 0,
+    *,
+    static: bool = False,
+    plan: Sequence[Round] = (),
+) -> System[Control, Process]:
+    """The caller (``c``) and some helpers (``1``, ``2``, ...).
+
+    Any helper may stop for ever while it is outside: a pool that is being closed then waits for it,
+    but a flush must not. (A futex_wake that wakes only some of the sleepers needs no case of its
+    own: the others are as good as late.) In ``static`` rounds each helper has a share instead of
+    claims, and no helper stops. All rounds are alike unless there is a ``plan``.
+    """
+    alike = Round(words=0 if static else words, awaited=helpers if static else 0, alone=0)
+    plan = tuple(plan) or (alike,) * rounds
+    awaits = any(asked.awaited for asked in plan)
+    control = Control(
+        state=0,
+        ring=1,
+        cursor=0,
+        job=0,
+        completed=0,
+        rung=1,
+        caller_asleep=0,
+        running=helpers,
+        rounds=len(plan),
+        plan=plan,
+        words=0,
+        awaited=0,
+        alone=0,
+        watched=watched,
+        live=0,
+        times=0,
+        working=0,
+        took_part=0,
+    )
+    return System(
+        name=f"join protocol, {helpers} helpers, {len(plan)} {kind_of(plan)} rounds",
+        shared=control,
+        processes=(Process(WRITE_JOB), *[Process(READ_RING)] * helpers),
+        names="c123456789"[: helpers + 1],
+        steps={
+            pc: step._replace(stops=step.stops and not awaits) for pc, step in program().items()
+        },
+        rest=at_rest,
+        alike=1,
+        forget=without_what_nobody_reads,
+        stale=numbers_gone_by,
+    )
+
+
+def kind_of(plan: Sequence[Round]) -> str:
+    """``static``, ``dynamic``, or ``mixed`` rounds."""
+    kinds = {"static" if asked.awaited else "dynamic" for asked in plan}
+    return kinds.pop() if len(kinds) == 1 and not any(asked.alone for asked in plan) else "mixed"
+
+
+def without_what_nobody_reads(at: Control) -> Control:
+    """Forget how far the cursor is past the last claim, and who has completed where nobody awaits it."""
+    gone_by = 0 if at.awaited else min(at.completed, at.took_part)
+    most = max(asked.words for asked in at.plan)
+    return at._replace(
+        cursor=min(at.cursor, most),
+        completed=at.completed - gone_by,
+        took_part=at.took_part - gone_by,
+    )
+
+
+def numbers_gone_by(at: Control, me: Process) -> Process:
+    """RING, its wake-ups and the rounds only grow: an old number is as good as any older one."""
+    return me._replace(
+        seen=me.seen if me.seen == at.ring else 0,
+        asleep_at=me.asleep_at if me.asleep_at == at.rung else 0,
+        job=me.job if me.job == at.job or me.pc in CALLER else 0,
+    )
+
+
+def forked_child(parent: Control) -> System[Control, Process]:
+    """A child forked when its parent's control block was ``parent``: no helper came with it.
+
+    The child flushes, then closes. (The pool's child goes further: it knows by its process number that
+    it has no helpers, and begins with a STATE of 0.)
+    """
+    control = parent._replace(
+        running=0, awaited=0, working=0, live=0, times=0, took_part=0, caller_asleep=0, rounds=1
+    )
+    return System(
+        name="a forked child",
+        shared=control,
+        processes=(Process(WRITE_JOB),),
+        names="c",
+        steps=program(),
+        rest=at_rest,
+        alike=1,
+        forget=without_what_nobody_reads,
+    )
+
+
+def at_rest(processes: tuple[Process, ...]) -> bool:
+    """Everyone has ended; or the caller is closing the pool and waits for a helper that stopped."""
+    caller, *helpers = processes
+    if caller.pc == JOIN:
+        return any(h.pc == STOPPED for h in helpers) and all(
+            h.pc in (STOPPED, ENDED) for h in helpers
+        )
+    return all(process.pc == ENDED for process in processes)

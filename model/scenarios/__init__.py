@@ -1,0 +1,1 @@
+"""What can go wrong in a flush, as small runs of the model."""

@@ -1,0 +1,28 @@
+"""Every interleaving of a small round off the queue: see ``model.scenarios``."""
+
+from itertools import product
+
+from model.explore.search import explore
+from model.protocols.work_queue_round import queue_round
+from model.scenarios.runs import FAILS, Cases, Lines, scenario
+
+FEW_WORDS: tuple[list[int], ...] = ([], [0], [0, 1], [1, 2], [0, 2], [0, 1, 2])
+
+
+def _few_words() -> Cases:
+    for dirty, slots in product(FEW_WORDS, (1, 2)):
+        yield {"words": 3, "dirty": dirty, "copiers": 1, "slots": slots}
+    yield {"words": 3, "dirty": [0, 2], "copiers": 2, "slots": 1}
+
+
+@scenario(_few_words)
+def queued_words(words: int, dirty: list[int], copiers: int, slots: int) -> Lines:
+    """A bitmap of a few words through a ring of ``slots``, in every interleaving.
+
+    The shortest schedule that fails is told: ``c`` searches, and copies when the queue is full.
+    """
+    yield f"{words} words, {dirty} dirty, a ring of {slots}, the caller and {copiers} copiers"
+    failure = explore(queue_round(words, frozenset(dirty), copiers, slots), limit=50_000).failure
+    if failure:
+        yield f"in the order {failure.schedule}"
+        yield f"{FAILS}{failure.claim}"

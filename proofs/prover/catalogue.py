@@ -1,0 +1,24 @@
+"""All claims: every module of ``proofs`` is loaded, and registers those it states."""
+
+import pkgutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from importlib import import_module
+
+import proofs
+from proofs.prover.obligation import CLAIMS, Claim
+
+#: What all the others are for.
+THEOREM = "flush_is_the_spec."
+
+
+def catalogue(only: Sequence[str] = ("*",)) -> list[Claim]:
+    """The claims whose name (``subject.claim``) matches one of the globs: the theorem, then by file."""
+    for module in pkgutil.iter_modules(proofs.__path__):
+        if not module.ispkg and module.name != "__main__":
+            import_module(f"proofs.{module.name}")
+    by_subject = sorted(
+        CLAIMS.values(),
+        key=lambda claim: (not claim.name.startswith(THEOREM), claim.name.split(".")[0]),
+    )
+    return [claim for claim in by_subject if any(fnmatchcase(claim.name, glob) for glob in only)]

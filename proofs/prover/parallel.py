@@ -1,0 +1,54 @@
+"""Claims and controls checked, and obligations put to cvc5, in as many processes as wanted."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+from model.boundary.command import started_processes_hear_no_ctrl_c
+from proofs.prover.catalogue import catalogue
+from proofs.prover.obligation import Claim
+from proofs.prover.report import parts
+from proofs.prover.smtlib import ask_cvc5
+from proofs.prover.verdict import Outcome, check
+
+
+@contextmanager
+def processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes, gone at the end even if interrupted."""
+    pool = ProcessPoolExecutor(number, get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def outcomes(pool: ProcessPoolExecutor, claims: Sequence[Claim]) -> Iterator[Outcome]:
+    """The outcome of every claim and control, as they come."""
+    with started_processes_hear_no_ctrl_c():
+        waiting = [
+            pool.submit(_check, claim.name, claim.controls.index(part) if part else None)
+            for claim, part in parts(claims)
+        ]
+    return (done.result() for done in as_completed(waiting))
+
+
+def second_answers(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> dict[Path, str]:
+    """cvc5's answer to each exported obligation."""
+    with started_processes_hear_no_ctrl_c():
+        answers = pool.map(ask_cvc5, paths)
+    return dict(zip(paths, answers, strict=True))
+
+
+def _check(name: str, control: int | None) -> Outcome:
+    (claim,) = catalogue([name])
+    try:
+        return check(claim, None if control is None else claim.controls[control])
+    except Exception as error:
+        error.add_note(f"claim {name} cannot be stated or checked")
+        raise

@@ -1,0 +1,276 @@
+"""What becomes of an obligation, and of a claim: z3's answers, and counterexamples that were run.
+
+No answer of z3 is taken for more than it is. A question that is not answered within a set amount of work
+is UNKNOWN, assumptions that nothing meets are VACUOUS, and a counterexample counts only if it fails when
+it is run on the model.
+
+A verdict depends on the question and on z3's version alone. Work is counted in z3's own units
+(``rlimit``), never in seconds, so a busy machine takes longer and says the same. And each question is put
+to a z3 of its own: what was asked before in this process makes no difference.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
+from typing import Any
+
+import z3
+
+from model.faults.definitions import broken
+from model.replay import Counterexample, replay
+from model.scenarios.runs import SCENARIOS
+from proofs.prover.obligation import Claim, Control, Listed, Obligation, Proof, stated
+from proofs.prover.symbolic import Natural, Truth, Word
+
+# Units of z3's work; an idle core does some ten million a second. The hardest obligation takes four.
+WORK = 100_000_000
+# Most proofs take less; where z3 needs more, a refutation is looked for near the claim's example.
+QUICK_WORK = 5_000_000
+# A counterexample is made smaller as long as z3 answers within this.
+MINIMISING_WORK = 1_000_000
+# To find it in the first place may take this.
+VALUES_WORK = 20_000_000
+# Pages below this are listed when a bitmap is part of a counterexample.
+LISTED_PAGES = 4096
+
+
+class Verdict(StrEnum):
+    """What became of an obligation; only PROVED is good."""
+
+    PROVED = "proved"
+    REFUTED = "refuted"
+    UNKNOWN = "unknown"
+    VACUOUS = "vacuous"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One obligation: the verdict, and how long it took."""
+
+    obligation: str
+    verdict: Verdict
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a claim, or of a control of it.
+
+    ``decided`` ends with the obligation at which it stopped; ``complaint`` says what is wrong.
+    """
+
+    claim: str
+    control: str | None
+    obligations: int
+    decided: tuple[Decided, ...]
+    seconds: float
+    counterexample: Counterexample | None
+    complaint: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """PROVED if every obligation is, else that of the obligation which is not."""
+        return self.decided[-1].verdict
+
+    @property
+    def at(self) -> str:
+        """The obligation decided last."""
+        return self.decided[-1].obligation
+
+    @property
+    def good(self) -> bool:
+        """A claim proved; a control refuted for its named reason, and its values fail on the model."""
+        return not self.complaint
+
+
+def check(claim: Claim, control: Control | None = None) -> Outcome:
+    """Prove every obligation of a claim, or refute its control; stops at the first not proved."""
+    begin = time.perf_counter()
+    proof = stated(claim, control)
+    decided: list[Decided] = []
+    found = None
+    for obligation in proof.obligations:
+        started = time.perf_counter()
+        verdict = decide(obligation)
+        decided.append(Decided(obligation.name, verdict, time.perf_counter() - started))
+        if verdict is not Verdict.PROVED:
+            found = _counterexample(claim, control, proof, obligation)
+            break
+    return Outcome(
+        claim=claim.name,
+        control=control.name if control else None,
+        obligations=len(proof.obligations),
+        decided=tuple(decided),
+        seconds=time.perf_counter() - begin,
+        counterexample=found,
+        complaint=_complaint(control, decided[-1], found),
+    )
+
+
+def decide(obligation: Obligation) -> Verdict:
+    """Check that the assumptions can be met, then the obligation itself."""
+    example = tuple(t.z for t in obligation.example)
+    met = _first_answer(z3.sat, tuple(t.z for t in obligation.assumed), example)
+    if met != z3.sat:
+        return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
+    question = obligation.question
+    # Either way of solving is at times the quick one, and at times does not come to an end.
+    attempts: tuple[Callable[[], z3.CheckSatResult], ...] = (
+        lambda: Asked(question, QUICK_WORK).check(),
+        lambda: Asked(question, QUICK_WORK, preprocessed=False).check(),
+        lambda: _refuted_by_example((*question, *example)),
+        lambda: Asked(question, WORK, preprocessed=False).check(),
+        lambda: Asked(question, WORK).check(),
+    )
+    answer = next((a for attempt in attempts if (a := attempt()) != z3.unknown), z3.unknown)
+    if answer == z3.unknown:
+        return Verdict.UNKNOWN
+    return Verdict.PROVED if answer == z3.unsat else Verdict.REFUTED
+
+
+def _refuted_by_example(asked: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
+    """``sat`` if there is a solution near the claim's example; else nothing is known."""
+    return z3.sat if Asked(asked, QUICK_WORK).check() == z3.sat else z3.unknown
+
+
+def _first_answer(
+    wanted: z3.CheckSatResult, asked: tuple[z3.BoolRef, ...], more: tuple[z3.BoolRef, ...]
+) -> z3.CheckSatResult:
+    """The answer to ``asked`` with ``more``, and, unless that is as wanted, without."""
+    answer = Asked((*asked, *more), WORK).check()
+    return answer if answer == wanted or not more else Asked(asked, WORK).check()
+
+
+class Asked:
+    """A question put to a z3 of its own, with its usual preprocessing or without."""
+
+    def __init__(
+        self, question: Iterable[z3.BoolRef], work: int, *, preprocessed: bool = True
+    ) -> None:
+        self._context = z3.Context()
+        make = z3.Solver if preprocessed else z3.SimpleSolver
+        self._solver: Any = make(ctx=self._context)
+        self.limit(work)
+        self.add(*question)
+
+    def limit(self, work: int) -> None:
+        """Each check from now on may take so much work."""
+        self._solver.set("rlimit", work)
+
+    def add(self, *terms: z3.BoolRef) -> None:
+        """Ask for solutions that meet these, too."""
+        self._solver.add(*(term.translate(self._context) for term in terms))
+
+    def check(self, *terms: z3.BoolRef) -> z3.CheckSatResult:
+        """Is there a solution (that meets ``terms``, too)?"""
+        return self._solver.check(*(term.translate(self._context) for term in terms))
+
+    def solution(self) -> "Solution":
+        """The solution that the last check has found."""
+        return Solution(self._solver.model(), self._context)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What each term is in a solution."""
+
+    model: z3.ModelRef
+    context: z3.Context
+
+    def value(self, term: z3.ExprRef) -> z3.ExprRef:
+        """A term's value; an arbitrary one where any would do."""
+        return self.model.eval(term.translate(self.context), model_completion=True)
+
+
+def _complaint(control: Control | None, last: Decided, found: Counterexample | None) -> str:
+    if control is None:
+        return "" if last.verdict is Verdict.PROVED else f"{last.verdict} at {last.obligation!r}"
+    if last.verdict is not Verdict.REFUTED:
+        return f"must be refuted at {control.refutes!r} but is {last.verdict}"
+    if last.obligation != control.refutes:
+        return f"must be refuted at {control.refutes!r} but is at {last.obligation!r}"
+    if found is None or not found.failure:
+        return "refuted, but the counterexample does not fail on the model"
+    return ""
+
+
+def _counterexample(
+    claim: Claim, control: Control | None, proof: Proof, obligation: Obligation
+) -> Counterexample | None:
+    """Values that fail on the model: z3's if they do, else the first of the scenario's small cases.
+
+    None if there are none: the obligation of a loop may be refuted in a state that the loop does not
+    reach. A control that leaves out an assumption has z3's values only.
+    """
+    if not proof.scenario:
+        return None
+    near = (more for more in (obligation.steer, obligation.example) if more)
+    cases = iter(()) if control and control.without else SCENARIOS[proof.scenario].cases()
+    candidates = chain(
+        (_values(obligation, more, proof.shown) for more in near),
+        cases,
+        (_values(obligation, more, proof.shown) for more in ((),)),
+    )
+    fault = control.fault if control else None
+    name = control.name if control else None
+    with broken(fault):
+        for values in filter(None, candidates):
+            seen = replay(Counterexample(claim.name, name, fault, proof.scenario, values))
+            if seen.failure:
+                return seen
+    return None
+
+
+def _values(
+    obligation: Obligation, more: tuple[Truth, ...], shown: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Small values that refute the obligation and agree with ``more``; None if z3 finds none."""
+    asked = Asked((*obligation.question, *(t.z for t in more)), VALUES_WORK)
+    if asked.check() != z3.sat:
+        return None
+    asked.limit(MINIMISING_WORK)
+    solution = _smallest(asked, shown)
+    return {name: _plain(solution, value) for name, value in shown.items()}
+
+
+def _smallest(asked: Asked, shown: dict[str, Any]) -> Solution:
+    """A solution whose shown numbers are as small as possible, one after the other."""
+    solution = asked.solution()
+    for term in _numbers(list(shown.values())):
+        low, high = 0, _plain(solution, term)
+        while low < high:
+            middle = (low + high) // 2
+            if asked.check((term <= middle).z) == z3.sat:
+                solution = asked.solution()
+                high = _plain(solution, term)
+            else:
+                low = middle + 1
+        asked.add((term == high).z)
+        if asked.check() != z3.sat:
+            break
+        solution = asked.solution()
+    return solution
+
+
+def _numbers(values: list[Any]) -> Iterator[Natural | Word]:
+    for value in values:
+        if isinstance(value, Natural | Word):
+            yield value
+        elif isinstance(value, list):
+            yield from _numbers(value)
+
+
+def _plain(solution: Solution, value: Any) -> Any:
+    """A shown value in plain Python: numbers, lists, and bitmaps as lists of pages."""
+    if isinstance(value, Natural | Word):
+        return solution.value(value.z).as_long()
+    if isinstance(value, Truth):
+        return z3.is_true(solution.value(value.z))
+    if isinstance(value, Listed):
+        size = min(_plain(solution, value.pages), LISTED_PAGES)
+        return [page for page in range(size) if _plain(solution, value.bitmap[page])]
+    if isinstance(value, list):
+        return [_plain(solution, item) for item in value]
+    return value

@@ -1,0 +1,170 @@
+"""The benchmark: that it measures what it says, and refuses a contender that does not flush. No times."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from impl import Block, ColoRam, FlushPool
+from impl.__main__ import main
+from impl.bench import measures
+from impl.bench.command import Bench
+from impl.bench.command import _single_measures as single_measures
+from impl.bench.measures import ours
+from impl.bench.paired import Contender, Contest, WrongResult
+from impl.bench.patterns import Epoch, Pattern, synthetic
+from tests.support.needs import needs_cc
+
+PAGES = 4096
+TRACE = str(Path(__file__).parents[1] / "traces" / "colo-idle-512m.npz")
+BENCH = ["bench", "--ram", "16M", "--threads", "2", "--seconds", "0", "--traces"]
+
+
+@needs_cc
+def test_a_row_has_every_contender(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours by strategy and threads, each C port with both memcpys, our design in C, four copy limits."""
+    found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
+    arguments = [*BENCH, TRACE, "--only", "idle", "--json", str(found), "--plot", str(plot)]
+    assert main(arguments) == 0
+    [row] = json.loads(found.read_text())["patterns"]
+    assert row["pages"] == 61
+    assert set(row["median_ns"]) == {
+        *("serial", "dynamic, 1", "dynamic, 2", "static, 2", "queue, 2"),
+        *(f"C serial walk, 1, memcpy {memcpy}" for memcpy in ("called", "inlined")),
+        *(f"C patch, 2, memcpy {memcpy}" for memcpy in ("called", "inlined")),
+        *(f"C coalescing, 1, memcpy {memcpy}" for memcpy in ("called", "inlined")),
+        "the same design in C, 2",
+        *(f"ceiling: {mode}" for mode in ("memcpy", "streaming", "streaming, fetching ahead")),
+        "ceiling: one thread",
+    }
+    assert row["ratio_to_fastest_c"][row["fastest_c"]]["median"] == 1
+    assert "Slower than the fastest C port:" in capsys.readouterr().out
+    assert "<svg" in plot.read_text()
+
+
+def no_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CC", raising=False)
+    return "install one (Debian: gcc"
+
+
+def no_headers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As Debian's gcc is without libc6-dev."""
+    compiler = folder / "cc"
+    compiler.write_text("#!/bin/sh\necho no stdint.h >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    return "no stdint.h"
+
+
+def no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Nowhere to keep what is built."""
+    (folder / "colo-flush").write_text("a file where the folder would be")
+    return "set XDG_CACHE_HOME" if shutil.which("cc") else "install one"
+
+
+@pytest.mark.parametrize("lack", [no_compiler, no_headers, no_folder])
+def test_without_what_c_needs_it_is_left_out(
+    lack: Callable[[Path, pytest.MonkeyPatch], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    why = lack(tmp_path, monkeypatch)
+    bench = Bench(1, 0)
+    bench.close()
+    assert bench.left_out is not None and why in bench.left_out
+
+
+def test_without_a_compiler_our_own_strategies_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = no_compiler(tmp_path, monkeypatch)
+    found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
+    arguments = [*BENCH, TRACE, "--only", "idle", "--json", str(found), "--plot", str(plot)]
+    assert main(arguments) == 0
+    document = json.loads(found.read_text())
+    [row] = document["patterns"]
+    assert set(row["median_ns"]) == {"serial", "dynamic, 1", "dynamic, 2", "static, 2", "queue, 2"}
+    assert row["fastest_c"] is None and row["ratio_to_fastest_c"] == {}
+    assert row["ratio_to_one_thread"]["serial"]["median"] == 1
+    printed = capsys.readouterr().out
+    assert why in document["left_out"]["why"] and why in printed
+    assert "Left out: the C ports, the same design in C, the copy limit" in printed
+    assert "one thread = 1" in printed and "fastest C port" not in printed
+    assert "<svg" in plot.read_text()
+
+
+def test_the_single_measures_need_no_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_compiler(tmp_path, monkeypatch)
+    monkeypatch.setattr(measures, "dispatch", lambda pool: iter(()))
+    monkeypatch.setattr(measures, "busy_core", lambda *_: iter(()))
+    bench = Bench(2, 0)
+    try:
+        names = [measure.what for measure in single_measures(bench, 16 << 20)]
+    finally:
+        bench.close()
+    assert "backup / single-threaded memcpy" in names
+    assert not any(" C" in name or "plain read" in name for name in names)
+
+
+def test_scaling_is_computed_from_a_trace(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    assert main(["bench", "--simulate", "--traces", TRACE, "--json", str(found)]) == 0
+    [rows] = json.loads(found.read_text()).values()
+    assert [row[0] for row in rows] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert rows[0][1:] == [1, 1, 1]
+    assert all(1 <= speed_up <= threads for threads, *speed_ups in rows for speed_up in speed_ups)
+
+
+@pytest.fixture(scope="module")
+def ram() -> ColoRam:
+    return ColoRam([Block("ram", size=PAGES * 4096)])
+
+
+def pattern(name: str) -> Pattern:
+    return next(pattern for pattern in synthetic(PAGES) if pattern.name == name)
+
+
+def leaves_a_page_as_it_was(ram: ColoRam, epoch: Epoch) -> None:
+    page, host = int(epoch.pages[-1]), ram.block("ram").host
+    host[page * 4096] ^= 1
+
+
+def leaves_a_bit_set(ram: ColoRam, epoch: Epoch) -> None:
+    ram.host_dirty[0] |= np.uint64(1)
+
+
+def leaves_a_count(ram: ColoRam, epoch: Epoch) -> None:
+    ram.dirty_pages = 1
+
+
+@pytest.mark.parametrize("slip", [leaves_a_page_as_it_was, leaves_a_bit_set, leaves_a_count])
+def test_a_contender_that_does_not_flush_is_refused(
+    slip: Callable[[ColoRam, Epoch], None], ram: ColoRam, pools: dict[int, FlushPool]
+) -> None:
+    """The control: the same contender passes without the slip."""
+    sound = ours("sound", pools[2], ram, "dynamic")
+
+    def flush(epoch: Epoch) -> int:
+        took = sound.flush(epoch)
+        slip(ram, epoch)
+        return took
+
+    epoch = pattern("10 % random").epochs[0]
+    Contest(ram).check(sound, epoch)
+    with pytest.raises(WrongResult, match="broken"):
+        Contest(ram).check(Contender("broken", "ours", flush), epoch)
+
+
+def test_ratios_are_taken_within_a_round(ram: ColoRam) -> None:
+    """A machine that slows down by the round changes no ratio."""
+    times = {"fast": iter(range(10, 1000, 10)), "slow": iter(range(30, 3000, 30))}
+    contenders = [Contender(n, "ceiling", lambda _epoch, n=n: next(times[n])) for n in times]
+    contest = Contest(ram)
+    contest.check = lambda *_: None  # type: ignore[method-assign]
+    ratio = contest.run(pattern("nothing"), contenders, seconds=0).ratio("fast", to="slow")
+    assert (ratio.low, ratio.median, ratio.high) == (3, 3, 3)

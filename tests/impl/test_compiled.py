@@ -1,0 +1,46 @@
+"""What the compiler made of the kernels: uint64 throughout, no floating point."""
+
+import re
+
+import numba
+import pytest
+from numba.core import types
+
+import impl  # noqa: F401  (defines the kernels)
+from impl.kernels.compile import kernels
+
+UINT64 = types.uint64
+FLOATING = re.compile(r"\b(half|float|double|fadd|fmul|fdiv|fsub|sitofp|uitofp)\b")
+
+
+def whole_number(kind: types.Type) -> bool:
+    """uint64, a truth, or made of nothing else; functions and None carry no number."""
+    if isinstance(kind, types.BaseTuple):
+        return all(whole_number(item) for item in kind)
+    if isinstance(kind, types.Number):
+        return kind == UINT64
+    if isinstance(kind, types.RangeType | types.RangeIteratorType):
+        return kind.dtype == UINT64 if hasattr(kind, "dtype") else kind.yield_type == UINT64
+    return True
+
+
+def compile_afresh(function: object) -> tuple[dict[str, types.Type], str]:
+    """The type of every variable, and the LLVM IR, of a kernel compiled without the cache."""
+    dispatcher = numba.njit(nogil=True)(function)
+    dispatcher.compile((UINT64,) * function.__code__.co_argcount)  # type: ignore[attr-defined]
+    (made,) = dispatcher.overloads.values()
+    return made.type_annotation.typemap, made.library.get_llvm_str()
+
+
+@pytest.mark.parametrize("kernel", kernels, ids=lambda k: k.py_func.__qualname__)
+def test_a_kernel_is_uint64_throughout_without_floating_point(kernel: object) -> None:
+    variables, code = compile_afresh(kernel.py_func)  # type: ignore[attr-defined]
+    assert {name: str(kind) for name, kind in variables.items() if not whole_number(kind)} == {}
+    assert not FLOATING.search(code)
+
+
+def test_the_check_can_fail() -> None:
+    """Bare literals, the trap: uint64 and int64 meet in float64."""
+    variables, code = compile_afresh(lambda x: (x - 1) / 2)
+    assert not all(whole_number(kind) for kind in variables.values())
+    assert FLOATING.search(code)

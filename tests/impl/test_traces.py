@@ -1,0 +1,85 @@
+"""The recorded traces, replayed as a user would, and a broken kernel that the replay must catch."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from impl.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+TRACES = sorted((ROOT / "tests" / "traces").glob("*.npz"))
+
+
+@pytest.mark.parametrize("trace", TRACES, ids=lambda path: path.stem)
+def test_a_recorded_trace_is_flushed_as_the_model_says(
+    trace: Path, long_run: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for threads in (1, 2, 8) if long_run else (2,):
+        assert main(["flush", str(trace), "--threads", str(threads)]) == 0
+        assert "24 epochs flushed" in capsys.readouterr().out
+
+
+def test_the_traces_are_here() -> None:
+    assert len(TRACES) == 4
+
+
+#: One thing flipped in a kernel: file, what stands there, what is put in its place.
+BROKEN = {
+    "the copy loop runs when no page is dirty": (
+        "kernels/flush.py",
+        "    while dirty != _0:",
+        "    while dirty == _0:",
+    ),
+    "an empty window is flushed, a full one is not": (
+        "kernels/flush.py",
+        "            if start < limit:\n                dirty, host",
+        "            if start > limit:\n                dirty, host",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_kernel_is_caught(what: str, tmp_path: Path) -> None:
+    """With one comparison flipped the same command must exit 1."""
+    run = flush_with_change(tmp_path, *BROKEN[what])
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "DIFFERENT" in run.stderr or "dirty count" in run.stderr, run.stderr
+
+
+def test_without_x86_instructions_the_flush_is_as_right(tmp_path: Path) -> None:
+    """The portable twin of the fence, compiled on this machine."""
+    change = ('IS_X86 = MACHINE == "x86_64"', "IS_X86 = False")
+    run = flush_with_change(tmp_path, "kernels/intrinsics.py", *change)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_tuned_for_another_processor_the_flush_is_as_right(tmp_path: Path) -> None:
+    """The ways of copying that this machine would not choose."""
+    run = flush_with_change(tmp_path, "kernels/intrinsics.py", "IS_ZEN = ", "IS_ZEN = not ")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def flush_with_change(
+    folder: Path, file: str, whole: str, changed: str
+) -> subprocess.CompletedProcess[str]:
+    """Replay a trace with a copy of the project in which one thing of impl/ is changed."""
+    for package in ("model", "impl"):
+        shutil.copytree(
+            ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    source = folder / "impl" / file
+    text = source.read_text()
+    assert text.count(whole) == 1
+    source.write_text(text.replace(whole, changed))
+    trace = ROOT / "tests" / "traces" / "colo-churn-512m.npz"
+    return subprocess.run(
+        [sys.executable, "-m", "impl", "flush", str(trace), "--threads", "2"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

@@ -1,0 +1,265 @@
+"""The suite itself: it passes what is right, fails what is wrong, and says why.
+
+The controls are the bugs of ``tests/conformance/bugs``; by default a few of each kind, in a long run
+all of them.
+"""
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from impl.ports.build import C_PORTS, HERE, PATCH, RUST, SERIAL, build, compiler_for
+from tests.conformance.__main__ import explain, main
+from tests.conformance.bugs.catch import BUGS, catch_in_runs, library, passes_without_bug
+from tests.conformance.call import Block, Call
+from tests.conformance.expected import expect
+from tests.conformance.finding import Finding
+from tests.conformance.process import PortDiedError, PortProcess, Subject
+from tests.conformance.rules import RULES, violations
+from tests.conformance.show import c_program
+from tests.conformance.suite import Check, Effort, Session, all_checks
+from tests.support.needs import LONG_RUN, needs_cc, needs_rustc
+
+ROOT = Path(__file__).parents[1]
+BUG = {bug.name: bug for bug in BUGS}
+SAMPLE = (
+    "signed_word",
+    "mask_no_end",
+    "byte_offset_32",
+    "page_size_of_first",
+    "stray_within_max",
+    "leaks_threads",
+    "host_clears_first",
+    "share_cut_in_block",
+    "completes_early",
+)
+LITTLE = 0.02
+TWO_BLOCKS = Call(
+    page_size=1024,
+    blocks=(Block(0, 40 << 10, 40 << 10, 0), Block(40, 60 << 10, 60 << 10, 40 << 10)),
+    cache=(1 << 39 | 1 << 41, 1),
+    host=(1 << 41, 1 << 35),
+    dirty_pages=3,
+    threads=2,
+)
+
+
+def failures(subject: Subject, effort: float, only: str = "") -> list[tuple[str, Finding]]:
+    with Session(subject, Effort(effort)) as session:
+        found = [(c.name, c.run(session)) for c in all_checks() if c.name.startswith(only)]
+    assert found
+    return [(name, result) for name, result in found if isinstance(result, Finding)]
+
+
+@needs_cc
+@pytest.mark.parametrize("port", C_PORTS, ids=lambda path: path.stem)
+def test_the_c_ports_pass(port: Path, long_run: bool) -> None:
+    assert failures(Subject(str(build(port))), 1.0 if long_run else LITTLE) == []
+
+
+@needs_rustc
+def test_the_rust_port_passes(long_run: bool) -> None:
+    assert failures(Subject(str(build(RUST))), 1.0 if long_run else LITTLE) == []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "checks"),
+    [("dynamic", ""), ("static", "vector/s"), ("queue", "vector/s"), ("serial", "vector/s")],
+)
+def test_our_own_flush_passes(strategy: str, checks: str, long_run: bool) -> None:
+    """By default shares and sequences are enough for all but the strategy that is the default."""
+    subject = Subject(strategy=strategy)
+    assert failures(subject, 1.0 if long_run else LITTLE, "" if long_run else checks) == []
+
+
+@needs_cc
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_bug_is_caught(name: str) -> None:
+    assert all(catch_in_runs(BUG[name], runs=1))
+
+
+@needs_cc
+def test_every_bug_is_caught(long_run: bool) -> None:
+    if not long_run:
+        pytest.skip(LONG_RUN)
+    assert passes_without_bug()
+    for bug in BUGS:
+        runs = 10 if bug.race else 1
+        assert sum(catch is not None for catch in catch_in_runs(bug, runs)) >= 0.9 * runs, bug.name
+
+
+def test_there_are_bugs_of_every_kind() -> None:
+    assert len(BUGS) >= 40
+    assert len({bug.name for bug in BUGS}) == len(BUGS)
+    assert 10 <= sum(bug.race for bug in BUGS) < len(BUGS) / 2
+    assert set(SAMPLE) <= set(BUG)
+
+
+def test_the_table_lists_every_bug() -> None:
+    table = (ROOT / "conformance" / "bugs" / "CAUGHT.md").read_text()
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert [row[1].strip() for row in rows] == [bug.name for bug in BUGS]
+    assert all("`" in row[3] for row in rows)
+
+
+@needs_cc
+def test_without_a_bug_the_same_port_passes() -> None:
+    assert failures(Subject(library(None)), LITTLE) == []
+
+
+def one_failure(bug: str, check: str) -> Finding:
+    found = failures(Subject(library(BUG[bug])), 1.0, check)
+    assert found
+    return found[0][1]
+
+
+@needs_cc
+def test_a_stray_access_is_named_with_its_buffer() -> None:
+    finding = one_failure("copies_4096", "vector/copying/page-size-1024")
+    assert finding.rule == "bounds"
+    assert "past the end of cache memory of block 0 (3072 bytes)" in finding.violations[0].detail
+
+
+@needs_cc
+def test_a_write_to_the_cache_is_named() -> None:
+    finding = one_failure("copies_backwards", "vector/copying/cache-page")
+    assert finding.rule == "read-only"
+    written = re.search(
+        r"written byte (\d+) of cache memory of block 0", finding.violations[0].detail
+    )
+    assert written and int(written[1]) // 4096 == 5
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    ("flush", "verdict"),
+    [
+        ("for (;;) pause();", "no-hang: the port had not returned after 1 s"),
+        ("exit(3);", "no-crash: .* exit status 3"),
+        ("abort();", "no-crash: SIGABRT inside the port"),
+        ("static int *volatile p = (int *)64; return *p;", "no-crash: SIGSEGV: read address 0x40"),
+        ("for (;;) kill(getpid(), SIGKILL);", "no-crash: the process was killed by SIGKILL"),
+    ],
+)
+def test_however_a_port_ends_it_is_a_verdict(flush: str, verdict: str, tmp_path: Path) -> None:
+    source = tmp_path / "ends.c"
+    source.write_text(
+        "#define _GNU_SOURCE\n"
+        "#include <signal.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
+        "unsigned colo_abi_version(void) { return 1; }\n"
+        f"int colo_flush(void) {{ {flush} }}\n"
+    )
+    with (
+        PortProcess(Subject(str(build(source))), patience=1) as process,
+        pytest.raises(PortDiedError, match=verdict),
+    ):
+        process.run([TWO_BLOCKS])
+
+
+@needs_cc
+@pytest.mark.parametrize("version", ["unsigned colo_abi_version(void) { return 2; }", "int x;"])
+def test_another_abi_does_not_load(version: str, tmp_path: Path) -> None:
+    source = tmp_path / "two.c"
+    source.write_text(f"{version}\n")
+    with pytest.raises(PortDiedError, match=r"abi: .*version"):
+        PortProcess(Subject(str(build(source))))
+
+
+@needs_cc
+def test_a_failure_found_by_search_is_small_when_shown() -> None:
+    """Whatever the search found first: two blocks that touch, and next to nothing else."""
+    finding = one_failure("overlap_touching", "search/sequences")
+    (call,) = finding.calls
+    assert len(call.blocks) == 2
+    assert sum(block.used_length for block in call.blocks) <= 4 * call.page_size
+    text = explain(finding)
+    assert "block 1 'b'" in text and "#include" in text and RULES["accepts"] in text
+
+
+@needs_cc
+def test_the_picture_marks_what_is_wrong() -> None:
+    finding = one_failure("cache_bits_only", "vector/copying/host-page")
+    lines = [line.rstrip() for line in explain(finding).splitlines()]
+    mark = next(line for line in lines if line.lstrip().startswith("wrong"))
+    dirt = next(line for line in lines if line.lstrip().startswith("dirty "))
+    assert mark.index("^") == dirt.index("H")
+
+
+@needs_cc
+def test_the_program_shown_repeats_the_call(tmp_path: Path) -> None:
+    program, port = tmp_path / "repeat.c", build(SERIAL)
+    program.write_text(c_program([TWO_BLOCKS, TWO_BLOCKS], [expect(TWO_BLOCKS)] * 2))
+    command = [compiler_for(SERIAL), "-Wall", "-Werror", f"-I{HERE}", str(program), str(port)]
+    subprocess.run([*command, "-o", "repeat"], cwd=tmp_path, check=True)
+    run = subprocess.run(
+        [tmp_path / "repeat"],
+        env={"LD_LIBRARY_PATH": str(port.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.count("status 0, expected 0; dirty_pages 0, expected 0") == 2
+    lines = [
+        line.split()[-1] for line in run.stdout.splitlines() if "block" in line or "got" in line
+    ]
+    assert lines[0] == lines[1] == "h" * 39 + "c"
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("status", {"status": -34}),
+        ("accepts", {"status": -22}),
+        ("copies-dirty", {"pages": ("h" * 40, expect(TWO_BLOCKS).pages[1])}),
+        ("copies-right", {"pages": ("h" * 39 + "x", expect(TWO_BLOCKS).pages[1])}),
+        ("spares-clean", {"pages": ("c" * 40, expect(TWO_BLOCKS).pages[1])}),
+        ("clears", {"cache": (1 << 41, 0)}),
+        ("sets-no-bit", {"host": (1, 0)}),
+        ("count", {"dirty_pages": 2**64 - 1}),
+        ("stats", {"stats": (4, 2, 3, 2)}),
+        ("bounds", {"damage": ("bytes just outside stats were written",)}),
+        ("read-only", {"damage": ("the block list, which is read-only, was written",)}),
+    ],
+)
+def test_each_rule_can_be_broken(rule: str, change: dict[str, object]) -> None:
+    right = expect(TWO_BLOCKS)
+    assert violations(TWO_BLOCKS, right, right) == []
+    wrong = replace(right, **change)  # type: ignore[arg-type]
+    assert violations(TWO_BLOCKS, right, wrong)[0].rule == rule
+
+
+def test_each_rule_of_refusal_can_be_broken() -> None:
+    call = replace(TWO_BLOCKS, threads=0)
+    right = expect(call)
+    assert right.status == -22
+    assert violations(call, right, replace(right, status=0))[0].rule == "refuses"
+    touched = replace(right, dirty_pages=0)
+    assert violations(call, right, touched)[0].rule == "refusal-changes-nothing"
+
+
+@needs_cc
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.json"
+    sound, broken = str(build(PATCH)), library(BUG["count_forced"])
+    assert main(["--library", sound, "--only", "vector/counts/*", "--json", str(report)]) == 0
+    assert "every check passed" in capsys.readouterr().out
+    checks = json.loads(report.read_text())["checks"]
+    assert len(checks) == 11 and all(check["passed"] for check in checks)
+
+    assert main(["--library", broken, "--only", "vector/counts/*", "--json", str(report)]) == 1
+    assert "FAIL vector/counts/too-high" in capsys.readouterr().out
+    assert json.loads(report.read_text())["checks"][-1]["rules"] == ["count", "status"]
+
+    assert main(["--library", str(tmp_path / "none.so")]) == 2
+    assert main(["--library", sound, "--only", "nothing"]) == 2
+    assert main(["--library", sound, "--list"]) == 0
+    assert "stress/dense" in capsys.readouterr().out
+
+
+def test_checks_have_names_of_their_own() -> None:
+    names = [check.name for check in all_checks() if isinstance(check, Check)]
+    assert len(set(names)) == len(names)

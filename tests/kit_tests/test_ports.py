@@ -1,0 +1,145 @@
+"""Building ports: each compiler, each choice, once."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from impl.ports.build import (
+    C_PORTS,
+    HERE,
+    RUST,
+    SERIAL,
+    BuildError,
+    NoCompilerError,
+    build,
+    compiler_for,
+    main,
+)
+from tests.support.needs import needs_cc, needs_cxx
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "colo-flush" / "ports"
+
+
+@needs_cc
+def test_a_port_is_built_once(cache: Path) -> None:
+    library = build(SERIAL)
+    built = library.stat().st_mtime_ns
+    assert library.parent == cache
+    assert build(SERIAL) == library
+    assert library.stat().st_mtime_ns == built
+    assert list(cache.iterdir()) == [library]
+
+
+@needs_cc
+@pytest.mark.parametrize("keep", [0, 1, 40, -1])
+def test_a_damaged_library_is_built_again(keep: int) -> None:
+    whole = build(SERIAL).read_bytes()
+    build(SERIAL).write_bytes(whole[:keep])
+    ctypes.CDLL(str(build(SERIAL)))
+    flipped = bytes([whole[5000] ^ 1])
+    build(SERIAL).write_bytes(whole[:5000] + flipped + whole[5001:])
+    assert build(SERIAL).read_bytes() == whole
+
+
+@needs_cc
+def test_without_a_place_for_it_there_is_a_remedy(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file where the folder would be")
+    with pytest.raises(BuildError, match="set XDG_CACHE_HOME"):
+        build(SERIAL)
+    cache.unlink()
+    library = build(SERIAL)
+    library.unlink()
+    library.mkdir()
+    with pytest.raises(BuildError, match="set XDG_CACHE_HOME"):
+        build(SERIAL)
+    monkeypatch.setattr("impl.ports.build.user_cache", lambda: None)
+    with pytest.raises(BuildError, match="set XDG_CACHE_HOME"):
+        build(SERIAL)
+
+
+@needs_cc
+def test_another_choice_is_another_library() -> None:
+    choices = {build(SERIAL), build(SERIAL, memcpy="inlined"), build(SERIAL, defines=["X=1"])}
+    assert len(choices) == 3
+    assert {choice.read_bytes()[:4] for choice in choices} == {b"\x7fELF"}
+
+
+@needs_cc
+def test_memcpy_is_called_or_inlined_as_asked() -> None:
+    """In line there is code for a page of the usual size; else every copy is a call."""
+    called, inlined = build(SERIAL).read_bytes(), build(SERIAL, memcpy="inlined").read_bytes()
+    rep_movsq = b"\xf3\x48\xa5"
+    assert called != inlined
+    if inlined[18:20] == b"\x3e\x00":  # x86-64
+        assert rep_movsq in inlined and rep_movsq not in called
+
+
+@needs_cc
+def test_a_changed_source_or_header_is_built_anew(tmp_path: Path) -> None:
+    source, header = tmp_path / "port.c", tmp_path / "port.h"
+    source.write_text('#include "port.h"\nint f(void) { return N; }\n')
+    header.write_text("enum { N = 1 };\n")
+    first = build(source)
+    header.write_text("enum { N = 2 };\n")
+    assert build(source) != first
+
+
+@needs_cc
+def test_a_port_that_does_not_compile_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / "wrong.c"
+    source.write_text("int f(void) { return nothing; }\n")
+    with pytest.raises(BuildError, match=r"wrong\.c"):
+        build(source)
+    assert list(cache.iterdir()) == []
+
+
+@needs_cc
+@pytest.mark.parametrize("port", C_PORTS, ids=lambda path: path.stem)
+def test_the_c_ports_compile_without_a_warning(port: Path, tmp_path: Path) -> None:
+    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-fPIC"]
+    command = [compiler_for(port), *flags, "-c", str(port), "-o", str(tmp_path / "port.o")]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+
+
+@needs_cc
+@pytest.mark.parametrize("language", ["c", pytest.param("c++", marks=needs_cxx)])
+def test_the_header_is_c_and_cpp(language: str, tmp_path: Path) -> None:
+    """Alone, as C11 and as C++: somebody will include it first, in either."""
+    source = tmp_path / f"header.{language}"
+    source.write_text('#include "colo_flush.h"\n')
+    command = [compiler_for(SERIAL), "-x", language, "-Wall", "-Werror", f"-I{HERE}"]
+    command += ["-fsyntax-only", str(source)]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+
+
+def test_no_compiler_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    for source, package in ((SERIAL, "gcc"), (RUST, "rustc")):
+        with pytest.raises(NoCompilerError, match=package):
+            build(source)
+
+
+@needs_cc
+def test_cc_is_taken_if_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or ""
+    monkeypatch.setenv("CC", compiler)
+    assert compiler_for(SERIAL) == compiler
+
+
+@needs_cc
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(port) for port in C_PORTS]) == 0
+    paths = capsys.readouterr().out.split()
+    assert [Path(path).name.split("-")[0] for path in paths] == [port.stem for port in C_PORTS]

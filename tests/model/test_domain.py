@@ -1,0 +1,139 @@
+"""One definition, three readings: Python, z3 and numba compute the same."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import z3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from impl import pool  # noqa: F401  # every kernel is defined, and what it reads of the model
+from impl.kernels.compile import compiled
+from model import shares, words
+from model.protocols import check_in
+from proofs.prover.catalogue import catalogue
+from proofs.prover.obligation import Proof, stated
+from proofs.prover.report import runs
+from proofs.prover.symbolic import Natural, Word
+
+word = st.one_of(
+    st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 - 1]), st.integers(0, 200)
+)
+count = st.integers(0, 64)
+number = st.one_of(st.integers(0, 2**55 - 1), st.integers(0, 300))
+lengths = st.integers(0, 300)
+threads = st.integers(1, 2**12)
+#: STATE: its two flags, any number inside.
+state = st.builds(
+    lambda flags, count: sum(flags) + count,
+    st.sets(st.sampled_from([check_in.OPEN, check_in.QUIT])),
+    st.integers(0, 2**12),
+)
+
+#: Function: how its arguments are drawn, what they are in z3.
+FUNCTIONS: dict[Callable[..., object], tuple[st.SearchStrategy[tuple[int, ...]], type]] = {
+    words.pages_below: (st.tuples(count), Word),
+    words.pages_between: (st.tuples(count, count).map(lambda p: tuple(sorted(p))), Word),
+    words.window_mask: (
+        st.tuples(st.integers(0, 5) | st.integers(0, 2**49), st.integers(-200, 200), lengths).map(
+            lambda t: (t[0], max(64 * t[0] + t[1], 0), max(64 * t[0] + t[1] + t[2], 0))
+        ),
+        Word,
+    ),
+    words.either: (st.tuples(word, word), Word),
+    words.both: (st.tuples(word, word), Word),
+    words.cleared: (st.tuples(word, word), Word),
+    words.without_next: (st.tuples(word.filter(bool)), Word),
+    words.next_page: (st.tuples(word.filter(bool)), Word),
+    words.word_of: (st.tuples(word), Word),
+    words.bit_of: (st.tuples(word), Word),
+    shares.cut_at_word: (st.tuples(number), Natural),
+    shares.chunk: (st.tuples(number, threads), Natural),
+    shares.share: (
+        st.tuples(number, threads, st.integers(0, 2**12)).map(lambda t: (t[0], t[1], t[2] % t[1])),
+        Natural,
+    ),
+    shares.owner: (st.tuples(number, threads, number), Natural),
+    shares.is_last: (st.tuples(threads, st.integers(0, 2**12)), Natural),
+    shares.in_reach: (st.tuples(number, number, number, number), Natural),
+    shares.clip: (
+        st.tuples(number, number, number, lengths)
+        .map(lambda t: (t[0], t[1], t[2], t[2] + t[3]))
+        .filter(lambda t: shares.in_reach(*t)),
+        Natural,
+    ),
+    shares.claim: (st.tuples(number, st.integers(1, 4096), number), Natural),
+    check_in.is_open: (st.tuples(state), Word),
+    check_in.has_quit: (st.tuples(state), Word),
+    check_in.inside: (st.tuples(state), Word),
+    check_in.entered: (st.tuples(state), Word),
+    check_in.left: (st.tuples(state.filter(bool)), Word),
+    check_in.caller_must_be_woken: (st.tuples(state), Word),
+}
+#: What a recount of the patch would use, and nothing of ours.
+PROVED_ONLY = {shares.owner, words.bit_of}
+#: Reads a sequence, which is a table in memory for numba: tests/impl/test_flush.py compares what it leads
+#: to.
+NOT_OF_NUMBERS = {shares.claimed_words}
+
+
+def test_the_catalogue_says_rightly_which_functions_run() -> None:
+    """A claim that "runs" is about compiled functions, and what a proof alone needs; others "mirror"."""
+    compiled_or_not = {
+        name_of(f): f in compiled.functions for f in {*compiled.functions, *FUNCTIONS}
+    }
+    for claim in catalogue():
+        proof = stated(claim)
+        here = {name for name in proof.functions if compiled_or_not.get(name, False)}
+        rest = proof.functions - here - {name_of(f) for f in PROVED_ONLY}
+        assert runs(proof) == (bool(proof.functions) and not rest), claim.name
+
+
+def name_of(function: Callable[..., object]) -> str:
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+
+
+def test_every_function_that_is_compiled_is_compared() -> None:
+    assert compiled.functions - NOT_OF_NUMBERS == FUNCTIONS.keys() & compiled.functions
+    assert FUNCTIONS.keys() - compiled.functions <= PROVED_ONLY
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f"{f.__module__}.{f.__name__}")
+@given(data=st.data())
+def test_three_readings_agree(function: Callable[..., object], data: st.DataObject) -> None:
+    draw, kind = FUNCTIONS[function]
+    arguments = data.draw(draw)
+    in_python = function(*arguments)
+    in_numba = compiled(function)(*(np.uint64(a) for a in arguments))
+    into = z3.IntVal if kind is Natural else lambda a: z3.BitVecVal(a, 64)
+    in_z3 = Proof().read(function)(*(kind(into(a)) for a in arguments))
+    assert _plain(in_numba) == _plain(in_python)
+    assert _plain(in_z3) == _plain(in_python)
+
+
+class Place(NamedTuple):
+    """Where a walk stands."""
+
+    successor: int
+
+
+def successor(place: Place) -> int:
+    """A function of the name of an attribute that it reads, which is no function."""
+    return place.successor
+
+
+def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
+    """Read as one it would be lifted, and lifted again, for ever."""
+    assert Proof().read(successor)(Place(5)) == 5
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, Natural | Word):
+        return z3.simplify(value.z).as_long()
+    if hasattr(value, "z"):
+        return z3.is_true(z3.simplify(value.z))
+    return value if isinstance(value, bool) else int(value)  # type: ignore[call-overload]

@@ -1,0 +1,62 @@
+"""What ``.ci/run`` takes from other files is what they say: the README's commands, the floors."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from tests.support.needs import ROOT
+
+REQUIREMENTS = ROOT / ".ci" / "requirements.py"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def lowest(script: Path, *groups: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(script), "--lowest", *groups]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_every_dependency_has_a_floor_and_is_listed_at_it() -> None:
+    ran = lowest(REQUIREMENTS, "build", "run", *EXTRAS)
+    required = [
+        *PROJECT["build-system"]["requires"],
+        *PROJECT["project"]["dependencies"],
+        *(requirement for extra in EXTRAS.values() for requirement in extra),
+    ]
+    once = dict.fromkeys(requirement.replace(">=", "==") for requirement in required)
+    assert ran.stdout.split() == list(once)
+
+
+def test_a_dependency_without_a_floor_is_refused(tmp_path: Path) -> None:
+    script = tmp_path / ".ci" / "requirements.py"
+    script.parent.mkdir()
+    shutil.copy(REQUIREMENTS, script)
+    text = (ROOT / "pyproject.toml").read_text().replace("rich>=", "rich<")
+    (tmp_path / "pyproject.toml").write_text(text)
+    ran = lowest(script, "run")
+    assert ran.returncode != 0 and "rich<" in ran.stderr
+
+
+def test_one_floor_for_a_name() -> None:
+    """What is in two extras has the same floor in both."""
+    every = {r for group in EXTRAS.values() for r in group} | {*PROJECT["build-system"]["requires"]}
+    names = [re.split(">=", requirement)[0] for requirement in every]
+    assert len(names) == len(set(names))
+
+
+def test_the_first_step_finds_the_readmes_two_commands() -> None:
+    """They are the only blocks of the part before "Use it"."""
+    first = (ROOT / "README.md").read_text().split("## Use it")[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```$", first, re.DOTALL | re.MULTILINE)
+    pattern = re.search(r'grep -E "(.*)" README\.md', (ROOT / ".ci" / "run").read_text())
+    assert pattern
+    found = subprocess.run(
+        ["grep", "-E", pattern[1], str(ROOT / "README.md")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "".join(blocks) and len(blocks) == 2

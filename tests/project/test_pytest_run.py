@@ -1,0 +1,87 @@
+"""What ``pytest`` itself does here: it says what it has left out, and it ends when a worker dies.
+
+Each test runs pytest on a small project made for it, with this project's own options.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.support.skipped import summary
+
+ROOT = Path(__file__).parents[2]
+SKIPS = """
+    import pytest
+
+    @pytest.mark.parametrize("number", range(3))
+    @pytest.mark.skipif(True, reason="needs a loom (Debian: loom)")
+    def test_weaves(number): pass
+
+    def test_for_hours(): pytest.skip("long runs only (in winter)")
+
+    def test_here(): pass
+"""
+# The one that dies comes last: the worker that replaced its worker was once given nothing, for ever.
+LAST_DIES = """
+    import os, signal, time
+
+    def test_first(): pass
+    def test_second(): pass
+    def test_third(): pass
+    def test_last(): {dies}
+"""
+SEGFAULT, HANGS = "os.kill(os.getpid(), signal.SIGSEGV)", "time.sleep(3600)"
+
+
+def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest with this project's options and last line on one file of tests."""
+    (folder / "conftest.py").write_text(
+        "from tests.support.skipped import pytest_terminal_summary\n"
+    )
+    (folder / "test_generated.py").write_text(textwrap.dedent(tests))
+    pytest_here = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
+    return subprocess.run(
+        [*pytest_here, f"--rootdir={folder}", "-p", "no:cacheprovider", *options, str(folder)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_line_before_the_last_says_what_the_skipped_tests_need(
+    workers: str, tmp_path: Path
+) -> None:
+    ran = run(tmp_path, SKIPS, "-n", workers)
+    assert ran.returncode == 0
+    assert ran.stdout.splitlines()[-2] == (
+        "4 skipped: 3 need a loom (Debian: loom); 1 long runs only (in winter)"
+    )
+    assert ran.stdout.splitlines()[-1].startswith("1 passed, 4 skipped")
+
+
+def test_one_test_needs_and_none_says_nothing() -> None:
+    assert summary(["needs rustc"]) == "1 skipped: 1 needs rustc"
+    assert summary([]) == ""
+
+
+@pytest.mark.parametrize("dies", [SEGFAULT, HANGS])
+def test_a_run_whose_worker_dies_ends_and_names_the_test(dies: str, tmp_path: Path) -> None:
+    """By a signal, or by the limit on a test's time, which is 600 s and made 1 s here."""
+    limit = ["-o", "faulthandler_timeout=1"]
+    ran = run(tmp_path, LAST_DIES.format(dies=dies), "-n", "2", *limit)
+    assert ran.returncode == 1
+    assert re.search(r"worker 'gw\d' crashed while running '.*::test_last'", ran.stdout)
+    assert "1 failed, 3 passed" in ran.stdout
+
+
+def test_the_same_run_passes_if_nothing_dies(tmp_path: Path) -> None:
+    assert run(tmp_path, LAST_DIES.format(dies="pass"), "-n", "2").returncode == 0

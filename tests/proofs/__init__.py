@@ -1,0 +1,1 @@
+"""Tests of the proofs and of the tool around them."""
