@@ -113,7 +113,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--record", metavar="DIR", type=Path, help="write each control's counterexample"
     )
     parser.add_argument(
-        "--catalogue", action="store_true", help="print the claims as a table; prove nothing"
+        "--catalogue", action="store_true", help="print CATALOGUE.md; prove nothing"
     )
     parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
     return parser.parse_args(arguments)

@@ -280,7 +280,7 @@ def always(p: Proof, *more: Part, dynamic: bool = False) -> World:
 
 def show_schedule(p: Proof) -> None:
     """A counterexample is a schedule that fails, if one does with a helper and two rounds of a claim."""
-    p.show("schedule", system="join", helpers=1, rounds=2, words=1, schedule=shortest_failure())
+    p.show("schedule", system="join", helpers=1, rounds=2, words=1, schedule=shortest_failure)
 
 
 def constants(before: World, after: World) -> Iterator[Truth]:

@@ -67,7 +67,7 @@ def show_races(p: Proof) -> None:
         helpers=1,
         rounds=2,
         words=1,
-        schedule=shortest_failure(),
+        schedule=shortest_failure,
     )
 
 

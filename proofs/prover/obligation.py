@@ -277,7 +277,10 @@ class Proof:
         self._assumed, self._proved, self._example, self._steer = before
 
     def show(self, scenario: str, **values: Any) -> None:
-        """How a counterexample is run on the model: a scenario of ``model.scenarios`` and its values."""
+        """How a counterexample is run on the model: a scenario of ``model.scenarios`` and its values.
+
+        A value that takes looking for is given as a function: it is called only if it is wanted.
+        """
         self.scenario, self.shown = scenario, values
 
     def _fresh(self, like: Term, name: str = "any") -> Any:

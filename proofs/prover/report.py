@@ -136,28 +136,37 @@ def second_exit_code(answers: Collection[str]) -> int:
     return 2 if any(answer != "unsat" for answer in answers) else 0
 
 
-def as_markdown(claims: Iterable[Claim]) -> str:
-    """The catalogue as the table in README.md."""
-    rows = [
-        "| claim | assumes | about `model/` | which | must fail |",
-        "|---|---|---|---|---|",
+def as_markdown(claims: Sequence[Claim]) -> str:
+    """The catalogue, as CATALOGUE.md has it."""
+    proofs = [stated(claim) for claim in claims]
+    obligations = sum(len(proof.obligations) for proof in proofs)
+    controls = sum(len(claim.controls) for claim in claims)
+    lines = [
+        "# The claims",
+        "",
+        f"{len(claims)} claims, {obligations} obligations, {controls} controls. Made by",
+        "`python -m proofs --catalogue`; a test compares. What *runs* and *mirrors* say, and what an",
+        "obligation and a control are: [README.md](README.md).",
     ]
-    for claim in claims:
-        proof = stated(claim)
-        subject = {name.split(".")[0] for name in proof.functions}
-        functions = sorted(name for name in proof.functions if "._" not in name)
-        about = ", ".join(f"`{name}`" for name in functions[:6])
-        if len(functions) > 6:
-            about += (
-                f" and {len(functions) - 6} more of {', '.join(f'`{s}`' for s in sorted(subject))}"
-            )
-        controls = "; ".join(control.name for control in claim.controls)
-        assumed = "; ".join(proof.assumptions) or "nothing"
-        which = "runs" if runs(proof) else "mirrors"
-        rows.append(
-            f"| **{claim.name}** {claim.sentence} | {assumed} | {about} | {which} | {controls} |"
-        )
-    return "\n".join(rows)
+    subject = ""
+    for claim, proof in zip(claims, proofs, strict=True):
+        here, _, name = claim.name.partition(".")
+        if here != subject:
+            subject = here
+            lines += ["", f"## {subject}"]
+        lines += ["", f"### {name}", "", claim.sentence, "", *_details(claim, proof)]
+    return "\n".join(lines)
+
+
+def _details(claim: Claim, proof: Proof) -> Iterable[str]:
+    """What a claim assumes, what it is about, how much is asked, and what must fail."""
+    yield f"- assumes: {'; '.join(proof.assumptions) or 'nothing'}"
+    functions = sorted(name for name in proof.functions if "._" not in name)
+    which = "runs" if runs(proof) else "mirrors"
+    yield f"- about: {', '.join(f'`{name}`' for name in functions) or 'no function'} (*{which}*)"
+    yield f"- obligations: {len(proof.obligations)}"
+    for control in claim.controls:
+        yield f"- must fail: {control.name}, at *{control.refutes}*"
 
 
 #: The modules of ``model/`` whose functions the kernels call; of others they follow the steps.

@@ -264,6 +264,8 @@ def _numbers(values: list[Any]) -> Iterator[Natural | Word]:
 
 def _plain(solution: Solution, value: Any) -> Any:
     """A shown value in plain Python: numbers, lists, and bitmaps as lists of pages."""
+    if callable(value):
+        return value()
     if isinstance(value, Natural | Word):
         return solution.value(value.z).as_long()
     if isinstance(value, Truth):
