@@ -1,4 +1,4 @@
-"""The workers of a flush as small steps: word loads, page copies, word stores, the dirty count.
+"""The workers of a flush as small steps, those of ``model.worker``: any number of them on one memory.
 
 For :mod:`model.explore`. A worker flushes *windows*, each the part of one bitmap word that is
 its own: those dealt to it (the patch's static shares), then words claimed off a shared cursor while
@@ -6,12 +6,14 @@ there are any. Bitmap words are loaded and stored plainly, so no two workers may
 here they can be made to.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
+from model import worker
 from model.ram import PAGES_PER_WORD
-from model.transitions import ENDED, Claim, System, said
-from model.words import cleared, either, next_page, population, window_mask, without_next
+from model.transitions import ENDED, Claim, Step, System, said
+from model.words import either, next_page, population
+from model.worker import COPY, LOAD_CACHE, STEPS, Memory, starting
 
 
 class Window(NamedTuple):
@@ -21,15 +23,9 @@ class Window(NamedTuple):
     first: int
     last: int
 
-    @property
-    def mask(self) -> int:
-        """The window's bits of its word."""
-        mask: int = window_mask(self.word, self.first, self.last)
-        return mask
-
 
 class Ram(NamedTuple):
-    """Shared memory: both bitmaps, the pages copied (sorted), the dirty count, the cursor."""
+    """Shared memory: ``model.worker.Memory``, the dirty count, the cursor, how many are at work."""
 
     cache: tuple[int, ...]
     host: tuple[int, ...]
@@ -39,97 +35,86 @@ class Ram(NamedTuple):
     working: int
 
 
-class Worker(NamedTuple):
-    """A worker at work on ``windows[0]``: the words it loaded, the pages it has yet to copy.
-
-    ``clean`` is how many bits it has cleared in the cache bitmap.
-    """
+class Process(NamedTuple):
+    """A worker, at work on ``windows[0]``; or the caller, which waits. ``clean`` is a count loaded."""
 
     pc: Hashable
     windows: tuple[Window, ...] = ()
-    cache: int = 0
-    host: int = 0
-    to_copy: int = 0
+    me: worker.Worker = starting(0, 0, 0)
     clean: int = 0
 
 
-After = tuple[Ram, Worker]
+After = tuple[Ram, Process]
+ONCE = "each dirty page is copied exactly once"
 
 
-def load_cache(at: Ram, me: Worker) -> After:
-    """Load the word of the cache bitmap."""
-    return at, me._replace(pc="load host", cache=at.cache[me.windows[0].word])
+def take_step(at: Ram, process: Process) -> After:
+    """The worker's own step, as it is proved; behind a word it goes on to the next window."""
+    memory, me = worker.turn(Memory(at.cache, at.host, at.copied), process.me)
+    after = at._replace(**memory._asdict())
+    if me.word == process.me.word:
+        return after, process._replace(pc=("flush", me.step), me=me)
+    return after, _sent_to(process.windows[1:], me)
 
 
-def load_host(at: Ram, me: Worker) -> After:
-    """Load the word of the host bitmap."""
-    host = at.host[me.windows[0].word]
-    to_copy = either(me.cache, host) & me.windows[0].mask
-    return at, me._replace(pc="copy" if to_copy else "store cache", host=host, to_copy=to_copy)
+def _sent_to(windows: tuple[Window, ...], me: worker.Worker) -> Process:
+    """The worker, its counts kept, about to begin with the first of these windows."""
+    begun = starting(*windows[0]) if windows else starting(0, 0, 0)
+    counted = begun._replace(
+        copied=me.copied,
+        host_dirty=me.host_dirty,
+        cache_dirty=me.cache_dirty,
+        both_dirty=me.both_dirty,
+    )
+    return Process(("flush", LOAD_CACHE) if windows else "claim", windows, counted)
 
 
-def copy(at: Ram, me: Worker) -> After:
-    """Copy the next dirty page of the window from cache to host."""
-    page = me.windows[0].word * PAGES_PER_WORD + next_page(me.to_copy)
-    rest = without_next(me.to_copy)
-    after = me._replace(pc="copy" if rest else "store cache", to_copy=rest)
-    return at._replace(copied=tuple(sorted((*at.copied, page)))), after
+def not_copied_yet(at: Ram, process: Process) -> bool:
+    """Whoever is about to copy a page is the first to do so."""
+    page: int = next_page(process.me.to_copy)
+    return not at.copied[process.me.word] >> page & 1
 
 
-def store_cache(at: Ram, me: Worker) -> After:
-    """Store the word of the cache bitmap, the window's bits clear."""
-    window = me.windows[0]
-    clean = me.clean + population(me.cache & window.mask)
-    cache = _stored(at.cache, window.word, cleared(me.cache, window.mask))
-    return at._replace(cache=cache), me._replace(pc="store host", clean=clean)
-
-
-def store_host(at: Ram, me: Worker) -> After:
-    """Store the word of the host bitmap, the window's bits clear; go on to the next window."""
-    window, *rest = me.windows
-    after = at._replace(host=_stored(at.host, window.word, cleared(me.host, window.mask)))
-    return after, Worker("load cache" if rest else "claim", tuple(rest), clean=me.clean)
-
-
-def claim(at: Ram, me: Worker) -> After:
+def claim(at: Ram, process: Process) -> After:
     """Fetch-add on the cursor: a whole word, or none is left."""
     word = at.cursor
     after = at._replace(cursor=word + 1)
     if word < len(at.cache):
         window = Window(word, word * PAGES_PER_WORD, (word + 1) * PAGES_PER_WORD)
-        return after, me._replace(pc="load cache", windows=(window,))
-    return after, me._replace(pc="lower count")
+        return after, _sent_to((window,), process.me)
+    return after, process._replace(pc="lower count")
 
 
-def lower_count(at: Ram, me: Worker) -> After:
+def lower_count(at: Ram, process: Process) -> After:
     """Fetch-sub on the dirty count."""
-    after = at._replace(dirty_pages=at.dirty_pages - me.clean)
-    return after, Worker("finish")
+    left = worker.left_dirty(at.dirty_pages, process.me.cache_dirty)
+    return at._replace(dirty_pages=left), Process("finish")
 
 
-def load_count(at: Ram, me: Worker) -> After:
+def load_count(at: Ram, process: Process) -> After:
     """Load the dirty count: the fault of counting with plain accesses."""
-    return at, me._replace(pc="store count", clean=at.dirty_pages - me.clean)
+    left = worker.left_dirty(at.dirty_pages, process.me.cache_dirty)
+    return at, Process("store count", clean=left)
 
 
-def store_count(at: Ram, me: Worker) -> After:
+def store_count(at: Ram, process: Process) -> After:
     """Store the dirty count, lowered."""
-    return at._replace(dirty_pages=me.clean), Worker("finish")
+    return at._replace(dirty_pages=process.clean), Process("finish")
 
 
-def finish(at: Ram, me: Worker) -> After:
+def finish(at: Ram, process: Process) -> After:
     """The worker has finished."""
-    return at._replace(working=at.working - 1), Worker(ENDED)
+    return at._replace(working=at.working - 1), Process(ENDED)
 
 
-def wait_for_all(at: Ram, me: Worker) -> After:
+def wait_for_all(at: Ram, process: Process) -> After:
     """Every worker has finished."""
-    return at, Worker("return")
+    return at, Process("return")
 
 
-def flush_returns(at: Ram, me: Worker) -> After:
+def flush_returns(at: Ram, process: Process) -> After:
     """The flush returns."""
-    return at, Worker(ENDED)
+    return at, Process(ENDED)
 
 
 def static_flush(
@@ -137,36 +122,30 @@ def static_flush(
     host: Sequence[int],
     shares: Sequence[Sequence[Window]],
     fault: str | None = None,
-) -> System[Ram, Worker]:
+) -> System[Ram, Process]:
     """Workers (``1``, ``2``, ...), each with the windows of its share; ``c`` waits for them all."""
-    workers = [Worker("load cache" if share else "claim", tuple(share)) for share in shares]
+    workers = [_sent_to(tuple(share), starting(0, 0, 0)) for share in shares]
     return _flush(cache, host, workers, cursor=len(cache), alike=len(workers) + 1, fault=fault)
 
 
 def dynamic_flush(
     cache: Sequence[int], host: Sequence[int], workers: int, fault: str | None = None
-) -> System[Ram, Worker]:
+) -> System[Ram, Process]:
     """Workers that claim whole words off the cursor; ``c`` waits for them all."""
-    return _flush(cache, host, [Worker("claim")] * workers, cursor=0, alike=1, fault=fault)
+    return _flush(cache, host, [Process("claim")] * workers, cursor=0, alike=1, fault=fault)
 
 
 def _flush(
     cache: Sequence[int],
     host: Sequence[int],
-    workers: Sequence[Worker],
+    workers: Sequence[Process],
     cursor: int,
     alike: int,
     fault: str | None,
-) -> System[Ram, Worker]:
-    union = [either(c, h) for c, h in zip(cache, host, strict=True)]
-    dirty = tuple(
-        word * PAGES_PER_WORD + bit
-        for word, bits in enumerate(union)
-        for bit in range(PAGES_PER_WORD)
-        if bits >> bit & 1
-    )
+) -> System[Ram, Process]:
+    union = tuple(either(c, h) for c, h in zip(cache, host, strict=True))
     claims = (
-        Claim("each dirty page is copied exactly once", lambda at, me: at.copied == dirty),
+        Claim(ONCE, lambda at, me: at.copied == union),
         Claim("no dirty bit is left", lambda at, me: not any((*at.cache, *at.host))),
         Claim("the dirty count reaches zero", lambda at, me: at.dirty_pages == 0),
     )
@@ -176,21 +155,17 @@ def _flush(
         shared=Ram(
             cache=tuple(cache),
             host=tuple(host),
-            copied=(),
+            copied=(0,) * len(cache),
             dirty_pages=sum(map(population, cache)),
             cursor=cursor,
             working=len(workers),
         ),
-        processes=(Worker("wait"), *workers),
+        processes=(Process("wait"), *workers),
         names="c123456789"[: len(workers) + 1],
         steps={
             "wait": said(wait_for_all, ready=lambda at, me: at.working == 0),
             "return": said(flush_returns, claims=claims),
-            "load cache": said(load_cache),
-            "load host": said(load_host),
-            "copy": said(copy),
-            "store cache": said(store_cache),
-            "store host": said(store_host),
+            **dict(_flush_steps()),
             "claim": said(claim),
             "lower count": said(count),
             "store count": said(store_count),
@@ -201,5 +176,7 @@ def _flush(
     )
 
 
-def _stored(words: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
-    return (*words[:index], value, *words[index + 1 :])
+def _flush_steps() -> Iterator[tuple[Hashable, Step]]:
+    for step, text in enumerate(STEPS):
+        claims = (Claim(ONCE, not_copied_yet),) if step == COPY else ()
+        yield ("flush", step), Step(text.capitalize() + ".", take_step, claims=claims)

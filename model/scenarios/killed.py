@@ -10,6 +10,9 @@ from itertools import combinations, product
 from typing import Any, NamedTuple
 
 from model import walk
+from model.ram import PAGES_PER_WORD
+from model.words import bit_of, word_of
+from model.worker import STEPS, Memory, flush_words
 
 FAILS = "FAILS: "
 
@@ -26,7 +29,7 @@ class Instant(NamedTuple):
 def killed(
     pages: int, cache_dirty: list[int], host_dirty: list[int], clear_first: bool, after: int
 ) -> Iterator[str]:
-    """One block is flushed, a page at a time, and dies after so many accesses. Is a page lost?"""
+    """One block is flushed and dies after so many accesses. Is a page lost?"""
     cache, host = frozenset(cache_dirty), frozenset(host_dirty)
     yield f"{pages} pages, cache-dirty {cache_dirty}, host-dirty {host_dirty}"
     order = _clear_first if clear_first else _copy_first
@@ -54,21 +57,34 @@ def _clear_first(pages: int, cache: frozenset[int], host: frozenset[int]) -> Ite
 
 
 def _copy_first(pages: int, cache: frozenset[int], host: frozenset[int]) -> Iterator[Instant]:
-    """Ours: the page, then its bits."""
-    copied: frozenset[int] = frozenset()
-    for page in sorted(cache | host):
-        copied, this = copied | {page}, {page}
-        yield Instant(f"copied page {page}", copied, cache, host)
-        cache -= this
-        yield Instant(f"cleared its cache bit, {page}", copied, cache, host)
-        host -= this
-        yield Instant(f"cleared its host bit, {page}", copied, cache, host)
+    """Ours, the worker that is proved and run: a word's pages, then its bits."""
+    words = -(-pages // PAGES_PER_WORD)
+    memory = Memory(_bits(cache, words), _bits(host, words), (0,) * words)
+    states = flush_words(memory, 0, words, 0, pages)
+    _, doing = next(states)
+    for memory, me in states:
+        seen = (_pages(array) for array in (memory.copied, memory.cache, memory.host))
+        yield Instant(f"{STEPS[doing.step]} of word {doing.word}", *seen)
+        doing = me
+
+
+def _bits(pages: frozenset[int], words: int) -> tuple[int, ...]:
+    """A set of pages as the words of a bitmap."""
+    return tuple(
+        sum(1 << bit_of(page) for page in pages if word_of(page) == word) for word in range(words)
+    )
+
+
+def _pages(words: tuple[int, ...]) -> frozenset[int]:
+    """The words of a bitmap as a set of pages."""
+    every = range(PAGES_PER_WORD * len(words))
+    return frozenset(page for page in every if words[word_of(page)] >> bit_of(page) & 1)
 
 
 def small_deaths() -> Iterator[dict[str, Any]]:
     """Our order, killed anywhere, on every bitmap pair of three pages."""
     bitmaps = [list(some) for size in range(4) for some in combinations(range(3), size)]
-    for cache, host, after in product(bitmaps, bitmaps, range(10)):
+    for cache, host, after in product(bitmaps, bitmaps, range(9)):
         yield {
             "pages": 3,
             "cache_dirty": cache,
