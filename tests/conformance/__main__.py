@@ -56,7 +56,8 @@ def _check(options: argparse.Namespace) -> int:
     checks = [
         check
         for check in all_checks()
-        if fnmatch.fnmatch(check.name, options.only)
+        if (not check.by_library or options.library or options.list)
+        and fnmatch.fnmatch(check.name, options.only)
         and not fnmatch.fnmatch(check.name, options.left_out)
     ]
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)

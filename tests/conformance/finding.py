@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from tests.conformance.call import Call, Outcome
 from tests.conformance.expected import expect
+from tests.conformance.probes import Probe
 from tests.conformance.process import PortDiedError, PortProcess, Subject
 from tests.conformance.rules import Violation, violations
 from tests.conformance.shrink import shrink
@@ -17,7 +18,7 @@ SHRINK_PATIENCE = 1.5
 class Finding:
     """Calls of which the last breaks rules; ``outcome`` is None if it never returned.
 
-    ``repeats``: do these calls alone show it again?
+    ``repeats``: do these calls alone show it again? ``program``: the C program that found it.
     """
 
     violations: tuple[Violation, ...]
@@ -25,6 +26,7 @@ class Finding:
     outcome: Outcome | None = None
     note: str = ""
     repeats: bool = True
+    program: Probe | None = None
 
     @property
     def rule(self) -> str:

@@ -9,8 +9,7 @@ import mmap
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,10 +77,6 @@ class Buffer:
         """Undoes forbid_writes."""
         self._protect(self._open[0], self._open[1], _READ | _WRITE)
 
-    def allow_write_at(self, offset: int) -> None:
-        """The same for the OS page around one byte."""
-        self._protect((self.address + offset) // OS_PAGE * OS_PAGE, OS_PAGE, _READ | _WRITE)
-
     def slack_is_intact(self) -> bool:
         """Are the bytes that share an OS page with the buffer, but are not its own, unchanged?"""
         return all(bool((slack == SLACK_FILL).all()) for slack in self._slack())
@@ -130,38 +125,31 @@ class _SigAction(ctypes.Structure):
     ]
 
 
+class _Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_SA_SIGINFO = 4
+_SA_SIGINFO, _SA_ONSTACK = 4, 0x08000000
+_HANDLER_STACK = 1 << 20
 _ADDRESS_IN_SIGINFO = 16
 _X86_ERROR_IN_CONTEXT = 192
 _X86_WRITE = 2
 
 _keep_alive: list[Any] = []
-_catchers: list[Callable[[int], bool]] = []
-
-
-@contextmanager
-def catching_faults(catch: Callable[[int], bool]) -> Iterator[None]:
-    """While inside, a faulting access whose address ``catch`` takes care of is tried again."""
-    _catchers.append(catch)
-    try:
-        yield
-    finally:
-        _catchers.remove(catch)
 
 
 def on_fault(report: Callable[[str, int | None, str], None]) -> None:
     """Call ``report(signal name, address, "read" | "written" | "reached")`` when the port faults.
 
     ``report`` runs inside the signal handler, and the process ends after it. Python can run there
-    because ctypes has given up the interpreter lock for the call of the port.
+    because ctypes has given up the interpreter lock for the call of the port. It has a stack of its own:
+    a port's language may run on small ones, and demand it (Go).
     """
 
     def handle(number: int, info: int, context: int) -> None:
         has_address = number in (signal.SIGSEGV, signal.SIGBUS)
         address = _load(info + _ADDRESS_IN_SIGINFO) if has_address else None
-        if address is not None and any(catch(address) for catch in _catchers):
-            return
         access = "reached"
         if has_address and platform.machine() == "x86_64":
             write = _load(context + _X86_ERROR_IN_CONTEXT) & _X86_WRITE
@@ -173,7 +161,11 @@ def on_fault(report: Callable[[str, int | None, str], None]) -> None:
 
     callback = _HANDLER(handle)
     _keep_alive.append(callback)
-    action = _SigAction(ctypes.cast(callback, ctypes.c_void_p), flags=_SA_SIGINFO)
+    stack = ctypes.create_string_buffer(_HANDLER_STACK)
+    _keep_alive.append(stack)
+    own = _Stack(ctypes.cast(stack, ctypes.c_void_p), 0, _HANDLER_STACK)
+    _libc.sigaltstack(ctypes.byref(own), None)
+    action = _SigAction(ctypes.cast(callback, ctypes.c_void_p), flags=_SA_SIGINFO | _SA_ONSTACK)
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT):
         _libc.sigaction(number, ctypes.byref(action), None)
 

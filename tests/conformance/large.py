@@ -96,7 +96,7 @@ def large(bench: Bench, case: Large) -> list[Violation]:
         threads=THREADS,
         stats=stats.ctypes.data,
     )
-    status = bench.target.flush(arguments)
+    status = bench.flush(arguments)
     if case.stray is None:
         found = _broken(case, status, host, cache, bitmaps)
         counts = [0, *[len(case.dirty)] * 4]
@@ -148,4 +148,4 @@ def _wrong_pages(case: Large, host: Bytes, cache: Bytes) -> Iterator[tuple[str, 
         if page in case.dirty and not (host[there] == cache[there]).all():
             yield "copies-dirty", f"page {page} is dirty and was not copied, whole"
         if page not in case.dirty and host[there].any():
-            yield "spares-clean", f"page {page} is clean and was written"
+            yield "clean-pages-untouched", f"page {page} is clean and was written"

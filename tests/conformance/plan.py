@@ -16,13 +16,13 @@ REFUSED = ((100, 4, 4), (100, 4, 5), (100, 4, 2**32 - 1), (100, 1, 1), (0, 1, 1)
 
 def ask_plan(bench: Bench, pages: int, threads: int) -> Ranges | None:
     """(status, lower, upper) of every thread; None if nothing is exported. Runs in the child."""
-    answers = [bench.target.plan(pages, threads, thread) for thread in range(threads)]
+    answers = [bench.plan(pages, threads, thread) for thread in range(threads)]
     return [answer for answer in answers if answer is not None] if all(answers) else None
 
 
 def ask_refused(bench: Bench) -> list[tuple[int, int, int] | None]:
     """The answers to calls that name a thread that is not there. Runs in the child."""
-    return [bench.target.plan(*arguments) for arguments in REFUSED]
+    return [bench.plan(*arguments) for arguments in REFUSED]
 
 
 def plan_violations(pages: int, threads: int, ranges: Ranges) -> list[Violation]:

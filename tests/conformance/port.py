@@ -5,7 +5,7 @@ our own implementation (``implementation.py``) behind the same arguments.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,8 +122,9 @@ class Library:
 class Bench:
     """The memory that calls run on, at the same addresses from call to call."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, beat: Callable[[], None]) -> None:
+        """``beat`` is called before each call, so that whoever waits knows that another has begun."""
+        self.target, self._beat = target, beat
         self.buffers: dict[str, Buffer] = {}
         self._calls = 0
 
@@ -131,8 +132,17 @@ class Bench:
         """Perform one call and report everything that can be seen after it."""
         placed = Placed(self, call, self._calls)
         self._calls += 1
-        status = self.target.flush(placed.arguments)
-        return placed.outcome(status)
+        return placed.outcome(self.flush(placed.arguments))
+
+    def flush(self, arguments: Arguments) -> int:
+        """``colo_flush``."""
+        self._beat()
+        return self.target.flush(arguments)
+
+    def plan(self, pages: int, threads: int, thread: int) -> tuple[int, int, int] | None:
+        """``colo_plan``."""
+        self._beat()
+        return self.target.plan(pages, threads, thread)
 
     def open(self, name: str, size: int, call: Call) -> Bytes:
         place = call.place

@@ -4,12 +4,11 @@ A clean server process forks one child for each port (or for each attempt, when 
 shrunk: that takes a few milliseconds). A crash, a hang, a library that will not load is a verdict.
 """
 
-import math
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -22,15 +21,15 @@ from tests.conformance.call import Call, Outcome
 from tests.conformance.guarded import on_fault
 from tests.conformance.port import Bench, Library, Target
 from tests.conformance.rules import Violation
+from tests.conformance.watch import STEP, Watch
 
-# A flush of the little memory here takes microseconds. Machines stall; ports that hang do not stop.
+# A flush of the little memory here takes microseconds. What is counted is not time: see watch.py.
 PATIENCE = 10.0
-STEP = 0.1
 START_PATIENCE = 240.0
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(
-    [f"tests.conformance.{module}" for module in ("process", "stress", "large", "repeat")]
+    [f"tests.conformance.{module}" for module in ("process", "stress", "large")]
 )
 
 
@@ -68,11 +67,14 @@ class PortProcess:
         """Raises PortDiedError if the port cannot be loaded."""
         self._patience = patience
         self._here, there = _context.Pipe()
-        self._process = _context.Process(target=_serve, args=(there, subject), daemon=True)
+        self._heart = _context.RawArray("Q", 2)
+        self._process = _context.Process(
+            target=_serve, args=(there, subject, self._heart), daemon=True
+        )
         with started_processes_hear_no_ctrl_c():
             self._process.start()
         there.close()
-        self._ask(None, START_PATIENCE)
+        self._ask(None, max(START_PATIENCE, patience))
 
     def __enter__(self) -> "PortProcess":
         return self
@@ -87,28 +89,34 @@ class PortProcess:
         outcomes: list[Outcome] = self._ask(("run", tuple(calls)), self._patience)
         return outcomes
 
-    def ask(self, function: Callable[..., Any], *arguments: object, patience: float) -> Any:
+    def ask(self, function: Callable[..., Any], *arguments: object) -> Any:
         """``function(bench, *arguments)``, evaluated in the child. Raises PortDiedError."""
-        return self._ask((function, arguments), patience)
+        return self._ask((function, arguments), self._patience)
 
     def _ask(self, request: object, patience: float) -> Any:
         try:
             if request is not None:
                 self._here.send(request)
-            if not self._answers_within(patience):
-                detail = f"the port had not returned after {patience:g} s"
-                raise PortDiedError(Violation("no-hang", detail))
+            watch = None  # most calls return before there is anything to watch
+            while not self._here.poll(STEP):
+                watch = watch or Watch(self._process.pid or 0, self._calls_begun, patience)
+                if detail := watch.hangs():
+                    raise PortDiedError(Violation("no-hang", detail), self._during)
             kind, answer = self._here.recv()
         except (EOFError, OSError):
             self._process.join()
-            raise PortDiedError(Violation("no-crash", self._epitaph())) from None
+            raise PortDiedError(Violation("no-crash", self._epitaph()), self._during) from None
         if kind == "died":
             raise PortDiedError(*answer)
         return answer
 
-    def _answers_within(self, patience: float) -> bool:
-        """Waits in small steps: a machine that stands still for a minute counts as one of them."""
-        return any(self._here.poll(STEP) for _ in range(math.ceil(patience / STEP)))
+    def _calls_begun(self) -> int:
+        return int(self._heart[BEGUN])
+
+    @property
+    def _during(self) -> int:
+        """Which call of the sequence was running last."""
+        return int(self._heart[RUNNING])
 
     def _epitaph(self) -> str:
         code = self._process.exitcode or 0
@@ -117,20 +125,27 @@ class PortProcess:
         return f"the process ended with exit status {code} in the middle of a call"
 
 
-def _serve(pipe: Connection, subject: Subject) -> None:
+#: What a child writes while it works: the number of calls begun, and which of a sequence runs.
+BEGUN, RUNNING = 0, 1
+Heart = MutableSequence[int]
+
+
+def _serve(pipe: Connection, subject: Subject, heart: Heart) -> None:
     """The child: until it is killed, or the suite is gone."""
     _silence_output()
     with suppress(EOFError, ConnectionError):
-        _load_and_answer(pipe, subject)
+        _load_and_answer(pipe, subject, heart)
 
 
-def _load_and_answer(pipe: Connection, subject: Subject) -> None:
+def _load_and_answer(pipe: Connection, subject: Subject, heart: Heart) -> None:
+    def beat() -> None:
+        heart[BEGUN] += 1
+
     try:
-        bench = Bench(subject.load())
+        bench = Bench(subject.load(), beat)
     except Exception as error:
         pipe.send(("died", (Violation("abi", printable(f"{type(error).__name__}: {error}")),)))
         return
-    running = [0]
 
     def fault(name: str, address: int | None, access: str) -> None:
         if address is None:
@@ -140,15 +155,16 @@ def _load_and_answer(pipe: Connection, subject: Subject) -> None:
             stray = "far from" not in where
             rule = "no-crash" if not stray else "read-only" if "read-only" in where else "bounds"
             violation = Violation(rule, f"{name}: {access} {where}")
-        pipe.send(("died", (violation, running[0])))
+        pipe.send(("died", (violation, heart[RUNNING])))
 
     on_fault(fault)
     pipe.send(("ready", None))
     while True:
         request = pipe.recv()
+        heart[RUNNING] = 0
         if request[0] == "run":
             outcomes = []
-            for running[0], call in enumerate(request[1]):
+            for heart[RUNNING], call in enumerate(request[1]):
                 outcomes.append(bench.run(call))
             pipe.send(("ran", outcomes))
         else:

@@ -1,6 +1,5 @@
 """The checks, in the order in which they find most for least: what the runner runs."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,36 +9,36 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.conformance import plan, repeat, search
+from tests.conformance import plan, search
 from tests.conformance.accumulated import cases
 from tests.conformance.call import Call
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding, judge, settle
 from tests.conformance.large import LARGE, Large, large
-from tests.conformance.process import PortDiedError, PortProcess, Subject
-from tests.conformance.resources import piled_up
+from tests.conformance.probes import EFFORT_FOR_SLOW, PROBES, SLOW, Probe
+from tests.conformance.process import PATIENCE, PortDiedError, PortProcess, Subject
 from tests.conformance.rules import Violation, violations
 from tests.conformance.stress import SCENARIOS, Collision, Scenario, stress
 from tests.conformance.vectors import Vector, all_vectors
 
 SEQUENCES, REFUSALS, PLANS = 1_000, 700, 300
 ACCUMULATED = 2_000
-SOME_STRESS, MORE_STRESS = 1.2, 3.0  # seconds
-STRESS_SLICE = 0.6
+SOME_STRESS, MORE_STRESS = 1.2, 3.0  # seconds of processor time
 HISTORY = 60
-GRACE = 15.0
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: a factor on the number of cases and on the seconds of stress; a seed.
+    """How hard to look: a factor on the number of cases and of rounds of stress; a seed.
 
-    ``shrink``: is a failure made small before it is shown?
+    ``shrink``: is a failure made small before it is shown? ``patience``: the seconds that one call may
+    burn, or sleep through with nobody awake, before it counts as hung.
     """
 
     factor: float = 1.0
     seed: int = 0
     shrink: bool = True
+    patience: float = PATIENCE
 
     def cases(self, number: int) -> int:
         return max(int(number * self.factor), 1)
@@ -84,26 +83,30 @@ class Session:
             return finding
         return settle(self.subject, finding, before, small=small)
 
-    def ask(self, function: Callable[..., Any], *arguments: object, patience: float) -> Any:
+    def ask(self, function: Callable[..., Any], *arguments: object) -> Any:
         """``function(bench, *arguments)`` in the process. Raises PortDiedError."""
         try:
-            return self._running().ask(function, *arguments, patience=patience)
+            return self._running().ask(function, *arguments)
         except PortDiedError:
             self.restart()
             raise
 
     def _running(self) -> PortProcess:
         if self._process is None:
-            self._process = PortProcess(self.subject)
+            self._process = PortProcess(self.subject, self.effort.patience)
         return self._process
 
 
 @dataclass(frozen=True)
 class Check:
-    """One named check. ``run`` says how many cases went well, or what was found."""
+    """One named check. ``run`` says how many cases went well, or what was found.
+
+    ``by_library``: a C program makes its calls, so that it is for libraries only.
+    """
 
     name: str
     run: Callable[[Session], int | Finding]
+    by_library: bool = False
 
 
 def all_checks() -> list[Check]:
@@ -118,8 +121,7 @@ def all_checks() -> list[Check]:
         Check("plan/fixed", _in_child(_fixed_plans)),
         Check("plan/refused", _in_child(_refused_plans)),
         Check("plan/search", _in_child(_searched_plans)),
-        Check("resources", _in_child(_resources)),
-        *(Check(f"repeat/{name}", _repeat(call)) for name, call in repeat.CALLS.items()),
+        *(Check(probe.name, _probe(probe), by_library=True) for probe in PROBES),
         *(Check(f"large/{case.name}", _large(case)) for case in LARGE),
         Check("accumulated", _accumulated),
         *(Check(f"stress/{one.name}", _stress(one, SOME_STRESS)) for one in SCENARIOS),
@@ -213,7 +215,7 @@ def _in_child(
 def _look_at_plans(session: Session, plans: Iterable[tuple[int, int]]) -> int | Finding:
     went_well = 0
     for pages, threads in plans:
-        ranges = session.ask(plan.ask_plan, pages, threads, patience=GRACE)
+        ranges = session.ask(plan.ask_plan, pages, threads)
         if ranges is None:
             return 0
         if broken := plan.plan_violations(pages, threads, ranges):
@@ -240,58 +242,45 @@ def _searched_plans(session: Session) -> int | Finding:
 
 
 def _refused_plans(session: Session) -> int | Finding:
-    answers = session.ask(plan.ask_refused, patience=GRACE)
+    answers = session.ask(plan.ask_refused)
     broken = plan.refused_violations(answers)
     return Finding(tuple(broken)) if broken else sum(answer is not None for answer in answers)
 
 
-def _resources(session: Session) -> int | Finding:
-    session.restart()  # memory freed by earlier calls would hide a leak
-    broken = session.ask(piled_up, patience=GRACE)
-    return Finding(tuple(broken)) if broken else 1
-
-
-def _repeat(call: Call) -> Callable[[Session], int | Finding]:
+def _probe(probe: Probe) -> Callable[[Session], int | Finding]:
     def look(session: Session) -> int | Finding:
-        unmarked, outcome = session.ask(repeat.watched, call, patience=GRACE)
-        broken = unmarked or violations(call, expect(call), outcome)
-        note = "Seen while the call runs: whenever a page is about to be written, its bits are looked at."
-        return Finding(tuple(broken), (call,), outcome, note, repeats=False) if broken else 1
+        effort = session.effort
+        if probe.name in SLOW and effort.factor < EFFORT_FOR_SLOW:
+            return 0
+        port = session.subject.library or ""
+        result = probe.run(port, effort.patience, effort.seed, effort.factor)
+        if not result.violations:
+            return result.calls
+        return Finding(result.violations, program=probe)
 
-    return _in_child(look)
+    return look
 
 
 def _large(case: Large) -> Callable[[Session], int | Finding]:
     def look(session: Session) -> int | Finding:
-        broken = session.ask(large, case, patience=GRACE)
+        broken = session.ask(large, case)
         return Finding(tuple(broken)) if broken else 1
 
     return _in_child(look, during=f"The call: {case}.")
 
 
 def _stress(scenario: Scenario, seconds: float) -> Callable[[Session], int | Finding]:
-    """Stress in slices, so that a hang is noticed soon."""
-
     def look(session: Session) -> int | Finding:
-        rounds = 0
-        wanted = seconds * session.effort.factor
-        slices = math.ceil(wanted / STRESS_SLICE)
-        for number in range(slices):
-            slice_seed = (session.effort.seed, int(seconds * 10), number)
-            length = wanted / slices
-            seen = session.ask(stress, scenario, slice_seed, length, patience=length + GRACE)
-            if isinstance(seen, Collision):
-                return _collision(seen, rounds)
-            rounds += seen
-        return rounds
+        stress_seed = (session.effort.seed, int(seconds * 10))
+        seen = session.ask(stress, scenario, stress_seed, seconds * session.effort.factor)
+        return _collision(seen) if isinstance(seen, Collision) else int(seen)
 
     return _in_child(look, during=f"In rounds of {scenario.name} stress: {scenario}.")
 
 
-def _collision(seen: Collision, rounds_before: int) -> Finding:
+def _collision(seen: Collision) -> Finding:
     broken = violations(seen.call, expect(seen.call), seen.outcome) or [
         Violation("after-return", "memory was still changing after colo_flush had returned")
     ]
-    number = rounds_before + seen.rounds_before + 1
-    note = f"A race: round {number} of stress; the rounds before it were right."
+    note = f"A race: round {seen.rounds_before + 1} of stress; the rounds before it were right."
     return Finding(tuple(broken), (seen.call,), seen.outcome, note, repeats=False)

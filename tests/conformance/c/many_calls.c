@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One call after the other: helpers that sleep through many of them, callers that change, and what
+ * piles up.
+ */
+#include "one_block.h"
+
+#include <dirent.h>
+#include <malloc.h>
+#include <pthread.h>
+
+enum { WORDS = 8, SIZE = 4096 };
+
+static one_block few_words(void)
+{
+    one_block b = new_block(SIZE, WORDS * 64, 1);
+
+    kit_fill(cache_page(&b, 0), b.pages * SIZE, 1);
+    return b;
+}
+
+/* Work in every word, so that there is some for every helper. */
+static void flush_all(one_block *b, uint32_t threads, const char *during)
+{
+    b->threads = threads;
+    memset(b->block.host, 0, b->block.used_length);
+    mark_all(b, IN_CACHE | IN_HOST);
+    flush_and_judge(b, 0, during);
+    must_all_be_copied(b, during);
+}
+
+static void flush_little(one_block *b, uint32_t threads, const char *during)
+{
+    b->threads = threads;
+    for (uint64_t word = 0; word < WORDS; word++) {
+        mark(b, word * 64 + word, IN_HOST);
+    }
+    flush_and_judge(b, 0, during);
+}
+
+/* ---- a helper that sleeps through so many calls ---- */
+
+static void asleep_for(uint32_t calls, uint32_t threads_meanwhile)
+{
+    one_block b = few_words();
+
+    for (uint32_t round = 0; round < 3; round++) {
+        flush_all(&b, 4, "before helpers sleep");
+        for (uint32_t call = 0; call < calls && !kit_failures; call++) {
+            flush_little(&b, threads_meanwhile, "while helpers sleep");
+        }
+        flush_all(&b, 4, "after helpers have slept");
+        if (calls > 1000) {
+            break;
+        }
+    }
+}
+
+static void asleep_256(void)
+{
+    for (uint32_t calls = 253; calls <= 257; calls++) {
+        asleep_for(calls, 1);
+        asleep_for(calls, 2);
+    }
+}
+
+static void asleep_65536(void)
+{
+    asleep_for(65535, 1);
+    if (kit_effort >= 0.5) {
+        asleep_for(65535, 2);
+    }
+}
+
+/* ---- calls from several threads in turn ---- */
+
+static pthread_barrier_t together;
+static one_block shared_block;
+
+static void *call_in_turn(void *mine)
+{
+    uintptr_t turn = (uintptr_t)mine;
+
+    for (uint32_t call = 0; call < 60; call++) {
+        if (call % 3 == turn) {
+            flush_all(&shared_block, 1 + call % 4, "calls from several threads in turn");
+        }
+        pthread_barrier_wait(&together);
+    }
+    return NULL;
+}
+
+static void threads_in_turn(void)
+{
+    shared_block = few_words();
+    flush_all(&shared_block, 3, "the main thread calls");
+    for (int again = 0; again < 5 && !kit_failures; again++) {
+        pthread_t threads[3];
+
+        pthread_barrier_init(&together, NULL, 3);
+        for (uintptr_t i = 0; i < 3; i++) {
+            pthread_create(&threads[i], NULL, call_in_turn, (void *)i);
+        }
+        for (uintptr_t i = 0; i < 3; i++) {
+            pthread_join(threads[i], NULL);
+        }
+        flush_all(&shared_block, 4, "the main thread calls, the others have ended");
+    }
+}
+
+/* ---- what piles up ---- */
+
+static long field(const char *name)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[200];
+    long value = 0;
+
+    while (file && fgets(line, sizeof line, file)) {
+        if (!strncmp(line, name, strlen(name))) {
+            value = atol(line + strlen(name));
+        }
+    }
+    if (file) {
+        fclose(file);
+    }
+    return value;
+}
+
+static long open_files(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    long files = 0;
+
+    while (folder && readdir(folder)) {
+        files++;
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return files;
+}
+
+typedef struct {
+    long threads, resident, reserved, files;
+} use;
+
+static use in_use(void)
+{
+    return (use){field("Threads:"), field("RssAnon:"), field("VmSize:"), open_files()};
+}
+
+static void must_not_grow(const char *what, long before, long after, long most, const char *unit)
+{
+    if (after - before > most) {
+        kit_wrong("no-leak", "%ld %s more %s after 6,000 calls than after 1,500", after - before, unit,
+                  what);
+    }
+}
+
+/* A hundred blocks: what is kept of a list is soon seen. */
+static void piles_up(void)
+{
+    enum { BLOCKS = 100, CALLS = 6000, WARM_UP = 1500 };
+    static colo_block blocks[BLOCKS];
+    static uint64_t cache[BLOCKS], host[BLOCKS];
+    uint8_t *memory = reserve(2 * BLOCKS * 64 * 1024);
+    use before = {0, 0, 0, 0}, after;
+
+    mallopt(M_ARENA_MAX, 2);    /* else the C library may reserve 64 MiB for each thread */
+    memset(memory, 1, 2 * BLOCKS * 64 * 1024);
+    for (uint64_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = (colo_block){i << 16, 63 << 10, 64 << 10, i * 64, memory + (i << 16),
+                                 memory + ((i + BLOCKS) << 16)};
+    }
+    for (uint32_t call = 0; call < CALLS && !kit_failures; call++) {
+        colo_stats stats;
+        uint32_t kind = call % 4, threads = 1 + call / 4 % 4;
+        uint64_t count = kind == 2 ? 7 : 2;
+        int want = kind == 1 ? -EINVAL : kind == 2 ? -ERANGE : 0, status;
+
+        if (call == WARM_UP) {
+            before = in_use();
+        }
+        cache[3] = 1, cache[90] = 2, host[50] = 4, host[99] = 1;
+        host[98] = kind == 1 ? UINT64_C(1) << 63 : 0;   /* beyond the used length: stray */
+        status = kit_flush(blocks, BLOCKS, 1024, cache, host, BLOCKS, &count, threads, &stats);
+        if (status != want) {
+            kit_wrong(want == -EINVAL ? "refuses" : "accepts", "call %u returned %d, not %d", call,
+                      status, want);
+        }
+    }
+    after = in_use();
+    must_not_grow("threads", before.threads, after.threads, 16, "");
+    must_not_grow("of memory in use", before.resident, after.resident, 4096, "KiB");
+    must_not_grow("of address space", before.reserved, after.reserved, 200 << 10, "KiB");
+    must_not_grow("open files", before.files, after.files, 4, "");
+}
+
+int main(int argc, char **argv)
+{
+    static const kit_check checks[] = {
+        {"asleep-256", asleep_256},
+        {"threads-in-turn", threads_in_turn},
+        {"piles-up", piles_up},
+        {"asleep-65536", asleep_65536},
+    };
+
+    return kit_main(argc, argv, checks, COUNT_OF(checks));
+}
