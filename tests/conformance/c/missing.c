@@ -141,8 +141,18 @@ static void one_thread(void)
     one_call(6, "threads can be started again");
 }
 
+/* The loader, too, asks for memory, at the first use of a thread's own data: not while none is to be had. */
+static void one_small_call(void)
+{
+    one_block b = new_block(SIZE, 1, 1);
+
+    mark(&b, 0, IN_HOST);
+    flush_and_judge(&b, 0, "the first call");
+}
+
 static void no_memory(void)
 {
+    one_small_call();
     memory_left = 0;
     one_call(3, "no memory");
     memory_left = FOREVER;
@@ -151,6 +161,7 @@ static void no_memory(void)
 
 static void little_memory(void)
 {
+    one_small_call();
     for (int allocations = 1; allocations <= 6; allocations++) {
         memory_left = allocations;
         one_call(2 + (uint32_t)allocations % 3, "memory for a few allocations");
