@@ -49,8 +49,9 @@ TWO_BLOCKS = Call(
 
 
 def failures(subject: Subject, effort: float, only: str = "") -> list[tuple[str, Finding]]:
+    checks = [c for c in all_checks() if subject.library or not c.by_library]
     with Session(subject, Effort(effort)) as session:
-        found = [(c.name, c.run(session)) for c in all_checks() if c.name.startswith(only)]
+        found = [(c.name, c.run(session)) for c in checks if c.name.startswith(only)]
     assert found
     return [(name, result) for name, result in found if isinstance(result, Finding)]
 
@@ -159,6 +160,35 @@ def test_however_a_port_ends_it_is_a_verdict(flush: str, verdict: str, tmp_path:
         pytest.raises(PortDiedError, match=verdict),
     ):
         process.run([TWO_BLOCKS])
+
+
+@needs_cc
+def test_a_port_that_only_takes_its_time_does_not_hang(tmp_path: Path) -> None:
+    """It sleeps for longer than the suite's patience, but never for long."""
+    source = tmp_path / "slow.c"
+    source.write_text(
+        "#include <unistd.h>\n"
+        "unsigned colo_abi_version(void) { return 1; }\n"
+        "int colo_flush(void) { for (int i = 0; i < 60; i++) usleep(30000); return -22; }\n"
+    )
+    with PortProcess(Subject(str(build(source))), patience=1) as process:
+        assert process.run([TWO_BLOCKS])[0].status == -22
+
+
+@needs_cc
+def test_a_hang_in_a_sequence_names_its_call(tmp_path: Path) -> None:
+    source = tmp_path / "third.c"
+    source.write_text(
+        "#include <unistd.h>\n"
+        "unsigned colo_abi_version(void) { return 1; }\n"
+        "int colo_flush(void) { static int n; while (++n >= 3) pause(); return -22; }\n"
+    )
+    with (
+        PortProcess(Subject(str(build(source))), patience=1) as process,
+        pytest.raises(PortDiedError, match="no-hang") as death,
+    ):
+        process.run([TWO_BLOCKS] * 5)
+    assert death.value.during == 2
 
 
 @needs_cc

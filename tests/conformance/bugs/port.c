@@ -76,6 +76,7 @@ enum bug {
     bug_thread_not_checked,     /* colo_plan takes any thread */
     bug_stack_of_threads,       /* an array of as many stats as threads, on the stack */
     bug_pages_of_last_listed,   /* the pages to share out end with the block listed last */
+    bug_blocks_squared,         /* blocks are compared each with each, however many there are */
     /* the count and the stats */
     bug_count_union,            /* the dirty count falls by the pages copied */
     bug_count_host_too,         /* the dirty count falls by the bits of both bitmaps */
@@ -161,7 +162,7 @@ enum bug {
 #define NUMBER(name) PASTE(bug_, name)
 #define HAS(name) (NUMBER(BUG) == bug_##name)
 
-enum { WORD = 64, MOST_THREADS = 64 };
+enum { WORD = 64, MOST_THREADS = 64, MANY_BLOCKS = 512 };
 
 typedef struct {
     const colo_block *blocks;
@@ -729,6 +730,53 @@ static bool any_stray(const job *j, size_t n_words)
     return false;
 }
 
+/* Many blocks: sorted, so that it takes n log n. 0, -EINVAL, or -ENOMEM without memory to sort them in. */
+static int by_first_bit(const void *one, const void *other)
+{
+    const colo_block *a = *(const colo_block *const *)one, *b = *(const colo_block *const *)other;
+
+    return (a->first_bit > b->first_bit) - (a->first_bit < b->first_bit);
+}
+
+static bool any_dirty(const job *j, uint64_t first, uint64_t last)
+{
+    for (uint64_t w = first / WORD; w * WORD < last; w++) {
+        if ((j->cache[w] | j->host[w]) & window_mask(w, first, last)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_many(const job *j, size_t n_words)
+{
+    const colo_block **used = malloc(j->n_blocks * sizeof *used);
+    uint64_t at = 0;
+    size_t n = 0;
+    bool sound = true;
+
+    if (!used) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < j->n_blocks && sound; i++) {
+        const colo_block *b = &j->blocks[i];
+
+        sound = sizes_are_sound(b, j->page_size) &&
+                is_in_reach(b, j->page_size, (uint64_t)n_words * WORD) && has_memory(b);
+        if (b->used_length) {
+            used[n++] = b;
+        }
+    }
+    qsort(used, n, sizeof *used, by_first_bit);
+    for (size_t i = 0; i < n && sound; i++) {
+        sound = used[i]->first_bit >= at && !any_dirty(j, at, used[i]->first_bit);
+        at = used[i]->first_bit + used_pages(used[i], j->page_size);
+    }
+    sound = sound && !any_dirty(j, at, (uint64_t)n_words * WORD);
+    free(used);
+    return sound ? 0 : -EINVAL;
+}
+
 static bool is_power_of_two(uint64_t n)
 {
     return HAS(page_size_any) ? n != 0 : (n != 0 || HAS(page_size_0)) && !(n & (n - 1));
@@ -746,6 +794,9 @@ static int check(const job *j, size_t n_words, uint32_t threads)
     }
     if (wants_bitmaps && (!j->cache || !j->host)) {
         return -EINVAL;
+    }
+    if (j->n_blocks > MANY_BLOCKS && !HAS(blocks_squared)) {
+        return check_many(j, n_words);
     }
     if (!blocks_are_sound(j, (uint64_t)n_words * WORD)) {
         return -EINVAL;
@@ -840,7 +891,12 @@ int colo_flush(const colo_block *blocks, size_t n_blocks, uint64_t page_size,
     if (HAS(stats_on_refusal) && stats) {
         memset(stats, 0, sizeof *stats);
     }
-    if (check(&j, n_words, threads) || (HAS(refusal_sticks) && refused_before)) {
+    int unsound = check(&j, n_words, threads);
+
+    if (unsound == -ENOMEM) {
+        return unsound;
+    }
+    if (unsound || (HAS(refusal_sticks) && refused_before)) {
         refused_before = true;
         return refuse();
     }
