@@ -21,7 +21,7 @@ from model.boundary.output import check_outputs, printable, run_command, write_t
 from tests.conformance.call import call_to_json, outcome_to_json
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding
-from tests.conformance.process import Subject
+from tests.conformance.process import PATIENCE, Subject
 from tests.conformance.rules import RULES
 from tests.conformance.show import c_program, picture
 from tests.conformance.suite import Check, Effort, Session, all_checks
@@ -42,6 +42,14 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
     parser.add_argument("--effort", type=factor, default=1.0, help="factor on search and stress")
     parser.add_argument("--seed", type=seed, default=0, help="of the searches and of stress")
+    parser.add_argument(
+        "--patience",
+        type=factor,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help="how long a call may burn processor time, or sleep with nobody awake; more for "
+        "valgrind, sanitizers and emulators",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, for programs")
     return parser.parse_args(given)
 
@@ -88,7 +96,7 @@ def _run(
     results = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     quiet = not console.is_terminal
-    session = Session(subject, Effort(options.effort, options.seed))
+    session = Session(subject, Effort(options.effort, options.seed, patience=options.patience))
     with session, Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task("", total=len(checks))
         for number, check in enumerate(checks, 1):
