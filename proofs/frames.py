@@ -7,6 +7,7 @@ every system, from any state whatever: no invariant is assumed here.
 from collections.abc import Iterator
 
 from model import walk, worker
+from model.faults.check_in import ACCESSES
 from model.protocols import accesses, work_queue
 from model.protocols import check_in as h
 from model.protocols.work_queue import SWAP
@@ -46,7 +47,7 @@ BESIDES = {
 
 def written(pc: int) -> Iterator[str]:
     """The fields that a step may write: those of the words that it is listed to write."""
-    for access in accesses.ACCESSES[pc]:
+    for access in ACCESSES[pc]:
         if access.writes:
             yield from FIELDS.get(access.word, ())
     yield from BESIDES.get(pc, ())

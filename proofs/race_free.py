@@ -17,6 +17,7 @@ its word. ``model.protocols.accesses`` is the list of accesses that this is abou
 from collections.abc import Iterator
 
 from model.explore.weak.catalogue import SC, shortest_failure
+from model.faults.check_in import ACCESSES
 from model.protocols import check_in as h
 from model.protocols.accesses import Race, Whose, races, same_word
 from model.protocols.check_in import Process
@@ -51,7 +52,7 @@ def by_word(w: World, *, pages: bool) -> Iterator[tuple[str, Truth]]:
     pairs = ((CALLER, w.caller, w.helper), (HELPER, w.other, w.helper))
     found: dict[str, list[Truth]] = {}
     for who, me, helper in pairs:
-        for race in races(places(who), places(HELPER)):
+        for race in races(places(who), places(HELPER), ACCESSES):
             if (race.one is race.other is Whose.CLAIMED) == pages:
                 found.setdefault(race.word, []).append(no_race(w, race, me, helper))
     for word, statements in found.items():

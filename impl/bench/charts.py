@@ -1,17 +1,14 @@
 """The benchmark's plots."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from impl.bench.rows import Row
 from impl.display.figure import drawn
-
-if TYPE_CHECKING:
-    from impl.bench.command import Row
 
 OURS, THEIRS, LIMIT = "#1b6ca8", "#b0b7bf", "#d9822b"
 
 
-def draw_ratios(rows: "list[Row]", path: Path) -> None:
+def draw_ratios(rows: list[Row], path: Path) -> None:
     """How many times as fast as the fastest C port: ours, the patch in C, and the ceiling."""
     with drawn(path, width=8, height=0.5 * len(rows) + 1.2) as figure:
         axes = figure.subplots()

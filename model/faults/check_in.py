@@ -8,7 +8,9 @@ from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from model.domain import select
+from model.protocols import accesses as a
 from model.protocols import check_in as h
+from model.protocols.accesses import Access
 from model.protocols.check_in import (
     ONE,
     ZERO,
@@ -30,6 +32,14 @@ from model.transitions import ENDED, LIVELOCK, STANDSTILL, Step, said
 STORE_OUT = 41
 READ_JOB_TOO_EARLY = 42
 STORE_CURSOR = 43
+
+#: What every step does to memory, those of the broken protocols included.
+ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
+    **a.ACCESSES,
+    STORE_OUT: (Access("store", a.STATE, "check_out, broken"),),
+    READ_JOB_TOO_EARLY: (a.READ_JOB,),
+    STORE_CURSOR: (a.READ_JOB, a.COUNT, Access("store", a.CURSOR, "work_off_claims, broken")),
+}
 
 
 class BrokenSteps(NamedTuple):

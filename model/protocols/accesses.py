@@ -11,7 +11,6 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
-from model.faults.check_in import READ_JOB_TOO_EARLY, STORE_CURSOR, STORE_OUT
 from model.protocols import check_in as h
 from model.protocols.check_in import Control, Process
 from model.transitions import ENDED
@@ -51,16 +50,16 @@ COMPLETED, LINE, PAGE = "COMPLETED", "LINE", "PAGE"
 IN_THE_KERNEL = "futex_wait"
 IN_THE_QUEUE = "model.explore.weak.work_queue"
 
-_READ_JOB = Access("load", JOB)
-_COUNT = Access("store", LINE, whose=Whose.OWN)
+READ_JOB = Access("load", JOB)
+COUNT = Access("store", LINE, whose=Whose.OWN)
 _CLAIM = Access("update", CURSOR, "work_off_claims atomic_add CURSOR")
 _LOOK_AT_RING = Access("load", RING, "helper atomic_load RING, again")
 #: A round off the queue: the same step, other words.
 _COPY = (
-    _READ_JOB,
+    READ_JOB,
     Access("load", PAGE, whose=Whose.CLAIMED),
     Access("store", PAGE, whose=Whose.CLAIMED),
-    _COUNT,
+    COUNT,
     Access("update", QUEUE, IN_THE_QUEUE),
 )
 #: Whoever owns the RAM between two flushes may write all of it.
@@ -71,16 +70,16 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
     h.WRITE_JOB: (_GUEST, Access("store", JOB)),
     h.REWIND: (Access("store", CURSOR), Access("store", QUEUE)),
     h.FLUSH_ALONE: (
-        _READ_JOB,
+        READ_JOB,
         Access("load", PAGE, whose=Whose.ALL),
         Access("store", PAGE, whose=Whose.ALL),
-        _COUNT,
+        COUNT,
         Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
     ),
     h.OPEN_JOB: (Access("store", STATE, "run_round atomic_store STATE"),),
     h.RING_BELL: (Access("update", RING, "run_round atomic_add RING"),),
     h.WAKE_HELPERS: (),
-    h.CALLER_CLAIM: (_READ_JOB, _COUNT, _CLAIM),
+    h.CALLER_CLAIM: (READ_JOB, COUNT, _CLAIM),
     h.CALLER_COPY: _COPY,
     h.AWAIT_ALL: (Access("load", COMPLETED, "wait_for_all atomic_load COMPLETED", Whose.ALL),),
     h.CLOSE_JOB: (Access("update", STATE, "run_round atomic_and STATE"),),
@@ -101,24 +100,20 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
     h.READ_RING: (Access("load", RING, "helper atomic_load RING"),),
     h.READ_STATE: (Access("load", STATE, "helper atomic_load STATE"),),
     h.CHECK_IN: (Access("update", STATE, "helper compare_and_swap STATE"),),
-    h.READ_JOB: (_READ_JOB,),
-    h.CLAIM: (_READ_JOB, _COUNT, _CLAIM),
+    h.READ_JOB: (READ_JOB,),
+    h.CLAIM: (READ_JOB, COUNT, _CLAIM),
     h.COPY: _COPY,
     h.COMPLETE: (
-        _COUNT,
+        COUNT,
         Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
     ),
     # It reads the strategy once more: is anybody to be woken for COMPLETED?
-    h.CHECK_OUT: (_READ_JOB, Access("update", STATE, "check_out atomic_add STATE")),
+    h.CHECK_OUT: (READ_JOB, Access("update", STATE, "check_out atomic_add STATE")),
     h.WAKE_CALLER: (),
     h.LOOK_AT_RING: (_LOOK_AT_RING,),
     h.GO_TO_BED: (Access("load", RING, IN_THE_KERNEL),),
     h.HELPER_SLEEPS: (),
     h.END: (),
-    # Steps that only broken protocols have.
-    STORE_OUT: (Access("store", STATE, "check_out, broken"),),
-    READ_JOB_TOO_EARLY: (_READ_JOB,),
-    STORE_CURSOR: (_READ_JOB, _COUNT, Access("store", CURSOR, "work_off_claims, broken")),
     ENDED: (_GUEST,),
 }
 
@@ -140,13 +135,17 @@ class Race(NamedTuple):
     other: Whose
 
 
-def races(program: Iterable[int], others: Iterable[int]) -> Iterator[Race]:
-    """Every way in which a process of one program and a process of another may race."""
+def races(
+    program: Iterable[int],
+    others: Iterable[int],
+    accesses: Mapping[Hashable, tuple[Access, ...]],
+) -> Iterator[Race]:
+    """Every way in which a process of one program and one of another may race, by what steps access."""
     other_pcs = list(others)
     for pc in program:
         for other_pc in other_pcs:
-            for one in ACCESSES[pc]:
-                for other in ACCESSES[other_pc]:
+            for one in accesses[pc]:
+                for other in accesses[other_pc]:
                     own_only = one.whose is other.whose is Whose.OWN
                     if conflict(one, other) and not own_only:
                         yield Race(one.word, pc, other_pc, one.whose, other.whose)

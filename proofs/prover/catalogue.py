@@ -4,8 +4,8 @@ import pkgutil
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
+from pathlib import Path
 
-import proofs
 from proofs.prover.obligation import CLAIMS, Claim
 
 #: What all the others are for.
@@ -14,7 +14,7 @@ THEOREM = "flush_is_the_spec."
 
 def catalogue(only: Sequence[str] = ("*",)) -> list[Claim]:
     """The claims whose name (``subject.claim``) matches one of the globs: the theorem, then by file."""
-    for module in pkgutil.iter_modules(proofs.__path__):
+    for module in pkgutil.iter_modules([str(Path(__file__).parents[1])]):
         if not module.ispkg and module.name != "__main__":
             import_module(f"proofs.{module.name}")
     by_subject = sorted(

@@ -31,9 +31,8 @@ from model.explore.weak.catalogue import (
 from model.explore.weak.check_in import JoinOverMemory
 from model.explore.weak.memory import SequentiallyConsistent
 from model.explore.weak.search import TouchesAnotherWordError, Unknown
-from model.faults.check_in import BROKEN, BROKEN_IN_A_STATIC_ROUND
+from model.faults.check_in import ACCESSES, BROKEN, BROKEN_IN_A_STATIC_ROUND
 from model.faults.definitions import broken
-from model.protocols.accesses import ACCESSES
 from model.protocols.check_in import Process
 from model.replay import Counterexample
 from model.transitions import LIVELOCK, STANDSTILL

@@ -24,9 +24,10 @@ from model.explore.weak.search import (
     Wrong,
     with_unknown_words,
 )
+from model.faults.check_in import ACCESSES
 from model.protocols import accesses as a
 from model.protocols import check_in as h
-from model.protocols.accesses import ACCESSES, IN_THE_KERNEL, Access
+from model.protocols.accesses import IN_THE_KERNEL, Access
 from model.protocols.check_in import Control, Process
 from model.transitions import ENDED, STOPPED, Step
 
@@ -133,7 +134,7 @@ class JoinOverMemory(OverMemory):
         places = pc, helper_pc
         if places not in self._races:
             gone = pc == STOPPED or helper_pc in (STOPPED, ENDED)
-            self._races[places] = [] if gone else list(a.races([pc], [helper_pc]))
+            self._races[places] = [] if gone else list(a.races([pc], [helper_pc], ACCESSES))
         return self._races[places]
 
     def accidents(self, world: World, thread: int) -> Iterator[tuple[str, Outcome]]:

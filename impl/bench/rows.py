@@ -1,0 +1,52 @@
+"""What the benchmark's table says of one pattern, and its targets."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from impl.bench import measures
+from impl.bench.measures import Measure
+from impl.bench.paired import Ratio, Times
+
+# From so many pages on the targets for large flushes hold.
+LARGE = 5000
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one pattern."""
+
+    times: Times
+    best_c: str | None
+    """the fastest C port; None, like ``ceiling``, where nothing in C could be built"""
+    ceiling: str | None
+    default: str
+    one_thread: str
+
+    @property
+    def reference(self) -> str:
+        """What every ratio of the row is to."""
+        return self.best_c or self.one_thread
+
+    def ratio(self, name: str) -> Ratio:
+        """How many times as fast as the reference."""
+        return self.times.ratio(name, to=self.reference)
+
+    def measures(self) -> Iterator[Measure]:
+        """The row's figures against their targets, all of which are about C."""
+        if self.best_c is None or self.ceiling is None:
+            return
+        name, pages = self.times.pattern.name, self.times.pattern.pages
+        fastest_c = self.times.ratio(self.default, to=self.best_c).median
+        what = f"{name}: dynamic / fastest C port"
+        yield measures.at_least(what, fastest_c, "x", 1.3 if pages >= LARGE else 1.0)
+        if pages >= LARGE:
+            limit = self.times.ratio(self.default, to=self.ceiling).median
+            yield measures.at_least(f"{name}: dynamic / ceiling", limit, "x", 0.95)
+        if name == "one eighth":
+            patch = self.times.fastest([n for n in self.times.by_name if n.startswith("C patch")])
+            ratio = self.times.ratio(self.default, to=patch).median
+            yield measures.at_least(f"{name}: dynamic / the patch in C", ratio, "x", 1.7)
+        if name == "10 % random":
+            serial = self.times.fastest([n for n in self.times.by_name if n.startswith("C serial")])
+            ratio = self.times.ratio(self.one_thread, to=serial).median
+            yield measures.at_least(f"{name}: one thread / C serial walk", ratio, "x", 1.25)
