@@ -12,6 +12,7 @@ Memory is sequentially consistent here, and numbers that only grow (RING, CURSOR
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from model.explore.catalogue import shortest_failure
@@ -191,6 +192,7 @@ def claims_are_handed_out_once(p: Proof, w: World) -> Truth:
         implies(stands(caller, h.REWIND, h.FLUSH_ALONE, h.OPEN_JOB), at.times == 0),
         implies(stands(caller, h.OPEN_JOB), at.cursor == 0),
         implies(stands(caller, *ALL_CLAIMED), at.words <= at.cursor),
+        for_both(w, lambda me: implies(stands(me, h.COMPLETE), at.words <= at.cursor)),
     )
 
 
@@ -278,9 +280,10 @@ def always(p: Proof, *more: Part, dynamic: bool = False) -> World:
     return w
 
 
-def show_schedule(p: Proof) -> None:
-    """A counterexample is a schedule that fails, if one does with a helper and two rounds of a claim."""
-    p.show("schedule", system="join", helpers=1, rounds=2, words=1, schedule=shortest_failure)
+def show_schedule(p: Proof, words: int = 1) -> None:
+    """A counterexample is a schedule that fails, if one does with a helper and two rounds of ``words``."""
+    schedule = partial(shortest_failure, words)
+    p.show("schedule", system="join", helpers=1, rounds=2, words=words, schedule=schedule)
 
 
 def constants(before: World, after: World) -> Iterator[Truth]:
@@ -364,15 +367,24 @@ def lent(p: Proof, w: World, me: Process) -> Truth:
     return holds
 
 
-@claim(faulty("plain claims", refutes="claim keeps it"))
+@claim(
+    faulty("plain claims", refutes="claim keeps it"),
+    faulty("one batch only", refutes="copy keeps it"),
+)
 def each_claim_is_flushed_exactly_once(p: Proof) -> None:
-    """When a flush returns each claim, the watched one, has been flushed exactly once."""
+    """When a flush returns each claim, the watched one, has been flushed exactly once.
+
+    And no helper leaves as long as a batch is left.
+    """
     w = always(p, claims_are_handed_out_once, dynamic=True)
+    show_schedule(p, words=2)
     p.assume("a claim to watch", w.at.watched < p.read(h.asked)(w.at.plan, w.caller.job).words)
     copies = ((w.caller, h.CALLER_COPY), (w.caller, h.FLUSH_ALONE), (w.helper, h.COPY))
     for me, copying in copies:
         first_time = p.read(h.not_flushed_yet)(w.at, me)
         p.prove("not twice", implies(stands(me, copying), first_time))
+    stays = p.read(h.nothing_is_left)(w.at, w.helper)
+    p.prove("no helper leaves work behind", implies(stands(w.helper, h.COMPLETE), stays))
     once = p.read(h.flushed_once)(w.at, w.caller)
     p.prove("once", implies(stands(w.caller, h.RETURN), once))
 

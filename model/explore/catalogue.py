@@ -153,7 +153,9 @@ _QUEUE_REFUTES = {
 
 REFUTED = (
     *(
-        Exploration("join", {"helpers": 1, "rounds": 2, "words": 1, "fault": name}, fault.refutes)
+        Exploration(
+            "join", {"helpers": 1, "rounds": 2, "words": fault.words, "fault": name}, fault.refutes
+        )
         for name, fault in BROKEN.items()
     ),
     *(
@@ -205,13 +207,13 @@ def fork_anywhere(
     return len(blocks), None
 
 
-def shortest_failure() -> str:
+def shortest_failure(words: int = 1) -> str:
     """The shortest failing schedule of the join protocol as it stands: ``model.faults.broken``.
 
-    With one helper and two rounds of one claim; "" if it does not fail.
+    With one helper and two rounds of one claim, or ``words`` of them; "" if it does not fail.
     """
     try:
-        failure = explore(join_protocol(1, 2, 1), reduced=False, limit=10_000).failure
+        failure = explore(join_protocol(1, 2, words), reduced=False, limit=10_000).failure
     except MemoryError:
         return ""
     return failure.schedule if failure else ""

@@ -21,6 +21,7 @@ from model.protocols.check_in import (
     check_in,
     check_out,
     claim,
+    copy,
     read_state,
     set_quit,
 )
@@ -43,11 +44,12 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
 
 
 class BrokenSteps(NamedTuple):
-    """What is broken, by which steps, and the claim that fails for it."""
+    """What is broken, by which steps, the claim that fails for it, and in rounds of how many batches."""
 
     what: str
     steps: Mapping[Hashable, Step]
     refutes: str
+    words: int = 1
 
 
 def _plain_countdown() -> Mapping[Hashable, Step]:
@@ -205,6 +207,15 @@ def _claims_forgotten() -> Mapping[Hashable, Step]:
     return {h.WRITE_JOB: said(write_job)}
 
 
+def _one_batch_only() -> Mapping[Hashable, Step]:
+    def copy_and_leave(at: Control, me: Process) -> After:
+        """Flush the words claimed; then the round is done, whatever is left."""
+        at, me = copy(at, me)
+        return at, me._replace(pc=h.COMPLETE)
+
+    return {h.COPY: said(copy_and_leave)}
+
+
 def _completes_nothing() -> Mapping[Hashable, Step]:
     def claim_then_leave(at: Control, me: Process) -> After:
         """Fetch-add on CURSOR; check out when all is claimed, COMPLETED left as it is."""
@@ -317,6 +328,12 @@ BROKEN: Mapping[str, BrokenSteps] = {
         "a helper checks out without writing COMPLETED: what it has counted is not added up",
         _completes_nothing(),
         h.COUNTED.name,
+    ),
+    "one batch only": BrokenSteps(
+        "a helper leaves after its first batch: the caller does the rest by itself",
+        _one_batch_only(),
+        h.STAYS.name,
+        words=2,
     ),
     "rewinds for ever": BrokenSteps(
         "the caller rewinds CURSOR and does not go on",

@@ -437,6 +437,11 @@ def everybody_completed(at: Control, me: Process) -> Truth:
     return (awaited == ZERO) | (at.completed == awaited)
 
 
+def nothing_is_left(at: Control, me: Process) -> Truth:
+    """Who has done its part of a dynamic round has found that no batch is left."""
+    return (at.awaited != ZERO) | (at.cursor >= at.words)
+
+
 def all_are_counted(at: Control, me: Process) -> Truth:
     """When a flush returns, whoever took part has completed: only its counts are added up."""
     return at.completed == at.took_part
@@ -447,6 +452,7 @@ FINISHED = Claim("flush returns only when every checked-in helper has finished",
 EXACTLY_ONCE = Claim("each claim is flushed exactly once", flushed_once)
 AT_MOST_ONCE = Claim("each claim is flushed exactly once", not_flushed_yet)
 COUNTED = Claim("the counts of all who took part are added up", all_are_counted)
+STAYS = Claim("a helper stays as long as a batch is left", nothing_is_left)
 EVERY_SHARE = Claim("a static flush returns only when every share is flushed", everybody_completed)
 
 
@@ -477,7 +483,7 @@ HELPER: Mapping[Hashable, Step] = {
     READ_JOB: said(read_job),
     CLAIM: said(claim),
     COPY: said(copy, claims=(LENT, AT_MOST_ONCE)),
-    COMPLETE: said(complete),
+    COMPLETE: said(complete, claims=(STAYS,)),
     CHECK_OUT: said(check_out),
     WAKE_CALLER: said(wake_caller),
     LOOK_AT_RING: said(look_at_ring, stops=True),
@@ -553,11 +559,15 @@ def kind_of(plan: Sequence[Round]) -> str:
 
 
 def without_what_nobody_reads(at: Control) -> Control:
-    """Forget how far the cursor is past the last claim, and who has completed where nobody awaits it."""
+    """Forget how far the cursor is past the last claim, and who has completed where nobody awaits it.
+
+    And how often the watched one was flushed, once it was more than once.
+    """
     gone_by = 0 if at.awaited else min(at.completed, at.took_part)
     most = max(asked.words for asked in at.plan)
     return at._replace(
         cursor=min(at.cursor, most),
+        times=min(at.times, 2),
         completed=at.completed - gone_by,
         took_part=at.took_part - gone_by,
     )

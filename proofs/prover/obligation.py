@@ -154,10 +154,14 @@ class Proof:
         return made
 
     @property
+    def definitions(self) -> set[FunctionType]:
+        """The model functions that the claim is about."""
+        return set[FunctionType]().union(*(reading.functions for reading in self._readings))
+
+    @property
     def functions(self) -> set[str]:
-        """The model functions that the claim is about, as ``shares.chunk``."""
-        read = set[FunctionType]().union(*(reading.functions for reading in self._readings))
-        return {f"{f.__module__.rpartition('.')[2]}.{f.__name__}" for f in read}
+        """Their names, as ``shares.chunk``."""
+        return {f"{f.__module__.rpartition('.')[2]}.{f.__name__}" for f in self.definitions}
 
     def naturals(self, names: str) -> list[Natural]:
         """Variables for integers that are not negative."""
