@@ -281,7 +281,7 @@ def always(p: Proof, *more: Part, dynamic: bool = False) -> World:
 
 
 def show_schedule(p: Proof, words: int = 1) -> None:
-    """A counterexample is a schedule that fails, if one does with a helper and two rounds of ``words``."""
+    """A counterexample is a failing schedule of a helper and two rounds of ``words``, if one fails."""
     schedule = partial(shortest_failure, words)
     p.show("schedule", system="join", helpers=1, rounds=2, words=words, schedule=schedule)
 
