@@ -284,13 +284,14 @@ def test_a_constant_or_function_replaced_in_memory_is_neither_run_nor_kept(
 A_KERNEL = """
 from impl.kernels.compile import compiled, kernel
 from model import words
+from model.protocols import check_in
 
-_either = compiled(words.either)
+_either, _inside = compiled(words.either), compiled(check_in.inside)
 
 
 @kernel
 def union(cache, host):
-    return _either(cache, host)
+    return _either(cache, _inside(host))
 """
 
 A_RUN = """
@@ -330,9 +331,19 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_change_of_the_model_is_what_runs(place: str, tmp_path: Path) -> None:
-    """Wherever kernels are kept, and wherever in impl/ they are written."""
+#: What is changed of the model, and what the union of 1 and 2 is then.
+IN_THE_MODEL = ("words.py", "return cache | host", "return cache & host", "0")
+BELOW_IT = ("protocols/check_in.py", "return state & INSIDE", "return state & ZERO", "1")
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [(place, BELOW_IT if place == "in the tree" else IN_THE_MODEL) for place in PLACES],
+)
+def test_a_change_of_the_model_is_what_runs(
+    place: str, change: tuple[str, str, str, str], tmp_path: Path
+) -> None:
+    """Wherever kernels are kept, and wherever in impl/ and model/ they and their sources are."""
     project = copied(tmp_path / "project")
     environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
     if place == "beside the bytecode":
@@ -359,8 +370,18 @@ def test_a_change_of_the_model_is_what_runs(place: str, tmp_path: Path) -> None:
     assert union_of_1_and_2() == ("3", "0")
     (file,) = tmp_path.rglob("*.nbc")
     assert file.is_relative_to(tmp_path / PLACES[place])
-    changed = project / "model" / "words.py"
-    assert changed.read_text().count("return cache | host") == 1
-    changed.write_text(changed.read_text().replace("return cache | host", "return cache & host"))
-    assert union_of_1_and_2() == ("0", "0")
+    source, whole, broken, result = change
+    changed = project / "model" / source
+    assert changed.read_text().count(whole) == 1
+    changed.write_text(changed.read_text().replace(whole, broken))
+    assert union_of_1_and_2() == (result, "0")
     assert list(tmp_path.rglob("*.nbc")) == [file]
+
+
+def test_every_source_is_stamped_however_deep_it_lies() -> None:
+    """A kernel that is moved into a folder, and a model that is, are read there."""
+    for package in kernel_cache.PACKAGES:
+        stamped = {name for name, _ in kernel_cache._files(ROOT / package, package)}
+        there = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")}
+        assert stamped == there
+        assert any(name.count("/") > 1 for name in stamped)
