@@ -16,8 +16,7 @@ from model.boundary.options import Parser
 from model.boundary.output import printable, run_command
 from model.errors import ColoError
 from model.faults.definitions import FAULTS, broken
-from model.scenarios import queue, words  # noqa: F401  (they register scenarios)
-from model.scenarios.runs import FAILS, SCENARIOS
+from model.scenarios import FAILS, SCENARIOS
 
 #: In bytes. They are small by nature; JSON takes twenty times its size in memory.
 LARGEST_COUNTEREXAMPLE = 4 << 20

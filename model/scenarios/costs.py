@@ -1,21 +1,22 @@
 """What the patch's way of sharing out costs: words searched, and pages for the busiest thread.
 
-Nothing here is wrong; it is why four cores gave 20 ms -> 16 ms. Both are scenarios (model.scenarios):
-each yields its steps, then what fails, and there are the small values that do not.
+Nothing here is wrong; it is why four cores gave 20 ms -> 16 ms.
 """
 
-from collections.abc import Iterator
 from itertools import product
-from typing import Any
 
 from model import shares, walk, words
 from model.ram import PAGES_PER_WORD
-
-FAILS = "FAILS: "
-Lines = Iterator[str]
-Cases = Iterator[dict[str, Any]]
+from model.scenarios.registry import FAILS, Lines, Rows, scenario
 
 
+def _small_searches() -> Rows:
+    """Every page is dirty: nobody searches far."""
+    for pages, threads in product((1, 63, 64, 65, 200), range(1, 4)):
+        yield pages, threads, list(range(pages))
+
+
+@scenario(_small_searches)
 def search_cost(pages: int, threads: int, cache_dirty: list[int]) -> Lines:
     """One block over the whole RAM: how many bitmap words does each thread read?
 
@@ -51,12 +52,14 @@ def _words_between(first: int, last: int) -> int:
     return words.word_of(last - 1) - words.word_of(first) + 1 if first < last else 0
 
 
-def small_searches() -> Cases:
-    """Every page is dirty: nobody searches far."""
-    for pages, threads in product((1, 63, 64, 65, 200), range(1, 4)):
-        yield {"pages": pages, "threads": threads, "cache_dirty": list(range(pages))}
+def _small_balances() -> Rows:
+    """All pages dirty and words that divide among the threads."""
+    for words_each, threads in product((1, 2, 5), range(1, 5)):
+        pages = words_each * threads * PAGES_PER_WORD
+        yield pages, threads, [0, pages]
 
 
+@scenario(_small_balances)
 def balance(pages: int, threads: int, dirty: list[int]) -> Lines:
     """How much faster than one thread can static shares be? As busiest and total allow.
 
@@ -71,10 +74,3 @@ def balance(pages: int, threads: int, dirty: list[int]) -> Lines:
     yield f"the least busy thread copies {min(copied)} pages, the busiest {busiest} of {total}"
     if 2 * total < busiest * threads:
         yield f"{FAILS}{threads} threads are at most {total / busiest:.2f} times as fast as one"
-
-
-def small_balances() -> Cases:
-    """All pages dirty and words that divide among the threads."""
-    for words_each, threads in product((1, 2, 5), range(1, 5)):
-        pages = words_each * threads * PAGES_PER_WORD
-        yield {"pages": pages, "threads": threads, "dirty": [0, pages]}

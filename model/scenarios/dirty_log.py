@@ -3,18 +3,20 @@
 Two ways to lose a page without a word. A log forgets when it is stopped, so it is collected before. And
 it sees stores only: a page that is thrown away (a balloon, a hole punched) reads zero afterwards, which
 is a change like any other, and whoever does that must say so.
-Scenarios (model.scenarios): each yields its steps, then what fails; and the small values of each.
 """
 
 from collections.abc import Iterator
-from itertools import combinations
-from typing import Any
+from itertools import combinations, product
 
-FAILS = "FAILS: "
-Lines = Iterator[str]
-Cases = Iterator[dict[str, Any]]
+from model.scenarios.registry import FAILS, Lines, Rows, scenario
 
 
+def _small_logs() -> Rows:
+    """Up to two of three pages written, up to one marked already; collected, then stopped."""
+    return product(_few(2), _few(1), [False])
+
+
+@scenario(_small_logs)
 def log_ended(written: list[int], marked: list[int], stop_first: bool) -> Lines:
     """The log is stopped, or another takes its place; then the RAM is flushed."""
     log, host_dirty = frozenset(written), frozenset(marked)
@@ -27,13 +29,12 @@ def log_ended(written: list[int], marked: list[int], stop_first: bool) -> Lines:
     yield from _flushed(frozenset(written), host_dirty)
 
 
-def small_logs() -> Cases:
-    """Up to two of three pages written, up to one marked already; collected, then stopped."""
-    for written in _few(2):
-        for marked in _few(1):
-            yield {"written": list(written), "marked": list(marked), "stop_first": False}
+def _small_holes() -> Rows:
+    """Up to one of three pages written, up to two thrown away, and told."""
+    return product(_few(1), _few(2), [True])
 
 
+@scenario(_small_holes)
 def thrown_away(written: list[int], discarded: list[int], told: bool) -> Lines:
     """Some pages are written, some thrown away; the log is collected and the RAM flushed."""
     log = frozenset(written)
@@ -44,13 +45,6 @@ def thrown_away(written: list[int], discarded: list[int], told: bool) -> Lines:
     yield from _flushed(log | frozenset(discarded), host_dirty)
 
 
-def small_holes() -> Cases:
-    """Up to one of three pages written, up to two thrown away, and told."""
-    for written in _few(1):
-        for discarded in _few(2):
-            yield {"written": list(written), "discarded": list(discarded), "told": True}
-
-
 def _flushed(changed: frozenset[int], host_dirty: frozenset[int]) -> Lines:
     yield f"copied {sorted(host_dirty)}"
     lost = sorted(changed - host_dirty)
@@ -58,6 +52,6 @@ def _flushed(changed: frozenset[int], host_dirty: frozenset[int]) -> Lines:
         yield f"{FAILS}pages {lost} differ from the checkpoint, and no flush will copy them"
 
 
-def _few(most: int) -> Iterator[tuple[int, ...]]:
+def _few(most: int) -> Iterator[list[int]]:
     for count in range(most + 1):
-        yield from combinations(range(3), count)
+        yield from map(list, combinations(range(3), count))

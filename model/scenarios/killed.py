@@ -2,19 +2,17 @@
 
 A page that differs from the checkpoint must be marked at every instant: then flushing again finishes
 the job. The patch clears a bit when it finds it and copies the page later; we copy, then clear.
-A scenario (model.scenarios), and the small values that it survives.
 """
 
 from collections.abc import Iterator
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from model import walk
 from model.ram import PAGES_PER_WORD
+from model.scenarios.registry import FAILS, Lines, Rows, scenario
 from model.words import bit_of, word_of
 from model.worker import STEPS, Memory, flush_words
-
-FAILS = "FAILS: "
 
 
 class Instant(NamedTuple):
@@ -26,9 +24,17 @@ class Instant(NamedTuple):
     host_dirty: frozenset[int]
 
 
+def _small_deaths() -> Rows:
+    """Our order, killed anywhere, on every bitmap pair of three pages."""
+    bitmaps = [list(some) for size in range(4) for some in combinations(range(3), size)]
+    for cache, host, after in product(bitmaps, bitmaps, range(9)):
+        yield 3, cache, host, False, after
+
+
+@scenario(_small_deaths)
 def killed(
     pages: int, cache_dirty: list[int], host_dirty: list[int], clear_first: bool, after: int
-) -> Iterator[str]:
+) -> Lines:
     """One block is flushed and dies after so many accesses. Is a page lost?"""
     cache, host = frozenset(cache_dirty), frozenset(host_dirty)
     yield f"{pages} pages, cache-dirty {cache_dirty}, host-dirty {host_dirty}"
@@ -79,16 +85,3 @@ def _pages(words: tuple[int, ...]) -> frozenset[int]:
     """The words of a bitmap as a set of pages."""
     every = range(PAGES_PER_WORD * len(words))
     return frozenset(page for page in every if words[word_of(page)] >> bit_of(page) & 1)
-
-
-def small_deaths() -> Iterator[dict[str, Any]]:
-    """Our order, killed anywhere, on every bitmap pair of three pages."""
-    bitmaps = [list(some) for size in range(4) for some in combinations(range(3), size)]
-    for cache, host, after in product(bitmaps, bitmaps, range(9)):
-        yield {
-            "pages": 3,
-            "cache_dirty": cache,
-            "host_dirty": host,
-            "clear_first": False,
-            "after": after,
-        }

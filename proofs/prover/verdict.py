@@ -20,7 +20,7 @@ import z3
 
 from model.faults.definitions import broken
 from model.replay import Counterexample, replay
-from model.scenarios.runs import SCENARIOS
+from model.scenarios import SCENARIOS
 from proofs.prover.obligation import Claim, Control, Listed, Obligation, Proof, stated
 from proofs.prover.symbolic import Natural, Truth, Word
 

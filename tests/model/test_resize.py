@@ -11,7 +11,7 @@ from model.errors import LayoutError
 from model.faults.definitions import broken
 from model.ram import BitmapKind, Block, Layout
 from model.replay import load, replay
-from model.scenarios.runs import SCENARIOS
+from model.scenarios import SCENARIOS
 from tests.support.cases import layouts
 
 RECORDED = Path(__file__).parents[1] / "counterexamples"

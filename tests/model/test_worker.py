@@ -3,12 +3,13 @@
 from model.explore.catalogue import dynamic
 from model.explore.search import explore
 from model.faults.definitions import broken
-from model.scenarios.killed import killed, small_deaths
+from model.scenarios import SCENARIOS
 
 
 def lost() -> list[str]:
     """How small flushes that are killed lose pages."""
-    return [line for values in small_deaths() for line in killed(**values) if "FAILS" in line]
+    killed = SCENARIOS["killed"]
+    return [line for values in killed.cases() for line in killed.run(**values) if "FAILS" in line]
 
 
 def test_a_killed_flush_of_ours_loses_nothing() -> None:

@@ -5,7 +5,8 @@ model imports only the standard library. Nothing imports in a circle, not even f
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,14 +66,17 @@ def modules() -> list[Path]:
     return sorted(path for path in found if path.suffix == ".py")
 
 
-def imports(source: str) -> Iterator[str]:
+@cache
+def imports(source: str) -> frozenset[str]:
     """What a module imports, wherever in it: a module or a package, and perhaps a name in it."""
+    found = set[str]()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found.update(name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide who is imported"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            found.update(f"{node.module}.{name.name}" for name in node.names)
+    return frozenset(found)
 
 
 def violations(package: str, source: str) -> set[str]:
@@ -106,8 +110,7 @@ def imported(sources: Mapping[str, str]) -> dict[str, set[str]]:
     """For each module, by name, the ones of these modules that it imports."""
     found = dict[str, set[str]]()
     for name, source in sources.items():
-        whole = set(imports(source))
-        within = {one if one in sources else one.rpartition(".")[0] for one in whole}
+        within = {one if one in sources else one.rpartition(".")[0] for one in imports(source)}
         found[name] = (within & set(sources)) - {name}
     return found
 

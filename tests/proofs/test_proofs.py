@@ -18,7 +18,7 @@ from impl.kernels.control import QUEUE_SLOTS
 from model.faults.definitions import FAULTS
 from model.protocols import work_queue
 from model.replay import load, replay
-from model.scenarios.runs import SCENARIOS
+from model.scenarios import SCENARIOS
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import (
     CLAIMS,

@@ -4,15 +4,15 @@ from itertools import product
 
 from model.explore.search import explore
 from model.protocols.work_queue_round import queue_round
-from model.scenarios.runs import FAILS, Cases, Lines, scenario
+from model.scenarios.registry import FAILS, Lines, Rows, scenario
 
 FEW_WORDS: tuple[list[int], ...] = ([], [0], [0, 1], [1, 2], [0, 2], [0, 1, 2])
 
 
-def _few_words() -> Cases:
+def _few_words() -> Rows:
     for dirty, slots in product(FEW_WORDS, (1, 2)):
-        yield {"words": 3, "dirty": dirty, "copiers": 1, "slots": slots}
-    yield {"words": 3, "dirty": [0, 2], "copiers": 2, "slots": 1}
+        yield 3, dirty, 1, slots
+    yield 3, [0, 2], 2, 1
 
 
 @scenario(_few_words)

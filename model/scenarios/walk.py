@@ -1,0 +1,99 @@
+"""The patch's walk, over one window and over a whole RAM."""
+
+from collections.abc import Iterator
+from itertools import combinations, groupby, product
+
+from model import shares, walk
+from model.scenarios.registry import FAILS, Lines, Rows, scenario
+
+
+def _subsets(pages: range) -> list[list[int]]:
+    return [list(some) for size in range(len(pages) + 1) for some in combinations(pages, size)]
+
+
+def _small_windows() -> Rows:
+    for used in range(4):
+        bitmaps = _subsets(range(used))
+        for limit in range(used + 1):
+            for start, cache, host in product(range(limit + 1), bitmaps, bitmaps):
+                yield start, limit, used, cache, host
+
+
+@scenario(_small_windows)
+def one_window(
+    start: int, limit: int, used: int, cache_dirty: list[int], host_dirty: list[int]
+) -> Lines:
+    """The walk over one window: copies the union, clears both bitmaps, counts right."""
+    cache, host = frozenset(cache_dirty), frozenset(host_dirty)
+    yield f"window [{start}, {limit}) of a block of {used} pages"
+    yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {len(cache)}"
+    most_turns = len(cache | host) + 1
+    turns = walk.flush_window(cache, host, len(cache), start, limit, used)
+    for _, state in zip(range(most_turns), turns, strict=False):
+        yield (
+            f"copied {sorted(state.copied)}; cache-dirty {sorted(state.cache_dirty)}, "
+            f"host-dirty {sorted(state.host_dirty)}, dirty count {state.dirty_pages}"
+        )
+    window = set(range(start, limit))
+    expected = {
+        "finished": (True, walk.finished(state, limit)),
+        "pages copied": ((cache | host) & window, set(state.copied)),
+        "cache-dirty pages left": (cache - window, set(state.cache_dirty)),
+        "host-dirty pages left": (host - window, set(state.host_dirty)),
+        "host_dirty": (len(host & window), state.host_count),
+        "both_dirty": (len(cache & host & window), state.both_count),
+        "dirty count": (len(cache - window), state.dirty_pages),
+    }
+    wrong = [f"{what} {got}, not {want}" for what, (want, got) in expected.items() if want != got]
+    if wrong:
+        yield FAILS + "; ".join(wrong)
+
+
+def _small_rams() -> Rows:
+    for pages, threads in product((2, 3), (1, 2)):
+        bitmaps = _subsets(range(pages))
+        for cache, host in product(bitmaps, bitmaps):
+            yield pages, threads, list(range(pages)), cache, host, len(cache)
+
+
+@scenario(_small_rams)
+def whole_flush(
+    pages: int,
+    threads: int,
+    in_use: list[int],
+    cache_dirty: list[int],
+    host_dirty: list[int],
+    dirty_pages: int,
+) -> Lines:
+    """A static flush of a whole RAM; each run of pages in use is a block. Must end with dirty count 0.
+
+    It runs on whatever it is given: bits that no block owns, a count that is wrong to begin with.
+    """
+    cache, host = frozenset(cache_dirty), frozenset(host_dirty)
+    blocks = list(_runs(in_use))
+    yield f"{pages} pages, {threads} threads; blocks of (first bit, used pages): {blocks}"
+    yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {dirty_pages}"
+    for thread, (first, used) in product(range(threads), blocks):
+        lower, upper = shares.share(pages, threads, thread)
+        start, limit = shares.clip(first, used, lower, upper)
+        if not shares.in_reach(first, used, lower, upper) or start >= limit:
+            continue
+        mine = frozenset(bit - first for bit in cache if first <= bit < first + used)
+        others = frozenset(bit - first for bit in host if first <= bit < first + used)
+        *_, end = walk.flush_window(mine, others, dirty_pages, start, limit, used)
+        cache = cache - {first + page for page in mine - end.cache_dirty}
+        host = host - {first + page for page in others - end.host_dirty}
+        dirty_pages = end.dirty_pages
+        yield (
+            f"thread {thread} flushes pages {start} to {limit - 1} of the block at bit {first}: "
+            f"cache-dirty {sorted(cache)}, dirty count {dirty_pages}"
+        )
+    if dirty_pages or cache:
+        yield f"{FAILS}the dirty count is {dirty_pages}, not 0; cache-dirty pages left: {sorted(cache)}"
+
+
+def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
+    """(first, length) of each run of consecutive numbers."""
+    for _, run in groupby(enumerate(pages), key=lambda pair: pair[1] - pair[0]):
+        numbers = [page for _, page in run]
+        yield numbers[0], len(numbers)
