@@ -29,6 +29,7 @@ from proofs.prover.symbolic import (
     implies,
     natural,
     select,
+    some,
     truth,
     word,
 )
@@ -104,10 +105,7 @@ def in_domain(value: Any) -> Any:
 
 def stands(process: Process, *pcs: int) -> Truth:
     """Does the process stand at one of these steps?"""
-    found = truth(False)
-    for pc in pcs:
-        found = found | (process.pc == pc)
-    return found
+    return some(*(process.pc == pc for pc in pcs))
 
 
 def word_if(condition: MaybeTruth) -> Word:

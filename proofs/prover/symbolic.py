@@ -6,6 +6,7 @@ integers have no ``//`` and no ``&``), so terms are wrapped and every operator i
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeAlias, Union
 
 import z3
@@ -136,7 +137,12 @@ class Natural:
 
 def natural(value: Any) -> Natural:
     """A Natural from a Natural or a Python int."""
-    return value if isinstance(value, Natural) else Natural(z3.IntVal(value))
+    return value if isinstance(value, Natural) else Natural(_integer(int(value)))
+
+
+@cache
+def _integer(value: int) -> z3.ArithRef:
+    return z3.IntVal(value)
 
 
 class Word:
