@@ -289,3 +289,36 @@ def each_page_is_copied_once(p: Proof) -> None:
     p.prove("only pages not yet copied", now == already | new, implies(me.step == COPY, new != 0))
     p.prove("at most one", new & (new - 1) == 0)
     p.prove("a dirty page of the window", new & ~was.dirty == 0)
+
+
+@claim(
+    faulty("counted beyond the window", refutes="the sum so far is the size of the set so far"),
+)
+def the_sums_are_the_sizes_of_the_sets(p: Proof) -> None:
+    """Over all words the four counts come out as ``model/flush.py`` says: how many pages each set has.
+
+    ``size[k]`` is how many pages of a set are below page k. From word to word its sum keeps up with it.
+    """
+    cache, host, mask = p.words("cache host mask")
+    (index,) = p.naturals("index")
+    p.show("word flush", cache=cache, host=host, first=word(0), last=word(1), differs=word(0))
+    p.steer(mask == 1)
+    counts = p.read(kernel.counts)(cache, host, mask)
+    sets = cache | host, host, cache, cache & host
+    sums = p.sequences("copied_sum host_dirty_sum cache_dirty_sum both_dirty_sum")
+    sizes = p.sequences("copied_size host_dirty_size cache_dirty_size both_dirty_size")
+    for counted, pages, so_far, size in zip(counts, sets, sums, sizes, strict=True):
+        for bit_number in range(64):
+            page = 64 * index + bit_number
+            p.assume(
+                "the size of a set", size[page + 1] == size[page] + one(pages & mask, bit_number)
+            )
+        p.assume("the sum of the counts", so_far[index + 1] == so_far[index] + counted)
+        p.assume("up to this word", so_far[index] == size[64 * index])
+    p.prove(
+        "the sum so far is the size of the set so far",
+        *(
+            so_far[index + 1] == size[64 * (index + 1)]
+            for so_far, size in zip(sums, sizes, strict=True)
+        ),
+    )
