@@ -1,6 +1,6 @@
 """The command line: ``python -m impl COMMAND --help``."""
 
-from impl import demo
+from impl import demo, llvm_ir
 from impl.bench import command as bench
 from impl.recorder import record
 from impl.traces import plot, replay
@@ -9,7 +9,7 @@ from model.boundary.options import Parser
 from model.boundary.output import run_command
 
 #: One module a command; each registers itself with add_command.
-COMMANDS = (replay, demo, record, plot, bench)
+COMMANDS = (replay, demo, record, plot, bench, llvm_ir)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -57,3 +57,7 @@ class UnsupportedHost(ColoError, ImportError):
 
 class TooLittleMemory(ColoError, MemoryError):
     """What is asked for takes more memory than there is."""
+
+
+class KernelsDiffer(ColoError, RuntimeError):
+    """A compiled kernel on disk is not what its sources compile to, and cannot be replaced."""

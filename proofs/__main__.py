@@ -12,8 +12,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -31,6 +33,7 @@ from model.boundary.output import (
     printable,
     write_text,
 )
+from proofs.compiled.source import provided, use
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Claim
 from proofs.prover.parallel import outcomes, processes, second_answers
@@ -47,6 +50,7 @@ from proofs.prover.report import (
 from proofs.prover.smtlib import export
 from proofs.prover.verdict import Outcome
 
+COMPILED = "compiled."
 USAGE = 64
 CANNOT_WRITE = 73
 
@@ -54,7 +58,9 @@ CANNOT_WRITE = 73
 def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
     options = _options(arguments)
-    claims = catalogue(options.only)
+    claims = catalogue(options.only, slow=options.compiled is not None)
+    if options.compiled is not None:
+        claims = [claim for claim in claims if claim.name.startswith(COMPILED)]
     if not claims:
         print(f"error: no claim matches {printable(' '.join(options.only))}", file=sys.stderr)
         return USAGE
@@ -76,7 +82,10 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
     console = Console(highlight=False, markup=False, emoji=False)
     begin = time.perf_counter()
     try:
-        with processes(options.jobs) as pool:
+        with (
+            _compiled(claims, options.compiled) as prepare,
+            processes(options.jobs, prepare) as pool,
+        ):
             with Report(claims, console) as report:
                 for outcome in outcomes(pool, claims):
                     report.add(outcome)
@@ -99,6 +108,17 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
     return exit_code(found) or second_exit_code(second)
 
 
+@contextmanager
+def _compiled(claims: Sequence[Claim], folder: Path | None) -> Iterator[Callable[[], None] | None]:
+    """What each process does first, so that it finds the IR of the kernels if a claim is about that."""
+    if not any(claim.name.startswith(COMPILED) for claim in claims):
+        yield None
+        return
+    given = folder if folder != Path() else None
+    with provided(given, everything=folder is not None) as found:
+        yield partial(use, found)
+
+
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m proofs", description=__doc__)
     parser.add_argument(
@@ -114,6 +134,15 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--catalogue", action="store_true", help="print CATALOGUE.md; prove nothing"
+    )
+    parser.add_argument(
+        "--compiled",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        help="the claims about the compiled kernels, the slow ones too; "
+        "of the IR in DIR if `python -m impl kernels --ir DIR` has written it",
     )
     parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
     return parser.parse_args(arguments)

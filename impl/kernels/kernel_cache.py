@@ -51,13 +51,15 @@ class KernelCache(NullCache):  # type: ignore[misc]
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The compiled kernel, or None if it must be compiled."""
         target.refresh()
-        name = _file_name(self._function, signature, target.codegen())
+        content = self.content(signature, target.codegen())
+        return content and CompileResult._rebuild(target, *pickle.loads(content))
+
+    def content(self, signature: Any, codegen: Any) -> bytes | None:
+        """The compiled kernel as it is kept, pickled, or None."""
+        name = _file_name(self._function, signature, codegen)
         key = made_from(self._function)
-        for folder in places():
-            content = read(folder / name, key)
-            if content is not None:
-                return CompileResult._rebuild(target, *pickle.loads(content))
-        return None
+        found = (read(folder / name, key) for folder in places())
+        return next((content for content in found if content is not None), None)
 
     def save_overload(self, signature: Any, made: Any) -> None:
         """Keep a kernel that was just compiled, in the first place that takes it."""

@@ -7,6 +7,7 @@ smallest first: where a proof fails, the first of them that fails on the model i
 
 from model.scenarios import (  # they register themselves
     blocks,
+    compiled,
     costs,
     dirty_log,
     killed,
@@ -24,6 +25,7 @@ __all__ = [
     "FAILS",
     "SCENARIOS",
     "blocks",
+    "compiled",
     "costs",
     "dirty_log",
     "killed",

@@ -12,13 +12,20 @@ from proofs.prover.obligation import CLAIMS, Claim
 THEOREM = "flush_is_the_spec."
 
 
-def catalogue(only: Sequence[str] = ("*",)) -> list[Claim]:
-    """The claims whose name (``subject.claim``) matches one of the globs: the theorem, then by file."""
+def catalogue(only: Sequence[str] = ("*",), *, slow: bool = False) -> list[Claim]:
+    """The claims whose name (``subject.claim``) matches one of the globs: the theorem, then by file.
+
+    Those that take long are left out unless they are asked for.
+    """
     for module in pkgutil.iter_modules([str(Path(__file__).parents[1])]):
-        if not module.ispkg and module.name != "__main__":
+        if module.name not in ("__main__", "prover"):
             import_module(f"proofs.{module.name}")
     by_subject = sorted(
         CLAIMS.values(),
         key=lambda claim: (not claim.name.startswith(THEOREM), claim.name.split(".")[0]),
     )
-    return [claim for claim in by_subject if any(fnmatchcase(claim.name, glob) for glob in only)]
+    return [
+        claim
+        for claim in by_subject
+        if (slow or not claim.slow) and any(fnmatchcase(claim.name, glob) for glob in only)
+    ]

@@ -17,6 +17,7 @@ import z3
 from model import domain, shares, walk, words, worker
 from model.boundary.docstring import docstring
 from model.domain import Reading
+from model.errors import ColoError
 from model.faults.definitions import broken
 from model.protocols import check_in, work_queue
 from proofs.prover import symbolic
@@ -37,10 +38,15 @@ from proofs.prover.symbolic import (
 )
 
 
+class CannotBeStated(ColoError, ValueError):
+    """What a claim is about is not known here: the claim is neither proved nor refuted, but unknown."""
+
+
 @dataclass(frozen=True)
 class Control:
     """The claim with one thing broken: a fault of ``model.faults``, or one assumption left out.
 
+    Of a claim about compiled code it may be a mutant of that (``proofs/compiled/mutants.py``).
     ``refutes`` names the obligation that must fail: the reason.
     """
 
@@ -48,6 +54,7 @@ class Control:
     refutes: str
     fault: str | None = None
     without: str | None = None
+    mutant: str | None = None
 
 
 def faulty(fault: str, refutes: str) -> Control:
@@ -62,12 +69,13 @@ def without(assumption: str, refutes: str) -> Control:
 
 @dataclass(frozen=True)
 class Claim:
-    """A property, by the name of the function that states it."""
+    """A property, by the name of the function that states it; ``slow`` ones are proved on demand."""
 
     name: str
     sentence: str
     state: Callable[["Proof"], None]
     controls: tuple[Control, ...]
+    slow: bool = False
 
 
 CLAIMS: dict[str, Claim] = {}
@@ -91,6 +99,7 @@ class Obligation:
     """One question to z3: do ``assumed``, ``proved`` and the negation of ``statement`` have a solution?
 
     ``example`` and ``steer`` help to find solutions where there are some; no proof rests on them.
+    ``enough`` implies the statement and is easier to prove; if it does not hold, nothing is known.
     """
 
     name: str
@@ -99,11 +108,20 @@ class Obligation:
     statement: Truth
     example: tuple[Truth, ...]
     steer: tuple[Truth, ...]
+    enough: Truth | None = None
 
     @property
     def question(self) -> tuple[z3.BoolRef, ...]:
         """What z3 is asked; no solution means proved."""
-        return (*(t.z for t in (*self.assumed, *self.proved)), z3.Not(self.statement.z))
+        return self._whether(self.statement)
+
+    @property
+    def easier_question(self) -> tuple[z3.BoolRef, ...]:
+        """What z3 is asked first; no solution means proved."""
+        return self._whether(self.statement if self.enough is None else self.enough)
+
+    def _whether(self, statement: Truth) -> tuple[z3.BoolRef, ...]:
+        return (*(t.z for t in (*self.assumed, *self.proved)), z3.Not(statement.z))
 
 
 @dataclass
@@ -111,6 +129,9 @@ class Proof:
     """Collects the obligations of one claim, in order; what has been proved may be used later."""
 
     dropped: str | None = None
+    mutant: str | None = None
+    #: Is it about compiled code, not about what stands in ``model/`` alone?
+    compiled: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     scenario: str = ""
     shown: dict[str, Any] = field(default_factory=dict)
@@ -204,8 +225,8 @@ class Proof:
         """Prefer counterexamples like this: those that show on the model. No part in any proof."""
         self._steer += [truth(t) for t in truths]
 
-    def prove(self, name: str, *statements: MaybeTruth) -> None:
-        """State an obligation, and use it from here on."""
+    def prove(self, name: str, *statements: MaybeTruth, enough: Truth | None = None) -> None:
+        """State an obligation, and use it from here on (unless it has something easier beside it)."""
         if not statements:
             raise ValueError(f"{name!r} is about nothing: there is no statement to prove")
         statement = every(*statements)
@@ -217,9 +238,11 @@ class Proof:
                 statement,
                 tuple(self._example),
                 tuple(self._steer),
+                enough,
             )
         )
-        self._proved.append(statement)
+        if enough is None:
+            self._proved.append(statement)
 
     def prove_frame(
         self, name: str, before: Any, after: Any, *, may_change: Collection[str]
@@ -329,7 +352,8 @@ class Listed:
 
 def stated(claim: Claim, control: Control | None = None) -> Proof:
     """The obligations of a claim, or of its control, as they are put to z3."""
-    proof = Proof(dropped=control.without if control else None)
-    with broken(control.fault if control else None):
+    control = control or Control("", "")
+    proof = Proof(dropped=control.without, mutant=control.mutant)
+    with broken(control.fault):
         claim.state(proof)
     return proof

@@ -1,6 +1,6 @@
 """Claims and controls checked, and obligations put to cvc5, in as many processes as wanted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -15,9 +15,11 @@ from proofs.prover.verdict import Outcome, check
 
 
 @contextmanager
-def processes(number: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes, gone at the end even if interrupted."""
-    pool = ProcessPoolExecutor(number, get_context("spawn"))
+def processes(
+    number: int, begin: Callable[[], None] | None = None
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes, each of which does ``begin`` first; gone at the end even if interrupted."""
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=begin)
     try:
         yield pool
     except BaseException:
@@ -46,7 +48,7 @@ def second_answers(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> dict[Pat
 
 
 def _check(name: str, control: int | None) -> Outcome:
-    (claim,) = catalogue([name])
+    (claim,) = catalogue([name], slow=True)
     try:
         return check(claim, None if control is None else claim.controls[control])
     except Exception as error:

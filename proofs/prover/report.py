@@ -120,8 +120,13 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
-    """0: all is as it must be. 3: a claim is vacuous. 2: one is unknown. 1: anything else is wrong."""
+    """0: all is as it must be. 3: a claim is vacuous. 2: one is unknown. 1: anything else is wrong.
+
+    The controls of an unknown claim say nothing.
+    """
     wrong = [o for o in outcomes if not o.good]
+    unknown = {o.claim for o in wrong if o.control is None and o.verdict is Verdict.UNKNOWN}
+    wrong = [o for o in wrong if o.control is None or o.claim not in unknown]
     if any(o.verdict is Verdict.REFUTED or o.control is not None for o in wrong):
         return 1
     if any(o.verdict is Verdict.VACUOUS for o in wrong):
@@ -175,6 +180,8 @@ RUN = {"shares", "words"}
 
 def runs(proof: Proof) -> bool:
     """Is a claim about the very functions that are compiled, and only those?"""
+    if proof.compiled:
+        return True
     return bool(proof.functions) and {name.split(".")[0] for name in proof.functions} <= RUN
 
 

@@ -18,7 +18,7 @@ def script(obligation: Obligation) -> str:
     z3 prints a recursive function's uses as ``(_ f 0)``, a dialect of its own; here they are plain.
     """
     solver = z3.Solver()
-    solver.add(*obligation.question)
+    solver.add(*obligation.easier_question)
     text = solver.to_smt2().replace("; benchmark generated from python API\n", "")
     text = text.replace("(set-info :status unknown)\n", "")
     recursive = re.findall(r"\(define-funs-rec \( \( (\S+) ", text)

@@ -21,7 +21,15 @@ import z3
 from model.faults.definitions import broken
 from model.replay import Counterexample, replay
 from model.scenarios import SCENARIOS
-from proofs.prover.obligation import Claim, Control, Listed, Obligation, Proof, stated
+from proofs.prover.obligation import (
+    CannotBeStated,
+    Claim,
+    Control,
+    Listed,
+    Obligation,
+    Proof,
+    stated,
+)
 from proofs.prover.symbolic import Natural, Truth, Word
 
 # Units of z3's work; an idle core does some ten million a second. The hardest obligation takes four.
@@ -88,7 +96,10 @@ class Outcome:
 def check(claim: Claim, control: Control | None = None) -> Outcome:
     """Prove every obligation of a claim, or refute its control; stops at the first not proved."""
     begin = time.perf_counter()
-    proof = stated(claim, control)
+    try:
+        proof = stated(claim, control)
+    except CannotBeStated as error:
+        return _not_stated(claim, control, time.perf_counter() - begin, error)
     decided: list[Decided] = []
     found = None
     for obligation in proof.obligations:
@@ -109,13 +120,35 @@ def check(claim: Claim, control: Control | None = None) -> Outcome:
     )
 
 
+def _not_stated(
+    claim: Claim, control: Control | None, seconds: float, error: CannotBeStated
+) -> Outcome:
+    return Outcome(
+        claim=claim.name,
+        control=control.name if control else None,
+        obligations=0,
+        decided=(Decided("what it is about is known", Verdict.UNKNOWN, seconds),),
+        seconds=seconds,
+        counterexample=None,
+        complaint=str(error),
+    )
+
+
 def decide(obligation: Obligation) -> Verdict:
     """Check that the assumptions can be met, then the obligation itself."""
     example = tuple(t.z for t in obligation.example)
     met = _first_answer(z3.sat, tuple(t.z for t in obligation.assumed), example)
     if met != z3.sat:
         return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
-    question = obligation.question
+    answer = _answer(obligation.easier_question, example)
+    if answer != z3.unsat and obligation.enough is not None:
+        answer = _answer(obligation.question, example)
+    if answer == z3.unknown:
+        return Verdict.UNKNOWN
+    return Verdict.PROVED if answer == z3.unsat else Verdict.REFUTED
+
+
+def _answer(question: tuple[z3.BoolRef, ...], example: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
     # Either way of solving is at times the quick one, and at times does not come to an end.
     attempts: tuple[Callable[[], z3.CheckSatResult], ...] = (
         lambda: Asked(question, QUICK_WORK).check(),
@@ -124,10 +157,7 @@ def decide(obligation: Obligation) -> Verdict:
         lambda: Asked(question, WORK, preprocessed=False).check(),
         lambda: Asked(question, WORK).check(),
     )
-    answer = next((a for attempt in attempts if (a := attempt()) != z3.unknown), z3.unknown)
-    if answer == z3.unknown:
-        return Verdict.UNKNOWN
-    return Verdict.PROVED if answer == z3.unsat else Verdict.REFUTED
+    return next((a for attempt in attempts if (a := attempt()) != z3.unknown), z3.unknown)
 
 
 def _refuted_by_example(asked: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:

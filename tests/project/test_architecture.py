@@ -46,7 +46,7 @@ LAYERS = {
         impl.pool
         impl
         impl.traces impl.ports
-        impl.recorder impl.bench impl.demo
+        impl.recorder impl.bench impl.demo impl.llvm_ir
         impl.__main__
     """,
     "proofs": """
