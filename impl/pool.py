@@ -42,11 +42,11 @@ STRATEGIES: dict[Strategy, np.uint64] = {
     "serial": s.SERIAL,
 }
 MAX_THREADS = 4096
-ALONE_BYTES = 1 << 20
+SERIAL_BELOW_BYTES = 1 << 20
 # Longer than it takes to wake a thread, so that flushes in quick succession find everyone awake.
 SPIN_NANOSECONDS = 100_000
 # What a worker copies between two looks at the cursor, in a backup.
-BACKUP_CLAIM_BYTES = 2 << 20
+BACKUP_BATCH_BYTES = 2 << 20
 # Between two looks whether every helper has arrived; a thread takes about as long.
 ARRIVAL_SECONDS = 20e-6
 
@@ -57,7 +57,7 @@ class FlushPool(Uncopied):
     ``threads`` defaults to the CPUs this process may use. The helpers start here and sleep until
     there is work; :meth:`close` ends them; a pool is a context manager. One flush at a time. A child
     after ``fork`` has no helpers: it flushes alone, with the same results, whatever the parent was
-    in the midst of. Up to ``alone_bytes`` of dirty pages the caller flushes alone, since waking a
+    in the midst of. Up to ``serial_below_bytes`` of dirty pages the caller flushes alone, since waking a
     thread costs more than such a copy. ``event_log`` records what every worker does, from the start.
     Raises ThreadsUnavailable, with no thread left behind, if the system refuses one.
     """
@@ -68,16 +68,18 @@ class FlushPool(Uncopied):
         self,
         threads: int | None = None,
         *,
-        alone_bytes: int = ALONE_BYTES,
+        serial_below_bytes: int = SERIAL_BELOW_BYTES,
         event_log: EventLog | None = None,
     ) -> None:
         cpus = usable_cpus()
         count = cpus if threads is None else whole_number(threads, "threads", ColoError)
         if not 1 <= count <= MAX_THREADS:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
-        alone_bytes = whole_number(alone_bytes, "alone_bytes", ColoError)
-        if not 0 <= alone_bytes < 2**64:
-            raise ColoError(f"alone_bytes {alone_bytes} is impossible: use 0 to 2^64 - 1")
+        serial_below_bytes = whole_number(serial_below_bytes, "serial_below_bytes", ColoError)
+        if not 0 <= serial_below_bytes < 2**64:
+            raise ColoError(
+                f"serial_below_bytes {serial_below_bytes} is impossible: use 0 to 2^64 - 1"
+            )
         if event_log is not None and not isinstance(event_log, EventLog):
             raise ColoError(f"event_log is {shown(event_log)}: give an EventLog")
         compile_kernels()
@@ -90,7 +92,7 @@ class FlushPool(Uncopied):
         self._n_threads = np.uint64(count)
         self._set(c.OWNER, os.getpid())
         self._set(c.HELPERS, count - 1)
-        self._set(c.ALONE, alone_bytes)
+        self._set(c.SERIAL_BELOW, serial_below_bytes)
         # Where threads outnumber the CPUs, one that looks holds up one that works.
         self._set(c.SPIN, SPIN_NANOSECONDS if count <= cpus else 0)
         self._helpers = [
@@ -180,7 +182,7 @@ class FlushPool(Uncopied):
         self._alone_with(ram, partial(self._back_up, ram))
 
     def _back_up(self, ram: ColoRam) -> None:
-        grain = max(1, BACKUP_CLAIM_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
+        grain = max(1, BACKUP_BATCH_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
         ram.collect_dirty_log()
         back_up_once(self._address, ram.job, np.uint64(grain), self._n_threads)
         ram.rearm_dirty_log()

@@ -1,8 +1,8 @@
-"""One definition, three readings.
+"""One definition, three domains.
 
 The arithmetic that decides who copies what is written once, in plain functions of ``model/``. Called
 as they stand they compute with exact Python integers (give them no others: NumPy's wrap at their
-width). A :class:`Reading` makes the *same code* compute in another domain: z3 terms, so that it can be
+width). A :class:`Domain` makes the *same code* compute in another domain: z3 terms, so that it can be
 proved; numba's uint64, so that it can run.
 
 What makes this possible is a small discipline in the functions read: operators, calls of other
@@ -20,7 +20,7 @@ def select(condition: Any, then: Any, otherwise: Any) -> Any:
     return then if condition else otherwise
 
 
-class Reading:
+class Domain:
     """Reads functions of ``model/`` in another domain.
 
     ``number`` turns a named constant into the domain; ``primitives`` says what stands for the functions

@@ -76,29 +76,29 @@ def clip(first: Natural, used: Natural, lower: Natural, upper: Natural) -> tuple
     return start, limit
 
 
-def claim(cursor: Natural, grain: Natural, words: Natural) -> tuple[Natural, Natural]:
-    """``[first, last)``: what belongs to one claim off a shared cursor, words or dirty pages.
+def batch(cursor: Natural, grain: Natural, words: Natural) -> tuple[Natural, Natural]:
+    """``[first, last)``: one batch off a shared cursor, of words or of dirty pages.
 
     A worker adds ``grain`` to the cursor in one atomic step and owns what it passed over; an empty
-    range says that everything has been claimed.
+    range says that everything has been handed out.
     """
     first = select(cursor < words, cursor, words)
     last = select(cursor + grain < words, cursor + grain, words)
     return first, last
 
 
-def claimed_words(before: Any, first: Natural, last: Natural) -> tuple[Natural, Natural]:
-    """The bitmap words of a claim on the dirty pages ``[first, last)``, counted in address order.
+def batch_words(before: Any, first: Natural, last: Natural) -> tuple[Natural, Natural]:
+    """The bitmap words of a batch of the dirty pages ``[first, last)``, counted in address order.
 
-    Where the dirty pages lie then does not matter: every claim is worth the same work, to within a
+    Where the dirty pages lie then does not matter: every batch is worth the same work, to within a
     word. ``before[w]`` is the number of dirty pages in the words below ``w`` (:func:`dirty_before`);
-    a word belongs to the claim that its first dirty page belongs to.
+    a word belongs to the batch that its first dirty page belongs to.
     """
     return first_word_with(before, first), first_word_with(before, last)
 
 
 def first_word_with(before: Any, pages: Natural) -> Natural:
-    """The first word with at least so many dirty pages below it; a primitive of each domain."""
+    """The first word with at least ``pages`` dirty pages below it; a primitive of each domain."""
     return bisect_left(before, pages)
 
 

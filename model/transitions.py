@@ -20,17 +20,17 @@ STOPPED = -1
 
 ENDED = 0
 
-STEP, WHIM, STOP = "", "~", "!"
+STEP, SPURIOUS, STOP = "", "~", "!"
 
-STANDSTILL = "nobody waits for ever"
+DEADLOCK = "no deadlock, no lost wake-up"
 
 LIVELOCK = "a final state can always be reached"
 
 FOR_EVER = "|"
 
 
-class Claim(NamedTuple):
-    """What must hold whenever a process is about to take a step: read from it and shared memory."""
+class Invariant(NamedTuple):
+    """What must hold whenever a process is about to take a step, of it and of shared memory."""
 
     name: str
     holds: Callable[[Any, Any], Any]
@@ -40,19 +40,19 @@ class Step(NamedTuple):
     """One step of a program: at most one access to shared memory.
 
     ``act`` maps shared memory and the process to what they are after it. The process is blocked
-    while ``ready`` is false. ``whim`` is what may befall it here with no cause. ``stops``: the
-    scheduler may drop the process for ever at this step.
+    while ``ready`` is false. ``spurious`` is a wake-up without a cause, if one may come here.
+    ``stops``: the scheduler may drop the process for ever at this step.
     """
 
     text: str
     act: Callable[[Any, Any], tuple[Any, Any]]
     ready: Callable[[Any, Any], Any] | None = None
-    whim: Callable[[Any, Any], tuple[Any, Any]] | None = None
-    claims: tuple[Claim, ...] = ()
+    spurious: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    invariants: tuple[Invariant, ...] = ()
     stops: bool = False
 
 
-def said(act: Callable[[Any, Any], tuple[Any, Any]], **more: Any) -> Step:
+def step(act: Callable[[Any, Any], tuple[Any, Any]], **more: Any) -> Step:
     """A step whose text is the first line of its function's docstring."""
     return Step(docstring(act).splitlines()[0], act, **more)
 
@@ -61,10 +61,10 @@ def said(act: Callable[[Any, Any], tuple[Any, Any]], **more: Any) -> Step:
 class System(Generic[S, L]):
     """Shared memory, processes with their names, and the steps of their programs.
 
-    ``alike``: this process and all after it run one program under one set of values, so that
-    states which differ only in who is who are one state. ``rest`` says whether a standstill is as
-    it should be. ``forget`` maps shared memory, and ``stale`` a process in it, to ones that no step
-    tells apart from them, so that there are fewer.
+    ``symmetric_from``: the processes from this one on run the same program on the same values, so that
+    states that differ by a permutation of them count as one. ``is_final`` tells a legitimate end from a
+    deadlock. ``view_shared`` and ``view_local`` map shared memory, and a process in it, to a
+    representative that no step can distinguish from it, which shrinks the state space.
     """
 
     name: str
@@ -72,14 +72,14 @@ class System(Generic[S, L]):
     processes: tuple[L, ...]
     names: str
     steps: Mapping[Hashable, Step]
-    rest: Callable[[tuple[L, ...]], bool]
-    alike: int
-    forget: Callable[[S], S] = lambda shared: shared
-    stale: Callable[[S, L], L] | None = None
+    is_final: Callable[[tuple[L, ...]], bool]
+    symmetric_from: int
+    view_shared: Callable[[S], S] = lambda shared: shared
+    view_local: Callable[[S, L], L] | None = None
 
 
 class Move(NamedTuple):
-    """One choice of the scheduler: which process, and what happens (STEP, WHIM or STOP)."""
+    """One choice of the scheduler: which process, and what happens (STEP, SPURIOUS or STOP)."""
 
     process: int
     kind: str
@@ -94,14 +94,14 @@ def outcomes_of(
         return
     if step.ready is None or step.ready(shared, me):
         yield (STEP, *step.act(shared, me))
-    if step.whim is not None:
-        yield (WHIM, *step.whim(shared, me))
+    if step.spurious is not None:
+        yield (SPURIOUS, *step.spurious(shared, me))
     if step.stops:
         yield (STOP, shared, type(me)(STOPPED))
 
 
-def broken_claim(steps: Mapping[Hashable, Step], shared: Any, me: Any) -> str | None:
-    """The first claim of a process's next step that does not hold."""
+def broken_invariant(steps: Mapping[Hashable, Step], shared: Any, me: Any) -> str | None:
+    """The first invariant of a process's next step that does not hold."""
     step = steps.get(me.pc)
-    claims = step.claims if step is not None else ()
-    return next((claim.name for claim in claims if not claim.holds(shared, me)), None)
+    invariants = step.invariants if step is not None else ()
+    return next((one.name for one in invariants if not one.holds(shared, me)), None)

@@ -1,4 +1,4 @@
-"""The patch's dual-bitmap walk, one turn of its loop at a time.
+"""The patch's dual-bitmap walk, one iteration of its loop at a time.
 
 Two cursors move over a block, one on the cache bitmap and one on the host bitmap; each finds its next
 dirty page, clears it, and waits there until the copy has caught up. The walk copies the page of the
@@ -61,7 +61,7 @@ def finished(walk: Walk, limit: Natural) -> Any:
 
 
 def step(walk: Walk, used: Natural, limit: Natural) -> Walk:
-    """One turn of the loop in ``colo_flush_thread``: search, clear, copy one page.
+    """One iteration of the loop in ``colo_flush_thread``: search, clear, copy one page.
 
     ``used`` is the block's length, ``limit`` the end of the window. As in the patch the cache search
     (``migration_bitmap_find_dirty``) is bounded by the block, the host search

@@ -4,7 +4,7 @@ This is the order of our flush (``impl/kernels/flush.py``): load both words, cop
 in either, and only then store both words with the window's bits clear. So at every instant each page that
 differs from the checkpoint is marked, and a flush that stops anywhere is finished by flushing again.
 
-:func:`turn` is read in Python, where an array of words is a tuple, and in z3.
+:func:`step` is read in Python, where an array of words is a tuple, and in z3.
 """
 
 from collections.abc import Iterator
@@ -57,12 +57,12 @@ def starting(word: Word, first: Word, last: Word) -> Worker:
     return Worker(LOAD_CACHE, word, first, last, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
 
 
-def turn(memory: Memory, me: Worker) -> tuple[Memory, Worker]:
+def step(memory: Memory, me: Worker) -> tuple[Memory, Worker]:
     """One step of a worker: what memory and the worker are after it."""
-    return after_step(memory, me), after_turn(memory, me)
+    return memory_after(memory, me), worker_after(memory, me)
 
 
-def after_step(memory: Memory, me: Worker) -> Memory:
+def memory_after(memory: Memory, me: Worker) -> Memory:
     """Memory after the step."""
     mask = window_mask(me.word, me.first, me.last)
     page = me.to_copy & ~without_next(me.to_copy)
@@ -75,7 +75,7 @@ def after_step(memory: Memory, me: Worker) -> Memory:
     )
 
 
-def after_turn(memory: Memory, me: Worker) -> Worker:
+def worker_after(memory: Memory, me: Worker) -> Worker:
     """The worker after the step."""
     mask = window_mask(me.word, me.first, me.last)
     cache = select(me.step == LOAD_CACHE, loaded(memory.cache, me.word), me.cache)
@@ -111,7 +111,7 @@ def counts(cache: Word, host: Word, mask: Word) -> tuple[Word, Word, Word, Word]
 
 
 def left_dirty(dirty_pages: Word, cache_dirty: Word) -> Word:
-    """The dirty count after a flush that has cleared so many cache bits, its workers' together."""
+    """The dirty count after a flush whose workers together have cleared ``cache_dirty`` cache bits."""
     return dirty_pages - cache_dirty
 
 
@@ -151,5 +151,5 @@ def flush_words(
     me = starting(first_word, first, last)
     yield memory, me
     while me.word < end_word:
-        memory, me = turn(memory, me)
+        memory, me = step(memory, me)
         yield memory, me

@@ -18,14 +18,14 @@ class Block(NamedTuple):
 
     def visited(self, p: Proof, thread: Natural, page: Natural) -> Truth:
         """Does the thread's window of this block hold the page (counted in the block)?"""
-        lower, upper = p.read(shares.share)(self.pages, self.threads, thread)
-        start, limit = p.read(shares.clip)(self.first, self.used, lower, upper)
-        reached = p.read(shares.in_reach)(self.first, self.used, lower, upper)
+        lower, upper = p.lift(shares.share)(self.pages, self.threads, thread)
+        start, limit = p.lift(shares.clip)(self.first, self.used, lower, upper)
+        reached = p.lift(shares.in_reach)(self.first, self.used, lower, upper)
         return every(reached, start <= page, page < limit)
 
     def in_share(self, p: Proof, thread: Natural, page: Natural) -> Truth:
         """Does the thread's share hold the page's bit?"""
-        lower, upper = p.read(shares.share)(self.pages, self.threads, thread)
+        lower, upper = p.lift(shares.share)(self.pages, self.threads, thread)
         return every(lower <= self.first + page, self.first + page < upper)
 
 
@@ -49,15 +49,15 @@ def every_page_of_a_block_has_one_window(p: Proof) -> None:
     block = a_block(p)
     page, thread = p.naturals("page thread")
     p.assume("a used page", page < block.used)
-    p.show("visitors", **block._asdict(), page=page)
-    owner = p.read(shares.owner)(block.pages, block.threads, block.first + page)
+    p.scenario("visitors", **block._asdict(), page=page)
+    owner = p.lift(shares.owner)(block.pages, block.threads, block.first + page)
     p.prove("its owner visits it", owner < block.threads, block.visited(p, owner, page))
     p.assume("another thread", thread < block.threads, thread != owner)
     p.prove(
         "a window is no more than the share",
         implies(block.visited(p, thread, page), block.in_share(p, thread, page)),
     )
-    size = p.read(shares.chunk)(block.pages, block.threads)
+    size = p.lift(shares.chunk)(block.pages, block.threads)
     p.prove(
         "shares are in order",
         implies(thread < owner, (thread + 1) * size <= owner * size),
@@ -74,12 +74,12 @@ def a_window_stays_in_its_block(p: Proof) -> None:
     """No thread visits anything but used pages of the block that lie in its share."""
     block = a_block(p)
     thread, page = p.naturals("thread page")
-    p.show("window", **block._asdict(), thread=thread)
+    p.scenario("window", **block._asdict(), thread=thread)
     p.assume("a thread", thread < block.threads)
-    lower, upper = p.read(shares.share)(block.pages, block.threads, thread)
-    p.example(block.pages == 200, block.threads == 2, thread == 0, block.first == 0)
-    start, limit = p.read(shares.clip)(block.first, block.used, lower, upper)
-    p.assume("in reach", p.read(shares.in_reach)(block.first, block.used, lower, upper))
+    lower, upper = p.lift(shares.share)(block.pages, block.threads, thread)
+    p.witness(block.pages == 200, block.threads == 2, thread == 0, block.first == 0)
+    start, limit = p.lift(shares.clip)(block.first, block.used, lower, upper)
+    p.assume("in reach", p.lift(shares.in_reach)(block.first, block.used, lower, upper))
     p.prove("it is part of the block", start >= 0, start <= limit, limit <= block.used)
     p.assume("a page of it", start <= page, page < limit)
     p.prove("it is part of the share", lower <= block.first + page, block.first + page < upper)
@@ -92,10 +92,10 @@ def the_block_search_is_right(p: Proof) -> None:
     """The block search of the patch passes over no page; its ``>=`` for ``>`` adds an empty window."""
     block = a_block(p)
     thread, page = p.naturals("thread page")
-    p.show("window", **block._asdict(), thread=thread)
+    p.scenario("window", **block._asdict(), thread=thread)
     p.assume("a thread", thread < block.threads)
-    lower, upper = p.read(shares.share)(block.pages, block.threads, thread)
-    reached = p.read(shares.in_reach)(block.first, block.used, lower, upper)
+    lower, upper = p.lift(shares.share)(block.pages, block.threads, thread)
+    reached = p.lift(shares.in_reach)(block.first, block.used, lower, upper)
     with p.case():
         p.assume("out of reach", ~reached, page < block.used)
         p.prove(
@@ -103,7 +103,7 @@ def the_block_search_is_right(p: Proof) -> None:
             ~((lower <= block.first + page) & (block.first + page < upper)),
         )
     p.assume("ends where the share begins", reached, block.first + block.used == lower)
-    start, limit = p.read(shares.clip)(block.first, block.used, lower, upper)
+    start, limit = p.lift(shares.clip)(block.first, block.used, lower, upper)
     p.prove("its window is empty", start == block.used, limit <= start)
 
 
@@ -120,7 +120,7 @@ def a_border_word_has_one_thread(p: Proof) -> None:
     page, thread, other_thread = p.naturals("page one other")
     first, used, other_page = p.naturals("other_first other_used other_page")
     other = Block(block.pages, block.threads, first, used)
-    p.show(
+    p.scenario(
         "border word",
         **block._asdict(),
         one=thread,
@@ -130,7 +130,7 @@ def a_border_word_has_one_thread(p: Proof) -> None:
         other_used=used,
         other_page=other_page,
     )
-    word_of, size = p.read(words.word_of), p.read(shares.chunk)(block.pages, block.threads)
+    word_of, size = p.lift(words.word_of), p.lift(shares.chunk)(block.pages, block.threads)
     p.assume("another block, above", block.first + block.used <= first, first + used <= block.pages)
     p.assume("two threads", thread < other_thread, other_thread < block.threads)
     with p.case():
@@ -139,8 +139,8 @@ def a_border_word_has_one_thread(p: Proof) -> None:
         p.prove("the earlier not the upper block", ~other.visited(p, thread, other_page))
     p.assume("one visits the lower block", block.visited(p, thread, page))
     p.assume("the other the upper block", other.visited(p, other_thread, other_page))
-    p.steer(word_of(block.first + page) == word_of(first + other_page))
-    p.example(block.pages == 1000, block.threads == 3, thread == 0, other_thread == 1)
+    p.prefer(word_of(block.first + page) == word_of(first + other_page))
+    p.witness(block.pages == 1000, block.threads == 3, thread == 0, other_thread == 1)
     _they_part(p, block.first + page, thread, first + other_page, other_thread, size)
 
 
@@ -148,7 +148,7 @@ def _they_part(
     p: Proof, bit: Natural, thread: Natural, other_bit: Natural, other: Natural, size: Natural
 ) -> None:
     """Bits of an earlier thread's share and of a later one's lie in different words."""
-    word_of, word = p.read(words.word_of), size // 64
+    word_of, word = p.lift(words.word_of), size // 64
     p.prove("a share begins at a whole word", size == 64 * word)
     p.prove("the earlier share ends by then", (thread + 1) * size <= other * size)
     p.prove("the later share begins with a word", other * size == 64 * (other * word))
@@ -175,7 +175,7 @@ def a_bitmap_of_its_own_needs_aligned_blocks(p: Proof) -> None:
     """
     block = a_block(p)
     page, other_page, thread, other_thread, word = p.naturals("page other_page one other word")
-    p.show(
+    p.scenario(
         "bitmap of its own",
         **block._asdict(),
         one=thread,
@@ -183,18 +183,18 @@ def a_bitmap_of_its_own_needs_aligned_blocks(p: Proof) -> None:
         page=page,
         other_page=other_page,
     )
-    word_of, size = p.read(words.word_of), p.read(shares.chunk)(block.pages, block.threads)
+    word_of, size = p.lift(words.word_of), p.lift(shares.chunk)(block.pages, block.threads)
     p.assume("two threads", thread < other_thread, other_thread < block.threads)
     p.assume("the block begins at a whole word", block.first == 64 * word)
     p.assume("one visits a page", block.visited(p, thread, page))
     p.assume("the other visits a page", block.visited(p, other_thread, other_page))
-    p.steer(
+    p.prefer(
         block.pages == 256,
         block.first == 3,
         block.used == 253,
         word_of(page) == word_of(other_page),
     )
-    p.example(block.pages == 256, block.threads == 2, thread == 0, other_thread == 1)
+    p.witness(block.pages == 256, block.threads == 2, thread == 0, other_thread == 1)
     _they_part(p, block.first + page, thread, block.first + other_page, other_thread, size)
     moved = p.lemma(
         "moving both by whole words keeps them apart",

@@ -14,19 +14,19 @@ from proofs.prover.obligation import Proof, claim, faulty
 from proofs.prover.symbolic import Truth, Word, implies, population, select, word
 from proofs.shares import MOST_PAGES
 from proofs.words import bit
-from proofs.worker import Before, There, flushed
+from proofs.worker import WordBefore, WordNow, flushed
 
 
-def any_word(p: Proof, name: str) -> There:
+def any_word(p: Proof, name: str) -> WordNow:
     """A word of both bitmaps, and which of its pages have been copied."""
-    return There(*p.words(f"{name}_cache {name}_host {name}_copied"))
+    return WordNow(*p.words(f"{name}_cache {name}_host {name}_copied"))
 
 
 def mask_is_exact(p: Proof) -> Callable[..., Truth]:
     """A bit is in a word's mask if and only if its page is in the window."""
 
     def exact(index: Word, begin: Word, end: Word, position: Word) -> Truth:
-        mask = p.read_words(words.window_mask)(index, begin, end)
+        mask = p.lift_words(words.window_mask)(index, begin, end)
         page = index * 64 + position
         inside = (begin <= page) & (page < end)
         return implies(position < 64, bit(mask, position) == inside)
@@ -34,10 +34,10 @@ def mask_is_exact(p: Proof) -> Callable[..., Truth]:
     return exact
 
 
-def visited(now: There, after: There, mask: Word) -> Truth:
+def visited(now: WordNow, after: WordNow, mask: Word) -> Truth:
     """A worker has flushed the word under a mask; ``after.copied`` is what it copied on this visit."""
     nowhere = word(0), word(0)
-    return flushed(after, Before(now.cache, now.host, mask, nowhere))
+    return flushed(after, WordBefore(now.cache, now.host, mask, nowhere))
 
 
 @claim(
@@ -59,7 +59,7 @@ def a_flush_is_the_spec(p: Proof) -> None:
     lower, upper, first, used, page = p.words("lower upper first used page")
     other_first, other_used = p.words("other_first other_used")
     in_cache, in_host = p.truths("cache_dirty host_dirty")
-    p.show(
+    p.scenario(
         "page of a block",
         **{"lower": lower, "upper": upper, "first": first, "used": used, "page": page},
         cache_dirty=in_cache,
@@ -69,12 +69,12 @@ def a_flush_is_the_spec(p: Proof) -> None:
     p.assume("a used page", page < used)
     at = first + page
     p.assume("its bit lies in the worker's range", lower <= at, at < upper)
-    p.steer(upper <= 192, at < upper, first < 128, used <= 64)
+    p.prefer(upper <= 192, at < upper, first < 128, used <= 64)
 
     # Range -> the block's window in it.
     block = first, used, lower, upper
-    reached = p.read_words(shares.in_reach)(*block)
-    start, limit = p.read_words(shares.clip)(*block)
+    reached = p.lift_words(shares.in_reach)(*block)
+    start, limit = p.lift_words(shares.clip)(*block)
     begin, end = first + start, first + limit
     p.prove("the block is in reach", reached)
     p.prove(
@@ -87,8 +87,8 @@ def a_flush_is_the_spec(p: Proof) -> None:
     p.prove("no page outside the range is in the window", lower <= begin, end <= upper)
 
     # Window -> the bitmap words that its worker goes through; the page's word.
-    word_of = p.read_words(words.word_of)
-    index, position = word_of(at), p.read_words(words.bit_of)(at)
+    word_of = p.lift_words(words.word_of)
+    index, position = word_of(at), p.lift_words(words.bit_of)(at)
     p.prove(
         "the window's words hold the page's", word_of(begin) <= index, index < word_of(end + 63)
     )
@@ -100,7 +100,7 @@ def a_flush_is_the_spec(p: Proof) -> None:
     )
 
     # Word -> the mask under which it is flushed.
-    mask = p.read_words(words.window_mask)(index, begin, end)
+    mask = p.lift_words(words.window_mask)(index, begin, end)
     in_mask = p.lemma(
         "a mask has its window's pages and no others", mask_is_exact(p), *(word(0),) * 4
     )
@@ -112,7 +112,7 @@ def a_flush_is_the_spec(p: Proof) -> None:
     other_start, other_limit = p.words("other_start other_limit")
     p.assume("a window of it", other_start <= other_limit, other_limit <= other_used)
     begun, ended = other_first + other_start, other_first + other_limit
-    other_mask = p.read_words(words.window_mask)(index, begun, ended)
+    other_mask = p.lift_words(words.window_mask)(index, begun, ended)
     in_mask(index, begun, ended, position)
     p.prove("the page is not in the other block's window", (at < begun) | (ended <= at))
     p.prove("nor in its mask", ~bit(other_mask, position))
@@ -135,7 +135,7 @@ def a_flush_is_the_spec(p: Proof) -> None:
 
     # Back to the page.
     host, cache = p.words("host_page cache_page")
-    spec = p.read(flush.page_after)(Page(host, in_cache, in_host), cache)
+    spec = p.lift(flush.page_after)(Page(host, in_cache, in_host), cache)
     done = Page(
         select(bit(now.copied, position), cache, host),
         bit(after.cache, position),
@@ -152,9 +152,9 @@ def a_flush_is_the_spec(p: Proof) -> None:
 def a_clean_word_may_be_passed_over(p: Proof) -> None:
     """A word without a bit set is as a flush leaves it: not to visit it is to have flushed it."""
     cache, host, mask = p.words("cache host mask")
-    p.show("word flush", cache=cache, host=host, first=word(0), last=word(64), differs=word(0))
-    p.assume("what the search passes over", p.read_words(words.either)(cache, host) == 0)
-    clean = There(cache, host, word(0))
+    p.scenario("word flush", cache=cache, host=host, first=word(0), last=word(64), differs=word(0))
+    p.assume("what the search passes over", p.lift_words(words.either)(cache, host) == 0)
+    clean = WordNow(cache, host, word(0))
     p.prove("nothing would be copied", (cache | host) & mask == 0)
     p.prove("it is flushed", visited(clean, clean, mask))
 
@@ -163,15 +163,15 @@ def a_clean_word_may_be_passed_over(p: Proof) -> None:
     faulty("copies what is in both", refutes="they differ if and only if the word is dirty"),
 )
 def the_index_counts_dirty_words(p: Proof) -> None:
-    """Prefix sums of populations rise exactly at dirty words: what a batch's claim assumes of its index.
+    """Prefix sums of populations rise exactly at dirty words: what a batch assumes of its index.
 
-    So ``shares.claims_of_dirty_pages_share_no_word`` is about every word that has a page to copy.
+    So ``shares.batches_of_dirty_pages_share_no_word`` is about every word that has a page to copy.
     """
     cache, host = p.words("cache host")
     below, above = p.naturals("below above")
-    p.show("counters", cache=cache, host=host, mask=word(0))
-    union = p.read_words(words.either)(cache, host)
-    p.assume("an index of either bitmap", above == below + p.read(words.population)(union))
+    p.scenario("counters", cache=cache, host=host, mask=word(0))
+    union = p.lift_words(words.either)(cache, host)
+    p.assume("an index of either bitmap", above == below + p.lift(words.population)(union))
     p.prove("its pages lie between the two sums", below <= above)
     some = p.lemma(
         "a word that is not zero has a bit",
@@ -183,18 +183,20 @@ def the_index_counts_dirty_words(p: Proof) -> None:
 
 
 @claim(
-    faulty("claims overlap", refutes="a claim has pages if its number is below that of the claims"),
+    faulty(
+        "batches overlap", refutes="a batch has pages if its number is below that of the batches"
+    ),
 )
-def claims_are_numbered(p: Proof) -> None:
-    """The protocol hands out claim 0, 1, ...: the ones that have pages, and no others.
+def batches_are_numbered(p: Proof) -> None:
+    """The protocol hands out batch 0, 1, ...: the ones that have pages, and no others.
 
-    ``handshake`` counts claims; ``shares`` cuts them from a cursor that moves on by a grain.
+    ``handshake`` counts batches; ``shares`` cuts them from a cursor that moves on by a grain.
     """
     dirty, grain, number, count = p.naturals("dirty grain number count")
     p.assume("a grain", grain >= 1)
-    p.assume("how many claims there are", (count - 1) * grain < dirty, dirty <= count * grain)
-    p.show("claimed", words=dirty, grain=grain, word=number)
-    first, last = p.read(shares.claim)(number * grain, grain, dirty)
+    p.assume("how many batches there are", (count - 1) * grain < dirty, dirty <= count * grain)
+    p.scenario("all batches", words=dirty, grain=grain, word=number)
+    first, last = p.lift(shares.batch)(number * grain, grain, dirty)
     with p.case():
         p.assume("one of them", number < count)
         p.prove("it begins below the last one's end", number * grain <= (count - 1) * grain)
@@ -202,7 +204,7 @@ def claims_are_numbered(p: Proof) -> None:
         p.assume("a later one", count <= number)
         p.prove("it begins past the end", count * grain <= number * grain)
     p.prove(
-        "a claim has pages if its number is below that of the claims",
+        "a batch has pages if its number is below that of the batches",
         (first < last) == (number < count),
         last - first <= grain,
     )

@@ -12,34 +12,34 @@ from model.protocols import accesses, work_queue
 from model.protocols import check_in as h
 from model.protocols.work_queue import SWAP
 from model.worker import COPY, STEPS, STORE_CACHE, STORE_HOST
-from proofs.check_in import any_world, in_domain, name_of, show_schedule, steps_of
+from proofs.check_in import any_state, in_domain, name_of, schedule_scenario, steps_of
 from proofs.prover.obligation import Proof, claim, faulty
 from proofs.prover.symbolic import every, implies
 from proofs.walk import a_walk, a_window
-from proofs.work_queue import a_world
+from proofs.work_queue import a_state
 from proofs.worker import a_memory, a_worker
 
 #: The fields that stand for a word of ``model.protocols.accesses``. Pages are known by whether the
 #: watched claim has been flushed.
 FIELDS = {
     accesses.STATE: ("state",),
-    accesses.RING: ("ring",),
+    accesses.DOORBELL: ("doorbell",),
     accesses.CURSOR: ("cursor",),
     accesses.JOB: ("job", "words", "awaited", "alone"),
     accesses.COMPLETED: ("completed",),
     accesses.PAGE: ("times",),
 }
-#: Besides: what a futex call does in the kernel, what only claims read, and the count of threads.
+#: Besides: what a futex call does in the kernel, what only invariants read, and the count of threads.
 BESIDES = {
     h.WRITE_JOB: ("live", "completed", "took_part"),
     h.READ_JOB: ("took_part",),
     h.RETURN: ("live",),
     h.CHECK_IN: ("working",),
     h.CHECK_OUT: ("working",),
-    h.WAKE_HELPERS: ("rung",),
-    h.WAKE_TO_QUIT: ("rung",),
-    h.GO_TO_SLEEP: ("caller_asleep",),
-    h.CALLER_SLEEPS: ("caller_asleep",),
+    h.WAKE_HELPERS: ("wakeups",),
+    h.WAKE_TO_QUIT: ("wakeups",),
+    h.CALLER_PARK: ("caller_asleep",),
+    h.CALLER_PARKED: ("caller_asleep",),
     h.WAKE_CALLER: ("caller_asleep",),
     h.END: ("running",),
 }
@@ -53,17 +53,17 @@ def written(pc: int) -> Iterator[str]:
     yield from BESIDES.get(pc, ())
 
 
-@claim(faulty("rewinds in passing", refutes="go to bed writes no more than is listed"))
+@claim(faulty("rewinds in passing", refutes="helper park writes no more than is listed"))
 def a_step_of_the_protocol_writes_what_is_listed(p: Proof) -> None:
-    """A step of the join protocol writes those words that are listed for it, and no others.
+    """A step of the check-in protocol writes those words that are listed for it, and no others.
 
     The list (``model.protocols.accesses``) is what ``race_free`` rests on.
     """
-    w = any_world(p)
-    show_schedule(p)
+    w = any_state(p)
+    schedule_scenario(p)
     for who, program in (("caller", h.CALLER), ("helper", h.HELPER)):
         for pc, step in steps_of(program):
-            at, _ = p.read(step.act)(w.at, getattr(w, who))
+            at, _ = p.lift(step.act)(w.at, getattr(w, who))
             name = f"{name_of(pc, step)} writes no more than is listed"
             p.prove_frame(name, w.at, in_domain(at), may_change=set(written(pc)))
 
@@ -74,8 +74,8 @@ def a_worker_writes_its_word(p: Proof) -> None:
     memory, me = a_memory(p), a_worker(p, "me")
     (elsewhere,) = p.words("elsewhere")
     cache, host = p.words("cache host")
-    p.show("word flush", cache=cache, host=host, first=me.first, last=me.last, differs=0)
-    after, moved = p.read_words(worker.turn)(memory, me)
+    p.scenario("word flush", cache=cache, host=host, first=me.first, last=me.last, differs=0)
+    after, moved = p.lift_words(worker.step)(memory, me)
     changing = set(moved._fields) - {"first", "last"}
     p.prove_frame("a worker keeps its window", me, moved, may_change=changing)
     writes = {COPY: "copied", STORE_CACHE: "cache", STORE_HOST: "host"}
@@ -98,20 +98,20 @@ def a_worker_writes_its_word(p: Proof) -> None:
 @claim(faulty("closing drops what is queued", refutes="closing writes CLOSED"))
 def the_queue_keeps_what_it_has(p: Proof) -> None:
     """Who queues writes a slot and TAIL, who closes CLOSED, who takes HEAD; nobody anything else."""
-    world = a_world(p)
-    now, me = world.queue, world.me
+    state = a_state(p)
+    now, me = state.queue, state.me
     (word, slot) = p.naturals("word slot")
-    p.show("queued words", total=3, copiers=2, slots=1)
-    offered = p.read(work_queue.offer)(now, word)
+    p.scenario("queued words", total=3, copiers=2, slots=1)
+    offered = p.lift(work_queue.offer)(now, word)
     p.prove_frame("queueing writes a slot and TAIL", now, offered, may_change={"slots", "tail"})
     same = offered.slots[slot] == now.slots[slot]
     p.prove("no other slot", implies(slot != now.tail % work_queue.SLOTS, same))
-    closed = p.read(work_queue.close)(now)
+    closed = p.lift(work_queue.close)(now)
     p.prove_frame("closing writes CLOSED", now, closed, may_change={"closed"})
-    searched, _ = p.read(work_queue.search)(now, world.dirty, world.end, world.searcher)
+    searched, _ = p.lift(work_queue.searcher_step)(now, state.dirty, state.end, state.searcher)
     writes = {"slots", "tail", "closed"}
     p.prove_frame("the searcher leaves HEAD alone", now, searched, may_change=writes)
-    after, _ = p.read(work_queue.turn)(now, me)
+    after, _ = p.lift(work_queue.copier_step)(now, me)
     p.prove_frame("a copier writes HEAD", now, after, may_change={"head"})
     p.prove("when it takes an entry", implies(me.step != SWAP, after.head == now.head))
 
@@ -119,22 +119,22 @@ def the_queue_keeps_what_it_has(p: Proof) -> None:
 @claim(
     faulty("the host search counts", refutes="the host search moves its cursor and clears a bit")
 )
-def a_turn_of_the_walk_keeps_to_its_own(p: Proof) -> None:
+def an_iteration_of_the_walk_keeps_to_its_own(p: Proof) -> None:
     """Either search of the patch's walk moves one cursor and clears in one bitmap; a copy neither."""
     window, state = a_window(p), a_walk(p)
-    searched = p.read(walk.search_cache)(state, window.used, window.limit)
+    searched = p.lift(walk.search_cache)(state, window.used, window.limit)
     p.prove_frame(
         "the cache search moves its cursor, clears a bit, counts down",
         *(state, searched),
         may_change={"cache_next", "cache_dirty", "dirty_pages"},
     )
-    searched = p.read(walk.search_host)(state, window.limit)
+    searched = p.lift(walk.search_host)(state, window.limit)
     p.prove_frame(
         "the host search moves its cursor and clears a bit",
         *(state, searched),
         may_change={"host_next", "host_dirty"},
     )
-    copied = p.read(walk.copy_next)(state, window.limit)
+    copied = p.lift(walk.copy_next)(state, window.limit)
     p.prove_frame(
         "the copy moves the offset and counts",
         *(state, copied),

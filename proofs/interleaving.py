@@ -9,10 +9,10 @@ from proofs.worker import (
     a_memory,
     a_worker,
     at,
-    before,
-    each_step_keeps_it,
+    each_step_preserves_it,
     flushed,
     flushing,
+    word_before,
 )
 
 
@@ -26,10 +26,10 @@ def steps_on_different_words_commute(p: Proof) -> None:
     step, into the serial one. On one word they lose an update.
     """
     memory, one, other = a_memory(p), a_worker(p, "one"), a_worker(p, "other")
-    turn = p.read_words(worker.turn)
+    take_step = p.lift_words(worker.step)
     p.assume("steps", one.step <= STORE_HOST, other.step <= STORE_HOST)
     p.assume("different words", one.word != other.word)
-    p.show(
+    p.scenario(
         "two orders",
         cache=[memory.cache[0], memory.cache[1]],
         host=[memory.host[0], memory.host[1]],
@@ -37,11 +37,11 @@ def steps_on_different_words_commute(p: Proof) -> None:
         one=list(one),
         other=list(other),
     )
-    p.steer(one.word == 0, other.word == 0, *(w.last <= 64 for w in (one, other)))
-    between, one_first = turn(memory, one)
-    after, other_second = turn(between, other)
-    between, other_first = turn(memory, other)
-    after_too, one_second = turn(between, one)
+    p.prefer(one.word == 0, other.word == 0, *(w.last <= 64 for w in (one, other)))
+    between, one_first = take_step(memory, one)
+    after, other_second = take_step(between, other)
+    between, other_first = take_step(memory, other)
+    after_too, one_second = take_step(between, one)
     same = every(
         *(array == array_too for array, array_too in zip(after, after_too, strict=True)),
         *(field == field_too for field, field_too in zip(one_first, one_second, strict=True)),
@@ -53,7 +53,7 @@ def steps_on_different_words_commute(p: Proof) -> None:
 
 
 @claim(
-    without("no word in common", refutes="a step of another worker keeps the invariant"),
+    without("no word in common", refutes="a step of another worker preserves the invariant"),
 )
 def any_interleaving_is_the_serial_flush(p: Proof) -> None:
     """In any interleaving of any number of workers every word ends as the serial flush leaves it.
@@ -64,27 +64,27 @@ def any_interleaving_is_the_serial_flush(p: Proof) -> None:
     """
     memory, owner, other = a_memory(p), a_worker(p, "owner"), a_worker(p, "other")
     index, begun_at = p.words("index begun_at")
-    was = before(p, index)
+    was = word_before(p, index)
     p.assume("between two steps", flushing(memory, owner, index, begun_at, was))
     p.assume("another worker's step", other.step <= STORE_HOST)
     p.assume("no word in common", other.word != index)
-    p.show(
+    p.scenario(
         "lost update",
         cache=was.cache,
         host=was.host,
         one=list(was.window),
         other=[other.first, other.last],
     )
-    p.steer(index == 0, owner.word == 0, other.word == 0, was.cache == 3, was.host == 0)
-    p.steer(owner.first == 0, owner.last == 1, other.first == 1, other.last == 2)
-    p.steer(owner.step == STORE_HOST, other.step == STORE_CACHE, other.cache == 3)
+    p.prefer(index == 0, owner.word == 0, other.word == 0, was.cache == 3, was.host == 0)
+    p.prefer(owner.first == 0, owner.last == 1, other.first == 1, other.last == 2)
+    p.prefer(owner.step == STORE_HOST, other.step == STORE_CACHE, other.cache == 3)
     p.assume("words are left", owner.word < MOST_WORDS)
-    after, _ = p.read_words(worker.turn)(memory, other)
+    after, _ = p.lift_words(worker.step)(memory, other)
     p.prove(
-        "a step of another worker keeps the invariant",
+        "a step of another worker preserves the invariant",
         flushing(after, owner, index, begun_at, was),
     )
-    each_step_keeps_it(p, memory, owner, index, begun_at, was)
+    each_step_preserves_it(p, memory, owner, index, begun_at, was)
     p.prove(
         "a word that its worker has left is flushed",
         implies((begun_at <= index) & (index < owner.word), flushed(at(memory, index), was)),

@@ -24,7 +24,7 @@ from model.protocols.check_in import Process
 from model.protocols.work_queue import FLUSH, LOOK_FIRST, LOOK_ON
 from model.transitions import ENDED
 from proofs import work_queue
-from proofs.check_in import World, always, claims_are_handed_out_once, stands, steps_of
+from proofs.check_in import State, batches_are_handed_out_once, prove_invariant, stands, steps_of
 from proofs.prover.obligation import Proof, claim, faulty
 from proofs.prover.symbolic import Truth, every, implies, truth
 
@@ -38,22 +38,22 @@ def places(who: str) -> Iterator[int]:
         yield ENDED
 
 
-def no_race(w: World, race: Race, me: Process, other: Process) -> Truth:
+def no_race(w: State, race: Race, me: Process, other: Process) -> Truth:
     """The two do not both stand there, or reach for different words of a family."""
     here = stands(me, race.pc) & stands(other, race.other_pc)
     return ~(here & truth(same_word(w.at, race, me, other)))
 
 
-def by_word(w: World, *, pages: bool) -> Iterator[tuple[str, Truth]]:
+def by_word(w: State, *, pages: bool) -> Iterator[tuple[str, Truth]]:
     """Word for word: nobody races for it, be it the caller and a helper or two helpers.
 
-    ``pages``: those that two workers have claimed, and only those; else all other words.
+    ``pages``: those that two workers have taken, and only those; else all other words.
     """
     pairs = ((CALLER, w.caller, w.helper), (HELPER, w.other, w.helper))
     found: dict[str, list[Truth]] = {}
     for who, me, helper in pairs:
         for race in races(places(who), places(HELPER), ACCESSES):
-            if (race.one is race.other is Whose.CLAIMED) == pages:
+            if (race.one is race.other is Whose.TAKEN) == pages:
                 found.setdefault(race.word, []).append(no_race(w, race, me, helper))
     for word, statements in found.items():
         yield word, every(*statements)
@@ -61,9 +61,9 @@ def by_word(w: World, *, pages: bool) -> Iterator[tuple[str, Truth]]:
 
 def show_races(p: Proof) -> None:
     """Run a counterexample over a memory, where the model notices races."""
-    p.show(
+    p.scenario(
         "schedule over a memory",
-        system="join",
+        system="check-in",
         memory=SC,
         helpers=1,
         rounds=2,
@@ -73,8 +73,8 @@ def show_races(p: Proof) -> None:
 
 
 @claim(
-    faulty("never closes", refutes="close job keeps it"),
-    faulty("parameters read early", refutes="load job keeps it"),
+    faulty("never closes", refutes="close job preserves it"),
+    faulty("parameters read early", refutes="load job preserves it"),
     faulty("no access is atomic", refutes="no race for CURSOR"),
 )
 def no_two_race_for_a_plain_word(p: Proof) -> None:
@@ -82,42 +82,42 @@ def no_two_race_for_a_plain_word(p: Proof) -> None:
 
     Of pages, here, those that a worker and the guest might race for.
     """
-    w = always(p)
+    w = prove_invariant(p)
     show_races(p)
     for word, statement in by_word(w, pages=False):
         p.prove(f"no race for {word}", statement)
 
 
-@claim(faulty("plain claims", refutes="claim keeps it"))
+@claim(faulty("plain cursor", refutes="take batch preserves it"))
 def no_two_race_for_a_page(p: Proof) -> None:
-    """No data race between two workers for a page or a bitmap's word: they have claimed different ones.
+    """No data race between two workers for a page or a bitmap's word: they have taken different ones.
 
     In a dynamic round; in a static one ``shares.no_word_shared`` says it.
     """
-    w = always(p, claims_are_handed_out_once, claims_exist, dynamic=True)
+    w = prove_invariant(p, batches_are_handed_out_once, batches_exist, dynamic=True)
     show_races(p)
-    # What always holds holds whichever claim is watched: watch the helper's.
-    p.assume("the helper's claim is watched", w.at.watched == w.helper.claim)
+    # The invariant holds whichever batch is watched: watch the helper's.
+    p.assume("the helper's batch is watched", w.at.watched == w.helper.batch)
     for word, statement in by_word(w, pages=True):
         p.prove(f"no race for {word}", statement)
 
 
-def claims_exist(p: Proof, w: World) -> Truth:
-    """Whoever copies has got one of the claims that there are."""
+def batches_exist(p: Proof, w: State) -> Truth:
+    """Whoever copies has one of the batches that there are."""
     copies = ((w.caller, h.CALLER_COPY), (w.helper, h.COPY), (w.other, h.COPY))
-    return every(*(implies(stands(me, pc), me.claim < w.at.words) for me, pc in copies))
+    return every(*(implies(stands(me, pc), me.batch < w.at.words) for me, pc in copies))
 
 
 @claim(
-    faulty("an entry taken without comparing", refutes="a copier keeps it right: swap"),
-    faulty("a full queue is overwritten", refutes="the searcher keeps it right: queue"),
+    faulty("an entry taken without comparing", refutes="a copier preserves it: swap"),
+    faulty("a full queue is overwritten", refutes="the searcher preserves it: queue"),
 )
 def no_two_race_for_a_queued_word(p: Proof) -> None:
     """No data race off the queue: a copier's word is no other copier's, and the searcher is past it.
 
     HEAD, TAIL, CLOSED and the slots are atomic, and TAIL is read plainly only by its one writer.
     """
-    w = work_queue.always(p)
+    w = work_queue.prove_invariant(p)
     me, searcher = w.me, w.searcher
     p.assume("a copier flushes", me.step == FLUSH)
     p.prove("no race with another copier", implies(w.other.step == FLUSH, me.word != w.other.word))

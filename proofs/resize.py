@@ -12,14 +12,14 @@ def hot_added_ram_is_flushed(p: Proof) -> None:
     now, threads = a_split(p)
     at_start, page = p.naturals("at_start page")
     p.assume("a page there is now", page < now)
-    p.show("hot added", at_start=at_start, threads=threads, now=now, page=page)
-    p.steer(threads < 9, at_start >= 64 * threads, now % 64 == 0, page >= at_start)
-    pages = p.read(resize.pages_shared_out)(at_start, now)
-    share = p.read(shares.share)
+    p.scenario("hot added", at_start=at_start, threads=threads, now=now, page=page)
+    p.prefer(threads < 9, at_start >= 64 * threads, now % 64 == 0, page >= at_start)
+    pages = p.lift(resize.pages_shared_out)(at_start, now)
+    share = p.lift(shares.share)
     _, end = share(pages, threads, threads - 1)
     p.prove("the last share ends where the RAM ends", end == now)
 
-    owner = p.read(shares.owner)(pages, threads, page)
+    owner = p.lift(shares.owner)(pages, threads, page)
     lower, upper = share(pages, threads, owner)
     p.prove("its owner holds it", owner < threads, lower <= page, page < upper)
 
@@ -29,8 +29,8 @@ def the_cache_covers_every_size(p: Proof) -> None:
     """A block's cache holds each page that the block has at any later size up to its maximum."""
     used_at_first, most, used, page = p.naturals("used_at_first most used page")
     p.assume("sizes", used_at_first <= most, used <= most, page < used)
-    p.show("grown", used_at_first=used_at_first, most=most, used=used, page=page)
-    p.prove("the cache has the page", page < p.read(resize.cache_pages)(used_at_first, most))
+    p.scenario("grown", used_at_first=used_at_first, most=most, used=used, page=page)
+    p.prove("the cache has the page", page < p.lift(resize.cache_pages)(used_at_first, most))
 
 
 @claim(faulty("bits beyond a shrunk block stay", refutes="no page beyond the end is marked"))
@@ -38,8 +38,8 @@ def shrinking_drops_what_goes(p: Proof) -> None:
     """After a resize a page is marked if and only if it was and is still part of the block."""
     used, page = p.naturals("used page")
     (before,) = p.bitmaps("before")
-    after = before[page] & p.read(resize.stays_marked)(page, used)
-    p.show("shrunk", before=page + 1, used=used, cache_dirty=[page], host_dirty=[])
+    after = before[page] & p.lift(resize.stays_marked)(page, used)
+    p.scenario("shrunk", before=page + 1, used=used, cache_dirty=[page], host_dirty=[])
     p.prove("no page beyond the end is marked", implies(after, page < used))
     p.prove("nothing else is lost", implies(before[page] & (page < used), after))
 
@@ -52,8 +52,8 @@ def removing_drops_only_its_own(p: Proof) -> None:
     """After a block was removed a bit is set if and only if it was and is not one of that block's."""
     first, most, bit = p.naturals("first most bit")
     (before,) = p.bitmaps("before")
-    after = before[bit] & p.read(resize.outlives)(bit, first, most)
+    after = before[bit] & p.lift(resize.outlives)(bit, first, most)
     its_own = (first <= bit) & (bit < first + most)
-    p.show("removed", first=first, most=most, cache_dirty=[bit], host_dirty=[])
+    p.scenario("removed", first=first, most=most, cache_dirty=[bit], host_dirty=[])
     p.prove("no bit of the block is left", implies(its_own, ~after))
     p.prove("no other block loses a bit", implies(before[bit] & ~its_own, after))

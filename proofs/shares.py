@@ -29,11 +29,11 @@ def no_word_shared(p: Proof) -> None:
     """
     pages, threads = a_split(p)
     one, other, page, other_page = p.naturals("one other page other_page")
-    share, chunk, word_of = p.read(shares.share), p.read(shares.chunk), p.read(words.word_of)
+    share, chunk, word_of = p.lift(shares.share), p.lift(shares.chunk), p.lift(words.word_of)
     size = chunk(pages, threads)
     lower, upper = share(pages, threads, one)
     other_lower, other_upper = share(pages, threads, other)
-    p.show(
+    p.scenario(
         "two shares",
         pages=pages,
         threads=threads,
@@ -46,8 +46,8 @@ def no_word_shared(p: Proof) -> None:
     p.assume("different threads", one < other)
     p.assume("a page of each", lower <= page, page < upper)
     p.assume("a page of each", other_lower <= other_page, other_page < other_upper)
-    p.example(pages == 1000, threads == 3, one == 0, other == 1)
-    p.steer(word_of(page) == word_of(other_page))
+    p.witness(pages == 1000, threads == 3, one == 0, other == 1)
+    p.prefer(word_of(page) == word_of(other_page))
     p.prove("the earlier share ends before the later one", (one + 1) * size <= other * size)
     p.prove("a chunk is whole words", size % 64 == 0)
     p.prove("the later share starts at a word", other_lower == 64 * (other * (size // 64)))
@@ -70,10 +70,10 @@ def every_page_has_one_owner(p: Proof) -> None:
     """Full coverage: each page of the RAM lies in the share of exactly one thread."""
     pages, threads = a_split(p)
     page, thread = p.naturals("page thread")
-    share, chunk = p.read(shares.share), p.read(shares.chunk)
+    share, chunk = p.lift(shares.share), p.lift(shares.chunk)
     p.assume("a page of the RAM", page < pages)
-    p.show("owners", pages=pages, threads=threads, page=page)
-    owner = p.read(shares.owner)(pages, threads, page)
+    p.scenario("owners", pages=pages, threads=threads, page=page)
+    owner = p.lift(shares.owner)(pages, threads, page)
     lower, upper = share(pages, threads, owner)
     p.prove("its owner holds it", owner < threads, lower <= page, page < upper)
 
@@ -103,11 +103,11 @@ def shares_lie_end_to_end(p: Proof) -> None:
     pages, threads = a_split(p)
     (thread,) = p.naturals("thread")
     p.assume("a thread", thread < threads)
-    p.show("end to end", pages=pages, threads=threads, thread=thread)
-    share, size = p.read(shares.share), p.read(shares.chunk)(pages, threads)
+    p.scenario("end to end", pages=pages, threads=threads, thread=thread)
+    share, size = p.lift(shares.share), p.lift(shares.chunk)(pages, threads)
     lower, upper = share(pages, threads, thread)
     next_lower, _ = share(pages, threads, thread + 1)
-    p.steer(lower > upper)
+    p.prefer(lower > upper)
     p.prove("the chunks fit", (thread + 1) * size <= threads * size, threads * size <= pages)
     p.prove("a share has a beginning and an end", lower >= 0, lower <= upper, upper <= pages)
     p.prove("a chunk is whole words", size == 64 * (size // 64))
@@ -129,8 +129,8 @@ def the_last_share_is_bounded(p: Proof) -> None:
     bounded: 32,385 pages and 255 threads give 64 pages to all but the last, and 16,129 to that one.
     """
     pages, threads = a_split(p)
-    p.show("last share", pages=pages, threads=threads)
-    share, size = p.read(shares.share), p.read(shares.chunk)(pages, threads)
+    p.scenario("last share", pages=pages, threads=threads)
+    share, size = p.lift(shares.share), p.lift(shares.chunk)(pages, threads)
     lower, upper = share(pages, threads, threads - 1)
     each = pages // threads
     p.prove("the division leaves less than a page a thread", pages - threads * each < threads)
@@ -142,25 +142,25 @@ def the_last_share_is_bounded(p: Proof) -> None:
 
 
 @claim(
-    faulty("claims overlap", refutes="the earlier claim ends before the later one begins"),
-    without("claims are different", refutes="later claims begin later"),
+    faulty("batches overlap", refutes="the earlier batch ends before the later one begins"),
+    without("batches are different", refutes="later batches begin later"),
 )
-def claims_are_disjoint(p: Proof) -> None:
-    """No two claims off the shared cursor hold the same bitmap word, in whatever order they are made.
+def batches_are_disjoint(p: Proof) -> None:
+    """No two batches off the shared cursor hold the same bitmap word, in whatever order they are taken.
 
-    A fetch-add of ``grain`` gives each claim its own multiple of ``grain``.
+    A fetch-add of ``grain`` gives each batch its own multiple of ``grain``.
     """
     words_in_all, grain, one, other, word = p.naturals("words grain one other word")
     p.assume("a grain", grain >= 1)
-    p.assume("claims are different", one < other)
-    p.show("two claims", words=words_in_all, grain=grain, one=one, other=other, word=word)
-    p.example(grain == 1, one == 0, other == 1)
-    off_cursor = p.read(shares.claim)
+    p.assume("batches are different", one < other)
+    p.scenario("two batches", words=words_in_all, grain=grain, one=one, other=other, word=word)
+    p.witness(grain == 1, one == 0, other == 1)
+    off_cursor = p.lift(shares.batch)
     first, last = off_cursor(one * grain, grain, words_in_all)
     other_first, other_last = off_cursor(other * grain, grain, words_in_all)
-    p.steer(first <= word, word < last, other_first <= word, word < other_last)
-    p.prove("later claims begin later", (one + 1) * grain <= other * grain)
-    p.prove("the earlier claim ends before the later one begins", last <= other_first)
+    p.prefer(first <= word, word < last, other_first <= word, word < other_last)
+    p.prove("later batches begin later", (one + 1) * grain <= other * grain)
+    p.prove("the earlier batch ends before the later one begins", last <= other_first)
     p.prove(
         "no word is in both",
         ~((first <= word) & (word < last) & (other_first <= word) & (word < other_last)),
@@ -168,32 +168,32 @@ def claims_are_disjoint(p: Proof) -> None:
 
 
 @claim(
-    faulty("last claim dropped", refutes="the claim holds the word"),
-    without("a word of the bitmap", refutes="the claim holds the word"),
+    faulty("last batch dropped", refutes="the batch holds the word"),
+    without("a word of the bitmap", refutes="the batch holds the word"),
 )
-def claims_cover_the_bitmap(p: Proof) -> None:
-    """Every bitmap word is in a claim, and once a claim comes out empty all words are claimed."""
+def batches_cover_the_bitmap(p: Proof) -> None:
+    """Every bitmap word is in a batch, and once a batch comes out empty all words are handed out."""
     words_in_all, grain, word, empty = p.naturals("words grain word empty")
     p.assume("a grain", grain >= 1)
     p.assume("a word of the bitmap", word < words_in_all)
-    p.show("claimed", words=words_in_all, grain=grain, word=word)
-    p.example(grain == 1)
-    off_cursor = p.read(shares.claim)
+    p.scenario("all batches", words=words_in_all, grain=grain, word=word)
+    p.witness(grain == 1)
+    off_cursor = p.lift(shares.batch)
     mine = word // grain
-    p.prove("its claim is the quotient", mine * grain <= word, word < mine * grain + grain)
+    p.prove("its batch is the quotient", mine * grain <= word, word < mine * grain + grain)
     first, last = off_cursor(mine * grain, grain, words_in_all)
-    p.prove("the claim holds the word", first <= word, word < last)
-    p.prove("no claim passes the end", last <= words_in_all)
+    p.prove("the batch holds the word", first <= word, word < last)
+    p.prove("no batch passes the end", last <= words_in_all)
     with p.case():
         empty_first, empty_last = off_cursor(empty * grain, grain, words_in_all)
-        p.assume("an empty claim", empty_first >= empty_last)
+        p.assume("an empty batch", empty_first >= empty_last)
         p.prove("it begins past the end", empty * grain >= words_in_all)
-        p.prove("the word's claim was made before", mine < empty)
+        p.prove("the word's batch was taken before", mine < empty)
 
 
 @claim(
     faulty("measured in bytes", refutes="a chunk is computed right"),
-    without("the cursor is not far past the end", refutes="a claim is computed right"),
+    without("the cursor is not far past the end", refutes="a batch is computed right"),
 )
 def sixty_four_bits_suffice(p: Proof) -> None:
     """Computed modulo 2^64, as the compiled code does, every bound is the integer proved about here.
@@ -207,10 +207,12 @@ def sixty_four_bits_suffice(p: Proof) -> None:
     p.assume("a block", first + used <= pages)
     p.assume("numbers of 64 bits", cursor < TWO_TO_THE_64, grain < TWO_TO_THE_64)
     p.assume("the cursor is not far past the end", cursor + grain < TWO_TO_THE_64)
-    p.show("in 64 bits", pages=pages, threads=threads, thread=thread, cursor=cursor, grain=grain)
-    p.steer(threads == 2, thread == 0)
+    p.scenario(
+        "in 64 bits", pages=pages, threads=threads, thread=thread, cursor=cursor, grain=grain
+    )
+    p.prefer(threads == 2, thread == 0)
     read = in_64_bits(p)
-    size = p.read(shares.chunk)(pages, threads)
+    size = p.lift(shares.chunk)(pages, threads)
     lower, upper = read(shares.share)(number(pages), number(threads), number(thread))
     p.prove("a chunk is computed right", read(shares.chunk)(number(pages), number(threads)).fits)
     p.prove("chunks fit", thread * size <= threads * size, threads * size <= pages)
@@ -224,17 +226,17 @@ def sixty_four_bits_suffice(p: Proof) -> None:
     reached = read(shares.in_reach)(*block)
     p.prove("a block in reach is found", reached.fits)
     p.prove("a window is computed right", implies(reached.exact, start.fits & limit.fits))
-    claimed = read(shares.claim)(number(cursor), number(grain), number(pages))
-    p.prove("a claim is computed right", *(bound.fits for bound in claimed))
+    batch = read(shares.batch)(number(cursor), number(grain), number(pages))
+    p.prove("a batch is computed right", *(bound.fits for bound in batch))
 
 
 @claim(
-    faulty("claims overlap", refutes="no earlier claim holds it"),
+    faulty("batches overlap", refutes="no earlier batch holds it"),
 )
-def claims_of_dirty_pages_share_no_word(p: Proof) -> None:
-    """Claims of dirty pages, cut at words: no word is in two, each with a dirty page is in one.
+def batches_of_dirty_pages_share_no_word(p: Proof) -> None:
+    """Batches of dirty pages, cut at words: no word is in two, each with a dirty page is in one.
 
-    ``before[w]`` dirty pages lie below word ``w``. What the workers of a dynamic flush claim.
+    ``before[w]`` dirty pages lie below word ``w``. What the workers of a dynamic flush take.
     """
     dirty, grain, end, word, other = p.naturals("dirty grain end word other")
     another, any_word = p.naturals("another any_word")
@@ -242,30 +244,30 @@ def claims_of_dirty_pages_share_no_word(p: Proof) -> None:
     p.assume("a grain", grain >= 1)
     p.assume("dirty pages add up", rising(before), before[0] == 0, before[end] == dirty)
     p.assume("a dirty word", word < end, before[word] < before[word + 1])
-    p.show("claims of dirty pages")
-    p.example(grain == 1, word == 0, end == 1, other == 1)
-    off_cursor, claimed_words = p.read(shares.claim), p.read(shares.claimed_words)
+    p.scenario("batches of dirty pages")
+    p.witness(grain == 1, word == 0, end == 1, other == 1)
+    off_cursor, batch_words = p.lift(shares.batch), p.lift(shares.batch_words)
 
     def holds(number: Natural, word: Natural) -> Truth:
-        first, last = claimed_words(before, *off_cursor(number * grain, grain, dirty))
+        first, last = batch_words(before, *off_cursor(number * grain, grain, dirty))
         held: Truth = (first <= word) & (word < last)
         return held
 
     mine = before[word] // grain
-    p.prove("its claim is the quotient", mine >= 0, mine * grain <= before[word])
-    p.prove("the next claim begins past its first page", before[word] < (mine + 1) * grain)
-    p.prove("its claim holds it", holds(mine, word))
+    p.prove("its batch is the quotient", mine >= 0, mine * grain <= before[word])
+    p.prove("the next batch begins past its first page", before[word] < (mine + 1) * grain)
+    p.prove("its batch holds it", holds(mine, word))
     with p.case():
-        p.assume("a later claim", mine < other)
+        p.assume("a later batch", mine < other)
         p.prove("it begins past the word's first page", (mine + 1) * grain <= other * grain)
-        p.prove("no later claim holds it", ~holds(other, word))
+        p.prove("no later batch holds it", ~holds(other, word))
     with p.case():
-        p.assume("an earlier claim", other < mine)
+        p.assume("an earlier batch", other < mine)
         p.prove("it ends by the word's first page", (other + 1) * grain <= mine * grain)
-        p.prove("no earlier claim holds it", ~holds(other, word))
+        p.prove("no earlier batch holds it", ~holds(other, word))
 
     with p.case():
-        p.assume("two claims", other < another)
+        p.assume("two batches", other < another)
         p.prove("the later begins later", (other + 1) * grain <= another * grain)
         p.prove("no word is in both", ~(holds(other, any_word) & holds(another, any_word)))
 

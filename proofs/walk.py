@@ -27,8 +27,8 @@ def a_window(p: Proof) -> Window:
     start, limit, used = p.naturals("start limit used")
     window = Window(start, limit, used, *p.bitmaps("cache host"))
     p.assume("a window of the block", window.start <= window.limit, window.limit <= window.used)
-    p.example(window.start == 1, window.limit == 2, window.used == 2)
-    p.show(
+    p.witness(window.start == 1, window.limit == 2, window.used == 2)
+    p.scenario(
         "one window",
         start=window.start,
         limit=window.limit,
@@ -49,7 +49,7 @@ def a_walk(p: Proof) -> Walk:
 
 def begun(p: Proof, window: Window, dirty_pages: Natural) -> Walk:
     """The walk about to enter the window, with the dirty count as it is."""
-    begin = p.read(walk.begin)
+    begin = p.lift(walk.begin)
     (nothing,) = p.bitmaps("nothing")
     p.assume("nothing is copied", forall(lambda k: ~nothing[k]))
     start: Walk = begin(window.start, window.cache, window.host, nothing, dirty_pages)
@@ -57,7 +57,7 @@ def begun(p: Proof, window: Window, dirty_pages: Natural) -> Walk:
 
 
 def walked(state: Walk, fresh: Truth, window: Window) -> Truth:
-    """The invariant of the loop in ``colo_flush_thread``, between two turns.
+    """The invariant of the loop in ``colo_flush_thread``, between two iterations.
 
     ``fresh``: nothing has been searched yet. A cursor has passed, and cleared, the dirty pages up to
     and including the one it stands on; every dirty page up to ``offset`` has been copied.
@@ -95,8 +95,8 @@ def flushed(state: Walk, window: Window) -> Truth:
     )
 
 
-class Turn(NamedTuple):
-    """A turn of the loop, from any state in which the invariant holds."""
+class Iteration(NamedTuple):
+    """An iteration of the loop, from any state in which the invariant holds."""
 
     before: Walk
     fresh: Truth
@@ -104,20 +104,20 @@ class Turn(NamedTuple):
     finished: Truth
 
 
-def any_turn(p: Proof, window: Window) -> Turn:
-    """A turn from any state that the invariant allows; proves that it keeps the invariant."""
+def any_iteration(p: Proof, window: Window) -> Iteration:
+    """An iteration from any state that the invariant allows; proves that it preserves the invariant."""
     state = a_walk(p)
     (fresh,) = p.truths("fresh")
-    step, finished = p.read(walk.step), p.read(walk.finished)
-    p.assume("between two turns", walked(state, fresh, window))
+    step, finished = p.lift(walk.step), p.lift(walk.finished)
+    p.assume("between two iterations", walked(state, fresh, window))
     p.assume("the walk goes on", fresh | ~finished(state, window.limit))
     after = step(state, window.used, window.limit)
-    p.prove("each turn keeps the invariant", walked(after, truth(False), window))
-    return Turn(state, fresh, after, finished(after, window.limit))
+    p.prove("each iteration preserves the invariant", walked(after, truth(False), window))
+    return Iteration(state, fresh, after, finished(after, window.limit))
 
 
 @claim(
-    faulty("bulk stage", refutes="each turn keeps the invariant"),
+    faulty("bulk stage", refutes="each iteration preserves the invariant"),
 )
 def a_window_is_flushed(p: Proof) -> None:
     """The walk copies exactly the pages of its window dirty in either bitmap, and clears both there.
@@ -125,24 +125,25 @@ def a_window_is_flushed(p: Proof) -> None:
     Pages and bits outside the window stay as they were.
     """
     window = a_window(p)
-    turn = any_turn(p, window)
-    p.prove("at the end all is done", implies(turn.finished, flushed(turn.after, window)))
+    iteration = any_iteration(p, window)
+    p.prove("at the end all is done", implies(iteration.finished, flushed(iteration.after, window)))
     p.prove(
         "it holds at the start", walked(begun(p, window, *p.naturals("given")), truth(True), window)
     )
 
 
 @claim(
-    faulty("search does not move on", refutes="each turn keeps the invariant"),
+    faulty("search does not move on", refutes="each iteration preserves the invariant"),
 )
 def a_walk_ends(p: Proof) -> None:
-    """Every turn but the first copies a page above the last one, so a walk ends: limit - offset sinks."""
+    """Every iteration but the first copies a page above the last one, so limit - offset falls to 0."""
     window = a_window(p)
-    turn = any_turn(p, window)
-    last, now = turn.before.offset, turn.after.offset
+    iteration = any_iteration(p, window)
+    last, now = iteration.before.offset, iteration.after.offset
     p.prove(
-        "a turn that does not finish copies a page further on",
-        turn.finished | ((now < window.limit) & ((last < now) | (turn.fresh & (last == now)))),
+        "an iteration that does not finish copies a page further on",
+        iteration.finished
+        | ((now < window.limit) & ((last < now) | (iteration.fresh & (last == now)))),
     )
 
 
@@ -155,9 +156,9 @@ def searching_past_the_limit_is_harmless(p: Proof) -> None:
     It costs time (each thread reads up to the end of its block), not correctness.
     """
     window, state = a_window(p), a_walk(p)
-    search = p.read(walk.search_cache)
-    p.steer(window.limit == 1, window.used == 0, state.offset == 0, state.cache_next == 0)
-    p.steer(window.start == 0, window.cache[0])
+    search = p.lift(walk.search_cache)
+    p.prefer(window.limit == 1, window.used == 0, state.offset == 0, state.cache_next == 0)
+    p.prefer(window.start == 0, window.cache[0])
     past, cut = search(state, window.used, window.limit), search(state, window.limit, window.limit)
     beyond = (past.cache_next >= window.limit) & (cut.cache_next >= window.limit)
     p.prove(

@@ -20,8 +20,8 @@ def bit(value: Word, position: Word) -> Truth:
 def masks_are_exact(p: Proof) -> None:
     """A mask has the bits it should and no others, for empty and whole words too."""
     count, first, last, at = p.words("count first last at")
-    below, between = p.read(words.pages_below), p.read(words.pages_between)
-    p.show("masks", count=count, first=first, last=last)
+    below, between = p.lift(words.pages_below), p.lift(words.pages_between)
+    p.scenario("masks", count=count, first=first, last=last)
     p.assume("a bit", at < 64)
     p.assume("at most all pages", count <= 64)
     p.assume("a range", first <= last, last <= 64)
@@ -35,10 +35,10 @@ def masks_are_exact(p: Proof) -> None:
 def a_window_mask_is_its_pages(p: Proof) -> None:
     """A word's mask for a window of pages has just the bits that stand for pages of the window."""
     index, first, last, at = p.words("word first last at")
-    p.show("window mask", word=index, first=first, last=last)
+    p.scenario("window mask", word=index, first=first, last=last)
     p.assume("a bit", at < 64)
     page = index * 64 + at
-    mask = p.read(words.window_mask)(index, first, last)
+    mask = p.lift(words.window_mask)(index, first, last)
     p.prove(
         "a page's bit is in the mask if the page is",
         bit(mask, at) == ((first <= page) & (page < last)),
@@ -51,12 +51,12 @@ def a_window_mask_is_its_pages(p: Proof) -> None:
 def no_shift_by_64(p: Proof) -> None:
     """No shift is ever by 64 or more, where Python, z3 and LLVM disagree, whatever the operands."""
     index, first, last, count = p.words("word first last count")
-    p.show("masks", count=count, first=first, last=last)
+    p.scenario("masks", count=count, first=first, last=last)
     p.assume("numbers of pages", count <= 64, first <= last, last <= 64)
     with symbolic.recorded_shifts() as shifts:
-        p.read(words.pages_below)(count)
-        p.read(words.pages_between)(first, last)
-        p.read(words.window_mask)(index, first, last)
+        p.lift(words.pages_below)(count)
+        p.lift(words.pages_between)(first, last)
+        p.lift(words.window_mask)(index, first, last)
     p.prove("every shift is by less than 64", *(shift < 64 for shift in shifts))
 
 
@@ -67,10 +67,10 @@ def no_shift_by_64(p: Proof) -> None:
 def the_next_page_is_the_lowest(p: Proof) -> None:
     """The next page of a word is its lowest dirty one, and taking it off leaves all the others."""
     dirty, at = p.words("dirty at")
-    p.show("one word", dirty=dirty)
+    p.scenario("one word", dirty=dirty)
     p.assume("a bit", at < 64)
     p.assume("a dirty page", dirty != 0)
-    page, rest = p.read(words.next_page)(dirty), p.read(words.without_next)(dirty)
+    page, rest = p.lift(words.next_page)(dirty), p.lift(words.without_next)(dirty)
     p.prove("it is a dirty page", page < 64, bit(dirty, page))
     p.prove("none is below it", implies(at < page, ~bit(dirty, at)))
     p.prove("it alone is taken off", bit(rest, at) == (bit(dirty, at) & (at != page)))
@@ -84,9 +84,9 @@ def the_next_page_is_the_lowest(p: Proof) -> None:
 def bits_are_told_apart(p: Proof) -> None:
     """Page by page: copied if dirty in either bitmap, counted as both if in both, cleared if flushed."""
     cache, host, flushed, at = p.words("cache host mask at")
-    p.show("one bit", cache=cache, host=host, mask=flushed, at=at)
+    p.scenario("one bit", cache=cache, host=host, mask=flushed, at=at)
     p.assume("a bit", at < 64)
-    either, both, clear = p.read(words.either), p.read(words.both), p.read(words.cleared)
+    either, both, clear = p.lift(words.either), p.lift(words.both), p.lift(words.cleared)
     in_cache, in_host = bit(cache, at), bit(host, at)
     p.prove("to copy: dirty in either", bit(either(cache, host), at) == (in_cache | in_host))
     p.prove("both: dirty in both", bit(both(cache, host), at) == (in_cache & in_host))
@@ -102,9 +102,9 @@ def bits_are_told_apart(p: Proof) -> None:
 def the_counters_add_up(p: Proof) -> None:
     """Population counts agree with each other: each page is counted once for each bitmap it is in."""
     cache, host, mask = p.words("cache host mask")
-    p.show("counters", cache=cache, host=host, mask=mask)
-    ones = p.read(words.population)
-    either, both = p.read(words.either)(cache, host), p.read(words.both)(cache, host)
+    p.scenario("counters", cache=cache, host=host, mask=mask)
+    ones = p.lift(words.population)
+    either, both = p.lift(words.either)(cache, host), p.lift(words.both)(cache, host)
     p.prove(
         "bit by bit: copied and both make cache and host",
         *(
@@ -125,10 +125,10 @@ def the_counters_add_up(p: Proof) -> None:
 def a_page_less_is_one_less(p: Proof) -> None:
     """Taking the next page off a word lowers the count of its dirty pages by one."""
     (dirty,) = p.words("cache")
-    p.show("counters", cache=dirty, host=0, mask=0)
+    p.scenario("counters", cache=dirty, host=0, mask=0)
     p.assume("a dirty page", dirty != 0)
-    ones, next_page = p.read(words.population), p.read(words.next_page)
-    rest = p.read(words.without_next)(dirty)
+    ones, next_page = p.lift(words.population), p.lift(words.next_page)
+    rest = p.lift(words.without_next)(dirty)
     page = word(1) << next_page(dirty)
     p.prove(
         "only the page's bit goes", next_page(dirty) < 64, dirty == rest | page, rest & page == 0
@@ -157,7 +157,7 @@ def a_page_less_is_one_less(p: Proof) -> None:
 def a_page_is_its_word_and_bit(p: Proof) -> None:
     """Page 64 * w + b is bit b of word w: each page has one, and no other page has it."""
     (page,) = p.words("page")
-    p.show("one page", page=page)
-    index, position = p.read(words.word_of)(page), p.read(words.bit_of)(page)
+    p.scenario("one page", page=page)
+    index, position = p.lift(words.word_of)(page), p.lift(words.bit_of)(page)
     p.prove("the bit is in the word", position < 64)
     p.prove("word and bit make the page", index * 64 + position == page)

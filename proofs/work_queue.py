@@ -45,7 +45,7 @@ from proofs.prover.symbolic import (
 )
 
 
-class World(NamedTuple):
+class State(NamedTuple):
     """The queue; searcher; the copier that moves and another; an entry, and whether it is flushed.
 
     ``was`` are the words that were dirty at the start, below ``end``; ``dirty`` those that are now;
@@ -71,7 +71,7 @@ class World(NamedTuple):
         return self.place[self.end]
 
 
-def a_world(p: Proof) -> World:
+def a_state(p: Proof) -> State:
     """Any of it."""
     head, tail, closed = p.naturals("head tail closed")
     slots, place, entries = p.sequences("slots place entries")
@@ -84,7 +84,7 @@ def a_world(p: Proof) -> World:
     (done,) = p.truths("done")
     dirty, was = p.bitmaps("dirty was")
     now = Queue(head, tail, closed, slots)
-    return World(now, searcher, me, other, entry, done, word, dirty, was, end, place, entries)
+    return State(now, searcher, me, other, entry, done, word, dirty, was, end, place, entries)
 
 
 # How words are numbered.
@@ -100,7 +100,7 @@ def never_falls(n: Natural, place: Sequence, was: Bitmap, word: Natural) -> Trut
     return implies(counts(place, was), place[word] <= place[word + n])
 
 
-def entry_is_a_word(w: World, entry: Natural) -> Truth:
+def entry_is_a_word(w: State, entry: Natural) -> Truth:
     """The word of an entry is dirty, below the end, and has that number."""
     word = w.entries[entry]
     return implies(
@@ -109,13 +109,13 @@ def entry_is_a_word(w: World, entry: Natural) -> Truth:
     )
 
 
-def word_is_an_entry(w: World, word: Natural) -> Truth:
+def word_is_an_entry(w: State, word: Natural) -> Truth:
     """A dirty word is the word of its number."""
     dirty = (word >= 0) & (word < w.end) & w.was[word]
     return implies(dirty, w.entries[w.place[word]] == word)
 
 
-def numbered(p: Proof, w: World) -> None:
+def numbered(p: Proof, w: State) -> None:
     """Assume so, of those words and entries that a proof is about: quantifiers slow z3 down."""
     name, place = "dirty words are numbered in order", w.place
     p.assume(name, place[0] == 0, w.total >= 0)
@@ -131,10 +131,10 @@ def numbered(p: Proof, w: World) -> None:
         p.assume(name, entry_is_a_word(w, entry))
 
 
-# What always holds.
+# The invariant.
 
 
-def queue_is_right(w: World, entry: Natural) -> Truth:
+def queue_is_right(w: State, entry: Natural) -> Truth:
     """HEAD and TAIL are in order, no more than the ring apart, and an entry queued is in its slot."""
     now = w.queue
     return every(
@@ -148,7 +148,7 @@ def queue_is_right(w: World, entry: Natural) -> Truth:
     )
 
 
-def searcher_is_right(w: World) -> Truth:
+def searcher_is_right(w: State) -> Truth:
     """What is queued is what it has left behind; between its word and where it looks none is dirty."""
     me, tail, place = w.searcher, w.queue.tail, w.place
     has_a_word = (me.step == LOOK_ON) | (me.step == QUEUE)
@@ -171,14 +171,14 @@ def searcher_is_right(w: World) -> Truth:
     )
 
 
-def bitmap_is_right(w: World, word: Natural) -> Truth:
+def bitmap_is_right(w: State, word: Natural) -> Truth:
     """A word is as it was until it is queued."""
     me = w.searcher
     unqueued = select(me.step == LOOK_FIRST, 0, select(me.step < CLOSE, me.word, w.end))
     return implies((unqueued <= word) & (word < w.end), w.dirty[word] == w.was[word])
 
 
-def copier_is_right(w: World, it: Copier) -> Truth:
+def copier_is_right(w: State, it: Copier) -> Truth:
     """What a copier knows at each step."""
     now = w.queue
     return every(
@@ -199,7 +199,7 @@ def holds(it: Copier, entry: Natural) -> Truth:
     return held
 
 
-def all_is_right(w: World) -> Truth:
+def all_is_right(w: State) -> Truth:
     """The invariant: of queue, searcher, two copiers, any word, and any entry, which is flushed once."""
     now, me, other, entry = w.queue, w.me, w.other, w.entry
     return every(
@@ -214,11 +214,11 @@ def all_is_right(w: World) -> Truth:
     )
 
 
-def always(p: Proof) -> World:
+def prove_invariant(p: Proof) -> State:
     """Prove the invariant, by induction over the steps; return any state, in which it holds."""
-    w = a_world(p)
+    w = a_state(p)
     now, me = w.queue, w.me
-    p.show("queued words", words=3, dirty=[0, 1, 2], copiers=1, slots=1)
+    p.scenario("queued words", words=3, dirty=[0, 1, 2], copiers=1, slots=1)
     p.by_induction("places never fall", never_falls, w.place, w.was, w.word)
     numbered(p, w)
 
@@ -238,20 +238,20 @@ def always(p: Proof) -> World:
         p.assume("of every entry", queue_is_right(w, at))
     p.assume("of every word", bitmap_is_right(w, w.searcher.looked))
 
-    searched, moved = p.read(work_queue.search)(now, w.dirty, w.end, w.searcher)
+    searched, moved = p.lift(work_queue.searcher_step)(now, w.dirty, w.end, w.searcher)
     after = w._replace(queue=searched, searcher=Searcher(*map(natural, moved)))
     for step, name in enumerate(SEARCHER_STEPS):
         with p.case():
             p.assume("the searcher's step", w.searcher.step == step)
-            p.prove(f"the searcher keeps it right: {name}", all_is_right(after))
+            p.prove(f"the searcher preserves it: {name}", all_is_right(after))
 
-    turned, moved = p.read(work_queue.turn)(now, me)
+    turned, moved = p.lift(work_queue.copier_step)(now, me)
     flushed = select(me.step == FLUSH, symbolic.clear(w.dirty, me.word), w.dirty)
     after = w._replace(queue=turned, me=moved, done=w.done | holds(me, w.entry), dirty=flushed)
     for step, name in enumerate(STEPS):
         with p.case():
             p.assume("the step", me.step == step)
-            p.prove(f"a copier keeps it right: {name}", all_is_right(after))
+            p.prove(f"a copier preserves it: {name}", all_is_right(after))
     return w
 
 
@@ -259,14 +259,14 @@ def always(p: Proof) -> World:
 
 
 @claim(
-    faulty("an entry taken without comparing", refutes="a copier keeps it right: swap"),
-    faulty("a copier leaves too early", refutes="a copier keeps it right: read tail"),
-    faulty("a full queue is overwritten", refutes="the searcher keeps it right: queue"),
-    faulty("the searcher looks on too late", refutes="the searcher keeps it right: queue"),
+    faulty("an entry taken without comparing", refutes="a copier preserves it: swap"),
+    faulty("a copier leaves too early", refutes="a copier preserves it: read tail"),
+    faulty("a full queue is overwritten", refutes="the searcher preserves it: queue"),
+    faulty("the searcher looks on too late", refutes="the searcher preserves it: queue"),
     faulty(
-        "the searcher skips a word", refutes="the searcher keeps it right: look for the first word"
+        "the searcher skips a word", refutes="the searcher preserves it: look for the first word"
     ),
-    faulty("queueing moves no TAIL", refutes="the searcher keeps it right: queue"),
+    faulty("queueing moves no TAIL", refutes="the searcher preserves it: queue"),
 )
 def every_word_is_flushed_once(p: Proof) -> None:
     """Every dirty word is flushed exactly once, and all are when the copiers have finished.
@@ -274,7 +274,7 @@ def every_word_is_flushed_once(p: Proof) -> None:
     For any bitmap, any number of copiers and interleavings of their steps with the searcher's. The
     searcher looks on while copiers clear what it has queued.
     """
-    w = always(p)
+    w = prove_invariant(p)
     p.prove("nothing is flushed twice", implies(holds(w.me, w.entry), ~w.done))
     flushes = w.me.step == FLUSH
     p.prove("only a dirty word is flushed", implies(flushes, w.was[w.me.word]))
@@ -284,12 +284,12 @@ def every_word_is_flushed_once(p: Proof) -> None:
     p.prove("its word is flushed", w.done, w.entries[w.entry] == w.word)
 
 
-def rank_of_searcher(w: World, me: Searcher) -> Rank:
+def rank_of_searcher(w: State, me: Searcher) -> Rank:
     """Lowered by the searcher's steps, except while it finds no room."""
     return w.end - me.looked, among({LOOK_FIRST: 4, LOOK_ON: 3, QUEUE: 2, CLOSE: 1}, me.step)
 
 
-def rank_of_copier(w: World, now: Queue, me: Copier) -> Rank:
+def rank_of_copier(w: State, now: Queue, me: Copier) -> Rank:
     """Lowered by a copier's steps, except while it finds neither an entry nor that the search is over.
 
     First how many entries are left to take; then whether it has seen the search closed. A copier
@@ -315,10 +315,10 @@ def a_round_off_the_queue_ends(p: Proof) -> None:
     The searcher goes on unless the queue is full; then whoever copies, the caller itself, takes an
     entry before it is round. A copier goes round without one only while the search is going on.
     """
-    w = always(p)
+    w = prove_invariant(p)
     now, me = w.queue, w.me
-    searched, moved = p.read(work_queue.search)(now, w.dirty, w.end, w.searcher)
-    room = p.read(work_queue.has_room)(now)
+    searched, moved = p.lift(work_queue.searcher_step)(now, w.dirty, w.end, w.searcher)
+    room = p.lift(work_queue.has_room)(now)
     p.prove(
         "the searcher goes on",
         implies(
@@ -328,7 +328,7 @@ def a_round_off_the_queue_ends(p: Proof) -> None:
     )
     rank = rank_of_copier(w, now, me)
     p.prove("and throws no copier back", not_raised(rank, rank_of_copier(w, searched, me)))
-    turned, after = p.read(work_queue.turn)(now, me)
+    turned, after = p.lift(work_queue.copier_step)(now, me)
     goes_round = (me.step == READ_CLOSED) & (now.closed == 0)
     for step, name in enumerate(STEPS[:FINISHED]):
         goes_on = falls(rank, rank_of_copier(w, turned, after))
@@ -337,5 +337,5 @@ def a_round_off_the_queue_ends(p: Proof) -> None:
         "nobody finds a full queue empty",
         implies(~room & (me.step == READ_TAIL), after.step == READ_SLOT),
     )
-    turned, _ = p.read(work_queue.turn)(now, w.other)
+    turned, _ = p.lift(work_queue.copier_step)(now, w.other)
     p.prove("another throws no copier back", not_raised(rank, rank_of_copier(w, turned, me)))

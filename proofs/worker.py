@@ -17,7 +17,7 @@ from proofs.words import bit
 MOST_WORDS = 2**58
 
 
-class Before(NamedTuple):
+class WordBefore(NamedTuple):
     """A word of the bitmaps before the flush, and the pages of it that are to be flushed.
 
     ``window`` are the first page and the last that its worker was given.
@@ -34,7 +34,7 @@ class Before(NamedTuple):
         return (self.cache | self.host) & self.mask
 
 
-class There(NamedTuple):
+class WordNow(NamedTuple):
     """A word of memory now."""
 
     cache: Word
@@ -42,17 +42,17 @@ class There(NamedTuple):
     copied: Word
 
 
-def at(memory: Memory, index: Word) -> There:
+def at(memory: Memory, index: Word) -> WordNow:
     """The words at an index."""
-    return There(memory.cache[index], memory.host[index], memory.copied[index])
+    return WordNow(memory.cache[index], memory.host[index], memory.copied[index])
 
 
-def untouched(now: There, before: Before) -> Truth:
+def untouched(now: WordNow, before: WordBefore) -> Truth:
     """Nothing has been done to the word."""
     return every(now.cache == before.cache, now.host == before.host, now.copied == 0)
 
 
-def flushed(now: There, before: Before) -> Truth:
+def flushed(now: WordNow, before: WordBefore) -> Truth:
     """The word is as a flush leaves it."""
     return every(
         now.copied == before.dirty,
@@ -61,7 +61,7 @@ def flushed(now: There, before: Before) -> Truth:
     )
 
 
-def in_progress(now: There, me: Worker, before: Before) -> Truth:
+def in_progress(now: WordNow, me: Worker, before: WordBefore) -> Truth:
     """What holds of the word that a worker is at work on, at each of its steps."""
     unstored = (now.cache == before.cache) & (now.host == before.host)
     has_cache = me.cache == before.cache
@@ -97,7 +97,7 @@ def in_progress(now: There, me: Worker, before: Before) -> Truth:
     )
 
 
-def flushing(memory: Memory, me: Worker, index: Word, begun_at: Word, before: Before) -> Truth:
+def flushing(memory: Memory, me: Worker, index: Word, begun_at: Word, before: WordBefore) -> Truth:
     """The invariant: words behind the worker are flushed, its own is in progress, the rest untouched.
 
     And the worker still has the window that it was given, by which all of this is meant.
@@ -124,18 +124,18 @@ def a_worker(p: Proof, name: str) -> Worker:
     return Worker(*p.words(" ".join(f"{name}_{field}" for field in Worker._fields)))
 
 
-def before(p: Proof, index: Word) -> Before:
+def word_before(p: Proof, index: Word) -> WordBefore:
     """A word before the flush, and any window of it."""
     cache, host, first, last = p.words("cache host first last")
-    mask = p.read_words(words.window_mask)(index, first, last)
-    return Before(cache, host, mask, (first, last))
+    mask = p.lift_words(words.window_mask)(index, first, last)
+    return WordBefore(cache, host, mask, (first, last))
 
 
-def each_step_keeps_it(
-    p: Proof, memory: Memory, me: Worker, index: Word, begun_at: Word, was: Before
+def each_step_preserves_it(
+    p: Proof, memory: Memory, me: Worker, index: Word, begun_at: Word, was: WordBefore
 ) -> None:
     """The invariant holds after each step of the worker if it did before."""
-    memory_after, after = p.read_words(kernel.turn)(memory, me)
+    memory_after, after = p.lift_words(kernel.step)(memory, me)
     kept = flushing(memory_after, after, index, begun_at, was)
     with p.case():
         p.assume("another word", index != me.word)
@@ -143,14 +143,14 @@ def each_step_keeps_it(
     for step, name in enumerate(STEPS):
         with p.case():
             p.assume("its own word", index == me.word, me.step == step)
-            p.prove(f"the invariant is kept by: {name}", kept)
-    p.prove("each step keeps the invariant", kept)
+            p.prove(f"the invariant is preserved by: {name}", kept)
+    p.prove("each step preserves the invariant", kept)
 
 
 @claim(
-    faulty("clears too much", refutes="the invariant is kept by: store cache"),
-    faulty("copies what is in both", refutes="the invariant is kept by: load host"),
-    faulty("clear before copy", refutes="the invariant is kept by: load host"),
+    faulty("clears too much", refutes="the invariant is preserved by: store cache"),
+    faulty("copies what is in both", refutes="the invariant is preserved by: load host"),
+    faulty("clear before copy", refutes="the invariant is preserved by: load host"),
     faulty("the window turns round", refutes="another word is left alone"),
 )
 def a_range_of_words_is_flushed(p: Proof) -> None:
@@ -161,19 +161,19 @@ def a_range_of_words_is_flushed(p: Proof) -> None:
     """
     memory, me = a_memory(p), a_worker(p, "me")
     index, begun_at, end, position = p.words("index begun_at end position")
-    was = before(p, index)
+    was = word_before(p, index)
     first, last = was.window
-    p.show("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
-    starting = p.read_words(kernel.starting)
+    p.scenario("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
+    starting = p.lift_words(kernel.starting)
     with p.case():
         p.assume("nothing is done", untouched(at(memory, index), was))
         start = Worker(*map(word, starting(begun_at, first, last)))
         p.prove("it holds at the start", flushing(memory, start, index, begun_at, was))
     p.assume("between two steps", flushing(memory, me, index, begun_at, was))
     p.assume("words are left", me.word < end, end <= MOST_WORDS)
-    p.steer(index == 0, me.word == 0, begun_at == 0)
-    memory_after, after = p.read_words(kernel.turn)(memory, me)
-    each_step_keeps_it(p, memory, me, index, begun_at, was)
+    p.prefer(index == 0, me.word == 0, begun_at == 0)
+    memory_after, after = p.lift_words(kernel.step)(memory, me)
+    each_step_preserves_it(p, memory, me, index, begun_at, was)
     p.prove(
         "each step goes forward",
         (after.word > me.word)
@@ -195,13 +195,13 @@ def a_range_of_words_is_flushed(p: Proof) -> None:
 def as_the_walk(p: Proof, *words_of_it: Word) -> Truth:
     """A flushed word, page by page, is as ``proofs.walk.flushed`` says of a bitmap."""
     cache, host, *there, index, first, last, position = words_of_it
-    now = There(*there)
-    mask = p.read_words(words.window_mask)(index, first, last)
+    now = WordNow(*there)
+    mask = p.lift_words(words.window_mask)(index, first, last)
     page = index * 64 + position
     inside = (first <= page) & (page < last)
     in_cache, in_host = bit(cache, position), bit(host, position)
     return implies(
-        flushed(now, Before(cache, host, mask, (first, last)))
+        flushed(now, WordBefore(cache, host, mask, (first, last)))
         & (index < MOST_WORDS)
         & (position < 64),
         every(
@@ -224,25 +224,25 @@ def sums_so_far(p: Proof) -> dict[str, Words]:
 def the_counts_are_of_the_words_done(p: Proof) -> None:
     """A worker's four counts are the sums, over the words behind it, of what each has in the window."""
     memory, me = a_memory(p), a_worker(p, "me")
-    was, sums = before(p, me.word), sums_so_far(p)
+    was, sums = word_before(p, me.word), sums_so_far(p)
     first, last = was.window
-    p.show("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
+    p.scenario("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
     pages = was.cache | was.host, was.host, was.cache, was.cache & was.host
     for sum_before, counted_here in zip(sums.values(), pages, strict=True):
-        of_this = p.read_words(words.population)(counted_here & was.mask)
+        of_this = p.lift_words(words.population)(counted_here & was.mask)
         p.assume("sums", sum_before[me.word + 1] == sum_before[me.word] + of_this)
 
     def counted(worker: Worker) -> Truth:
         return every(*(getattr(worker, name) == sums[name][worker.word] for name in sums))
 
     with p.case():
-        start = Worker(*map(word, p.read_words(kernel.starting)(me.word, first, last)))
+        start = Worker(*map(word, p.lift_words(kernel.starting)(me.word, first, last)))
         p.assume("nothing before the first word", *(s[me.word] == 0 for s in sums.values()))
         p.prove("none at the start", counted(start))
     p.assume("at work on a word", in_progress(at(memory, me.word), me, was))
     p.assume("in its window", me.first == first, me.last == last)
     p.assume("counted so far", counted(me))
-    _, after = p.read_words(kernel.turn)(memory, me)
+    _, after = p.lift_words(kernel.step)(memory, me)
     for step, name in enumerate(STEPS):
         p.prove(f"a step counts right: {name}", implies(me.step == step, counted(after)))
 
@@ -258,17 +258,19 @@ def the_dirty_count_stays_right(p: Proof) -> None:
     """
     cache, mask = p.words("cache mask")
     dirty_pages, others = p.naturals("dirty_pages others")
-    p.show("word flush", cache=cache, host=word(0), first=word(0), last=word(1), differs=word(0))
-    p.steer(mask == 1)
-    ones = p.read(words.population)
-    left = p.read(words.cleared)(cache, mask)
+    p.scenario(
+        "word flush", cache=cache, host=word(0), first=word(0), last=word(1), differs=word(0)
+    )
+    p.prefer(mask == 1)
+    ones = p.lift(words.population)
+    left = p.lift(words.cleared)(cache, mask)
     p.prove(
         "bit by bit: cleared or left",
         *(one(cache & mask, b) + one(left, b) == one(cache, b) for b in range(64)),
     )
-    _, _, cleared, _ = p.read(kernel.counts)(cache, word(0), mask)
+    _, _, cleared, _ = p.lift(kernel.counts)(cache, word(0), mask)
     p.assume("right before the word", dirty_pages == others + ones(cache))
-    now = p.read(kernel.left_dirty)(dirty_pages, cleared)
+    now = p.lift(kernel.left_dirty)(dirty_pages, cleared)
     p.prove("right after it", now == others + ones(left))
 
 
@@ -278,12 +280,12 @@ def the_dirty_count_stays_right(p: Proof) -> None:
 def each_page_is_copied_once(p: Proof) -> None:
     """Each step copies at most one page, a dirty one of the window that has not been copied before."""
     memory, me = a_memory(p), a_worker(p, "me")
-    was = before(p, me.word)
+    was = word_before(p, me.word)
     first, last = was.window
-    p.show("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
+    p.scenario("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
     p.assume("at work on a word", in_progress(at(memory, me.word), me, was))
     p.assume("in its window", me.first == first, me.last == last)
-    memory_after, _ = p.read_words(kernel.turn)(memory, me)
+    memory_after, _ = p.lift_words(kernel.step)(memory, me)
     already, now = memory.copied[me.word], memory_after.copied[me.word]
     new = now & ~already
     p.prove("only pages not yet copied", now == already | new, implies(me.step == COPY, new != 0))
@@ -301,9 +303,9 @@ def the_sums_are_the_sizes_of_the_sets(p: Proof) -> None:
     """
     cache, host, mask = p.words("cache host mask")
     (index,) = p.naturals("index")
-    p.show("word flush", cache=cache, host=host, first=word(0), last=word(1), differs=word(0))
-    p.steer(mask == 1)
-    counts = p.read(kernel.counts)(cache, host, mask)
+    p.scenario("word flush", cache=cache, host=host, first=word(0), last=word(1), differs=word(0))
+    p.prefer(mask == 1)
+    counts = p.lift(kernel.counts)(cache, host, mask)
     sets = cache | host, host, cache, cache & host
     sums = p.sequences("copied_sum host_dirty_sum cache_dirty_sum both_dirty_sum")
     sizes = p.sequences("copied_size host_dirty_size cache_dirty_size both_dirty_size")

@@ -34,7 +34,7 @@ def long_run(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def pools() -> Iterator[dict[int, FlushPool]]:
     """Pools of 1 to 9 threads, all of which come to every flush, however small."""
-    made = {threads: FlushPool(threads, alone_bytes=0) for threads in range(1, 10)}
+    made = {threads: FlushPool(threads, serial_below_bytes=0) for threads in range(1, 10)}
     yield made
     for pool in made.values():
         pool.close()

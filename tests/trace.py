@@ -23,7 +23,7 @@ from model.boundary.options import Parser
 from model.boundary.output import printable, run_command
 from model.errors import ColoError
 from model.protocols import check_in as h
-from model.protocols.check_in import Control, Process, Round
+from model.protocols.check_in import ControlBlock, Process, Round
 from model.transitions import ENDED
 
 
@@ -80,7 +80,7 @@ class Explained(NamedTuple):
 class State(NamedTuple):
     """A state of the model, and how many of each worker's events have been explained."""
 
-    at: Control
+    at: ControlBlock
     processes: tuple[Process, ...]
     done: tuple[int, ...]
     grain: int
@@ -115,8 +115,8 @@ def explain(log: Log) -> Explained:
 
 
 def _start(log: Log) -> State:
-    system = h.join_protocol(len(log) - 1, rounds=0, words=0, plan=tuple(_plan(log)))
-    return State(system.shared._replace(ring=0), system.processes, (0,) * len(log), 1)
+    system = h.check_in_protocol(len(log) - 1, rounds=0, words=0, plan=tuple(_plan(log)))
+    return State(system.shared._replace(doorbell=0), system.processes, (0,) * len(log), 1)
 
 
 def _plan(log: Log) -> Iterator[Round]:
@@ -126,7 +126,7 @@ def _plan(log: Log) -> Iterator[Round]:
     for start, end in pairwise([*starts, len(caller)]):
         events = {event.name: event.values for event in caller[start:end]}
         opened = events.get("open", {})
-        words = -(-opened.get("claimable", 0) // max(opened.get("grain", 1), 1))
+        words = -(-opened.get("to_hand_out", 0) // max(opened.get("grain", 1), 1))
         awaited = (len(log) - 1) * ("await all" in events)
         yield Round(words, awaited, alone=int("open" not in events))
 
@@ -171,13 +171,13 @@ def _steps(log: Log, state: State) -> Iterator[Step]:
 # Steps whose outcome, or effect on others, depends on the order in which workers take them.
 ORDERED = {
     h.OPEN_JOB,
-    h.RING_BELL,
-    h.CALLER_CLAIM,
+    h.RING_DOORBELL,
+    h.CALLER_TAKE_BATCH,
     h.CLOSE_JOB,
     h.SET_QUIT,
     h.RING_TO_QUIT,
     h.CHECK_IN,
-    h.CLAIM,
+    h.TAKE_BATCH,
     h.CHECK_OUT,
 }
 
@@ -206,7 +206,7 @@ def _step(log: Log, state: State, worker: int) -> Step | None:
     return Step(free, _moved(state, worker, at, after, explained=shown is not None))
 
 
-def _moved(state: State, worker: int, at: Control, me: Process, explained: int) -> State:
+def _moved(state: State, worker: int, at: ControlBlock, me: Process, explained: int) -> State:
     processes = (*state.processes[:worker], me, *state.processes[worker + 1 :])
     done = (*state.done[:worker], state.done[worker] + explained, *state.done[worker + 1 :])
     return State(at, processes, done, state.grain)
@@ -219,45 +219,45 @@ def _shown(state: State, me: Process, after: Process, event: Event) -> Event | N
         # What is in these is not the model's to say: the job's size, how many a futex woke.
         name = "open" if pc == h.OPEN_JOB else "wake"
         return event if event.name == name else Event(name, {})
-    if pc in (h.CLAIM, h.CALLER_CLAIM):
+    if pc in (h.TAKE_BATCH, h.CALLER_TAKE_BATCH):
         if at.words:
-            return Event("claim", {"cursor": at.cursor * state.grain})
+            return Event("take batch", {"cursor": at.cursor * state.grain})
         # A static or queued round hands out nothing by the cursor.
-        return Event("await all", {}) if pc == h.CALLER_CLAIM and at.awaited else None
+        return Event("await all", {}) if pc == h.CALLER_TAKE_BATCH and at.awaited else None
     if pc == h.COPY:
-        return Event("done", {"cursor": me.claim * state.grain}) if at.words else None
-    if pc == h.LOOK_INSIDE and after.pc == h.GO_TO_SLEEP:
-        return Event("doze", {"state": at.state})
+        return Event("done", {"cursor": me.batch * state.grain}) if at.words else None
+    if pc == h.LOOK_INSIDE and after.pc == h.CALLER_PARK:
+        return Event("caller park", {"state": at.state})
     if pc == h.CHECK_IN and after.pc == h.READ_JOB:
-        return Event("enter", {"ring": me.seen, "state": me.saw})
-    if pc == h.LOOK_AT_RING and after.pc == h.GO_TO_BED:
-        return Event("bed", {"ring": at.ring})
+        return Event("check in", {"doorbell": me.seen_doorbell, "state": me.seen_state})
+    if pc == h.LOOK_AT_DOORBELL and after.pc == h.HELPER_PARK:
+        return Event("helper park", {"doorbell": at.doorbell})
     values: dict[int, tuple[str, dict[str, int]]] = {
         h.WRITE_JOB: ("begin", {"round": after.job}),
-        h.RING_BELL: ("ring", {"ring": at.ring}),
-        h.RING_TO_QUIT: ("ring", {"ring": at.ring}),
-        h.CALLER_COPY: ("done", {"cursor": me.claim * state.grain}),
+        h.RING_DOORBELL: ("ring doorbell", {"doorbell": at.doorbell}),
+        h.RING_TO_QUIT: ("ring doorbell", {"doorbell": at.doorbell}),
+        h.CALLER_COPY: ("done", {"cursor": me.batch * state.grain}),
         h.AWAIT_ALL: ("all completed", {}),
         h.CLOSE_JOB: ("close", {"state": at.state}),
         h.RETURN: ("return", {}),
         h.SET_QUIT: ("quit", {"state": at.state}),
         h.READ_JOB: ("job", {"round": at.job}),
         h.COMPLETE: ("complete", {"round": at.job}),
-        h.CHECK_OUT: ("leave", {"state": at.state}),
+        h.CHECK_OUT: ("check out", {"state": at.state}),
         h.WAKE_CALLER: ("wake caller", {}),
         h.END: ("end", {}),
     }
     return Event(*values[pc]) if pc in values else None
 
 
-def _leads_on(at: Control, me: Process, after: Process, event: Event) -> bool:
+def _leads_on(at: ControlBlock, me: Process, after: Process, event: Event) -> bool:
     """Does a step without an event lead on to the worker's next event?"""
-    if me.pc == h.READ_RING:
-        return event.name == "end" or bool(event.values.get("ring") == at.ring)
+    if me.pc == h.READ_DOORBELL:
+        return event.name == "end" or bool(event.values.get("doorbell") == at.doorbell)
     if me.pc == h.READ_STATE:
-        goals = {"enter": h.CHECK_IN, "bed": h.LOOK_AT_RING, "end": h.END}
-        saw = event.values.get("state", after.saw)
-        return bool(goals.get(event.name) == after.pc and after.saw == saw)
+        goals = {"check in": h.CHECK_IN, "helper park": h.LOOK_AT_DOORBELL, "end": h.END}
+        saw = event.values.get("state", after.seen_state)
+        return bool(goals.get(event.name) == after.pc and after.seen_state == saw)
     if me.pc == h.CHECK_IN:
         return False
     if me.pc == h.LOOK_INSIDE:

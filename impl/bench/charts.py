@@ -9,7 +9,7 @@ OURS, THEIRS, LIMIT = "#1b6ca8", "#b0b7bf", "#d9822b"
 
 
 def draw_ratios(rows: list[Row], path: Path) -> None:
-    """How many times as fast as the fastest C port: ours, the patch in C, and the ceiling."""
+    """How many times as fast as the fastest C port: ours, the patch in C, and the copy limit."""
     with drawn(path, width=8, height=0.5 * len(rows) + 1.2) as figure:
         axes = figure.subplots()
         for place, row in enumerate(reversed(rows)):
@@ -31,8 +31,8 @@ def draw_ratios(rows: list[Row], path: Path) -> None:
                 va="center",
                 color="white",
             )
-            if times.pattern.pages and row.ceiling:
-                limit = row.ratio(row.ceiling).median
+            if times.pattern.pages and row.copy_limit:
+                limit = row.ratio(row.copy_limit).median
                 axes.plot([limit] * 2, [place - 0.42, place + 0.42], color=LIMIT, linewidth=2)
         names = [
             f"{row.times.pattern.name}\n{row.times.pattern.pages} pages" for row in reversed(rows)
@@ -58,7 +58,7 @@ def draw_scaling(found: dict[str, list[tuple[int, float, float, float]]], path: 
             axes.plot(threads, threads, color="black", linewidth=0.6, linestyle=":")
             for column, label, colour in (
                 (1, "static shares", THEIRS),
-                (2, "dynamic claims", OURS),
+                (2, "dynamic batches", OURS),
                 (3, "equal dirty pages", LIMIT),
             ):
                 axes.plot(threads, [row[column] for row in rows], color=colour, label=label)

@@ -2,7 +2,7 @@
 
 Every figure is a median of ratios within a round (impl.bench.paired). A flush is timed in native code,
 ours and the ports' alike, from its first instruction to its last: what a hypervisor would see. The
-ceiling copies a list of pages known beforehand, by threads that are already running.
+copy limit copies a list of pages known beforehand, by threads that are already running.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from impl.bench import charts, measures, patterns, simulate
 from impl.bench.bound_port import BoundPort
 from impl.bench.copy_limit import BEST_MODE, MODES, PageList
 from impl.bench.measures import Measure, ours
-from impl.bench.paired import Contender, Contest
+from impl.bench.paired import Contender, PairedRuns
 from impl.bench.patterns import Epoch, Pattern
 from impl.bench.rows import Row
 from impl.block import Block
@@ -85,15 +85,15 @@ class Bench:
         twin = BoundPort(build(CHECK_IN), ram, self.threads)
         made.append(_port(f"the same design in C, {self.threads}", "twin", twin))
         for mode in MODES:
-            made.append(_ceiling(f"ceiling: {mode}", ram, self.threads, mode))
+            made.append(_copy_limit(f"copy limit: {mode}", ram, self.threads, mode))
         # What the other threads can gain at all: often little, where the memory is the limit.
-        made.append(_ceiling("ceiling: one thread", ram, 1, BEST_MODE))
+        made.append(_copy_limit("copy limit: one thread", ram, 1, BEST_MODE))
         return made
 
-    def row(self, contest: Contest, pattern: Pattern) -> Row:
+    def row(self, runs: PairedRuns, pattern: Pattern) -> Row:
         """All contenders on one pattern."""
-        contenders = self.contenders(contest.ram)
-        times = contest.run(pattern, contenders, self.seconds)
+        contenders = self.contenders(runs.ram)
+        times = runs.run(pattern, contenders, self.seconds)
 
         def fastest(group: str) -> str | None:
             names = [contender.name for contender in contenders if contender.group == group]
@@ -102,7 +102,7 @@ class Bench:
         return Row(
             times,
             best_c=fastest("C"),
-            ceiling=fastest("ceiling"),
+            copy_limit=fastest("copy limit"),
             default=f"dynamic, {self.threads}",
             one_thread="serial",
         )
@@ -129,7 +129,7 @@ def _port(name: str, group: str, port: BoundPort) -> Contender:
     return Contender(name, group, flush)
 
 
-def _ceiling(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
+def _copy_limit(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
     lists: dict[int, PageList] = {}
 
     def copy(epoch: Epoch) -> int:
@@ -137,7 +137,7 @@ def _ceiling(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
             lists[id(epoch)] = PageList(ram, epoch)
         return lists[id(epoch)].copy(threads, mode)
 
-    return Contender(name, "ceiling", copy)
+    return Contender(name, "copy limit", copy)
 
 
 def add_command(commands: Any) -> None:
@@ -193,16 +193,16 @@ def _rows(
         return only is None or only in name
 
     check_memory(2 * size, f"a RAM of {size >> 20} MiB and its cache")
-    contest = Contest(ColoRam([Block("ram", size=size)]))
-    for pattern in patterns.synthetic(contest.ram.layout.pages):
+    runs = PairedRuns(ColoRam([Block("ram", size=size)]))
+    for pattern in patterns.synthetic(runs.ram.layout.pages):
         if wanted(pattern.name):
-            yield bench.row(contest, pattern)
+            yield bench.row(runs, pattern)
     for name, trace in recorded.items():
         if wanted(name):
             trace = without_holes(trace)
             check_memory(_contest_memory(trace.layout), f"trace {name}")
-            contest = Contest(patterns.ram_for(trace))
-            yield bench.row(contest, patterns.recorded(name, trace))
+            runs = PairedRuns(patterns.ram_for(trace))
+            yield bench.row(runs, patterns.recorded(name, trace))
 
 
 def _contest_memory(layout: Layout) -> int:
@@ -220,11 +220,11 @@ def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
     yield from measures.backup(pool, size)
     yield from measures.first_flush(pool, size // 4)
     if bench.threads > 1:
-        contest = Contest(ColoRam([Block("ram", size=size // 2)]))
+        runs = PairedRuns(ColoRam([Block("ram", size=size // 2)]))
         pattern = next(
-            p for p in patterns.synthetic(contest.ram.layout.pages) if p.name == "10 % random"
+            p for p in patterns.synthetic(runs.ram.layout.pages) if p.name == "10 % random"
         )
-        yield from measures.busy_core(contest, pattern, pool)
+        yield from measures.busy_core(runs, pattern, pool)
 
 
 def _print(rows: list[Row], found: list[Measure], left_out: str | None) -> None:
@@ -239,7 +239,7 @@ def _print(rows: list[Row], found: list[Measure], left_out: str | None) -> None:
         for column in ("", "median us", f"{reference} = 1 [quartiles]"):
             table.add_column(column, justify="left" if column == "" else "right")
         for name in times.by_name:
-            if times.pattern.pages or not name.startswith("ceiling"):
+            if times.pattern.pages or not name.startswith("copy limit"):
                 ratio = str(row.ratio(name))
                 mark = "  <- fastest C" if name == row.best_c else ""
                 table.add_row(name + mark, f"{times.median(name) / 1e3:.1f}", ratio)
@@ -266,7 +266,7 @@ def _json(rows: list[Row], found: list[Measure], left_out: str | None) -> str:
             "pattern": row.times.pattern.name,
             "pages": row.times.pattern.pages,
             "fastest_c": row.best_c,
-            "best_ceiling": row.ceiling,
+            "best_copy_limit": row.copy_limit,
             "median_ns": {name: row.times.median(name) for name in row.times.by_name},
             "ratio_to_one_thread": {
                 name: vars(row.times.ratio(name, to=row.one_thread)) for name in row.times.by_name

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.bench import copy_limit
-from impl.bench.paired import Contender, Contest
+from impl.bench.paired import Contender, PairedRuns
 from impl.bench.patterns import Pattern
 from impl.block import Block
 from impl.pool import FlushPool, Strategy
@@ -139,14 +139,14 @@ def first_flush(pool: FlushPool, size: int) -> Iterator[Measure]:
             yield plain(f"{which} flush {how}", seconds * 1e3, "ms")
 
 
-def busy_core(contest: Contest, pattern: Pattern, pool: FlushPool) -> Iterator[Measure]:
+def busy_core(runs: PairedRuns, pattern: Pattern, pool: FlushPool) -> Iterator[Measure]:
     """One core kept busy by another process: all threads against our own single thread."""
     with _busy_neighbour():
-        times = contest.run(
+        times = runs.run(
             pattern,
             [
-                ours("alone", pool, contest.ram, "serial"),
-                ours("together", pool, contest.ram, "dynamic"),
+                ours("alone", pool, runs.ram, "serial"),
+                ours("together", pool, runs.ram, "dynamic"),
             ],
             seconds=4,
         )

@@ -31,7 +31,7 @@ _other_memory = np.ones(16 << 20, dtype=np.uint8)
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that flushes a RAM. ``group`` is "ours", "C" or "ceiling"."""
+    """Something that flushes a RAM. ``group`` is "ours", "C" or "copy limit"."""
 
     name: str
     group: str
@@ -43,7 +43,7 @@ class WrongResult(ColoError):
     """A contender did not flush what it was given."""
 
 
-class Contest:
+class PairedRuns:
     """One RAM, whose pages tell who wrote them."""
 
     def __init__(self, ram: ColoRam) -> None:
@@ -98,11 +98,11 @@ class Contest:
                         f"{contender.name}: page {page} of block {region.block.name!r} is wrong"
                     )
         left = self.ram.cache_dirty.any() or self.ram.host_dirty.any() or self.ram.dirty_pages
-        if contender.group != "ceiling" and left:
+        if contender.group != "copy limit" and left:
             raise WrongResult(f"{contender.name}: dirty bits or a dirty count are left")
 
     def run(self, pattern: Pattern, contenders: list[Contender], seconds: float) -> "Times":
-        """Check every contender once, then time them in turn for about so many seconds."""
+        """Check every contender once, then time them in turn for about ``seconds`` seconds."""
         for contender in contenders:
             self.check(contender, pattern.epochs[0])
         times: dict[str, list[int]] = {contender.name: [] for contender in contenders}

@@ -17,8 +17,8 @@ class Row:
 
     times: Times
     best_c: str | None
-    """the fastest C port; None, like ``ceiling``, where nothing in C could be built"""
-    ceiling: str | None
+    """the fastest C port; None, like ``copy_limit``, where nothing in C could be built"""
+    copy_limit: str | None
     default: str
     one_thread: str
 
@@ -33,15 +33,15 @@ class Row:
 
     def measures(self) -> Iterator[Measure]:
         """The row's figures against their targets, all of which are about C."""
-        if self.best_c is None or self.ceiling is None:
+        if self.best_c is None or self.copy_limit is None:
             return
         name, pages = self.times.pattern.name, self.times.pattern.pages
         fastest_c = self.times.ratio(self.default, to=self.best_c).median
         what = f"{name}: dynamic / fastest C port"
         yield measures.at_least(what, fastest_c, "x", 1.3 if pages >= LARGE else 1.0)
         if pages >= LARGE:
-            limit = self.times.ratio(self.default, to=self.ceiling).median
-            yield measures.at_least(f"{name}: dynamic / ceiling", limit, "x", 0.95)
+            limit = self.times.ratio(self.default, to=self.copy_limit).median
+            yield measures.at_least(f"{name}: dynamic / copy limit", limit, "x", 0.95)
         if name == "one eighth":
             patch = self.times.fastest([n for n in self.times.by_name if n.startswith("C patch")])
             ratio = self.times.ratio(self.default, to=patch).median

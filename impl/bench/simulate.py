@@ -16,7 +16,7 @@ import numpy.typing as npt
 from impl.bench import charts
 from impl.bitmap import pages_of
 from impl.display.terminal import Table, console
-from impl.kernels.check_in import claim_size
+from impl.kernels.check_in import batch_size
 from impl.traces.format import Trace
 from model import shares
 from model.boundary.output import write_text
@@ -54,14 +54,14 @@ def static(dirty: DirtyWords, pages: int, threads: int) -> float:
 
 
 def dynamic(counts: Counts, threads: int) -> float:
-    """Claims of dirty pages off a shared cursor, as in a pool; the next goes to who is free."""
+    """Batches of dirty pages off a shared cursor, as in a pool; the next goes to who is free."""
     before = np.concatenate([[0], counts.cumsum()])
     dirty = int(before[-1])
-    grain = int(claim_size(np.uint64(dirty), np.uint64(threads)))
+    grain = int(batch_size(np.uint64(dirty), np.uint64(threads)))
     busy = [0] * threads
     for cursor in range(0, dirty, grain):
-        first, last = shares.claim(cursor, grain, dirty)
-        words = shares.claimed_words(before, first, last)
+        first, last = shares.batch(cursor, grain, dirty)
+        words = shares.batch_words(before, first, last)
         heapq.heapreplace(busy, busy[0] + int(before[words[1]] - before[words[0]]))
     return _speed_up(counts, max(busy))
 
@@ -96,7 +96,7 @@ def run(recorded: dict[str, Trace], json_file: Path | None, plot_file: Path | No
     found = {name: list(speed_ups(trace)) for name, trace in recorded.items()}
     for name, rows in found.items():
         table = Table(title=f"{name}: best possible speed-up", title_justify="left")
-        for column in ("threads", "static shares", "dynamic claims", "equal dirty pages"):
+        for column in ("threads", "static shares", "dynamic batches", "equal dirty pages"):
             table.add_column(column, justify="right")
         for threads, *figures in rows:
             table.add_row(str(threads), *(f"{figure:.2f}" for figure in figures))

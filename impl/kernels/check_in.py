@@ -1,4 +1,4 @@
-"""The join protocol: how a caller and its sleeping helpers share one round of work.
+"""The check-in protocol: how a caller and its sleeping helpers share one round of work.
 
 The caller opens a round and works too. A helper that wakes *checks in*, by compare-and-swap and only
 while the round is open; the caller closes the round when no work is left, and waits only for helpers
@@ -53,31 +53,31 @@ _page_bytes = np.uint64(8 * PAGE_BYTES)
 _pages = np.uint64(8 * PAGES)
 _words = np.uint64(8 * WORDS)
 _dirty_pages = np.uint64(8 * DIRTY_PAGES)
-# Dirty pages in a claim: few enough for a short tail, enough to be worth the claiming.
-_SMALLEST_CLAIM, _LARGEST_CLAIM = np.uint64(32), np.uint64(128)
-_CLAIMS_PER_THREAD = np.uint64(16)
+# Dirty pages in a batch: few enough for a short tail, enough to be worth the fetch-add.
+_SMALLEST_BATCH, _LARGEST_BATCH = np.uint64(32), np.uint64(128)
+_BATCHES_PER_THREAD = np.uint64(16)
 
 _is_open, _has_quit = compiled(check_in.is_open), compiled(check_in.has_quit)
 _inside = compiled(check_in.inside)
-_entered, _left = compiled(check_in.entered), compiled(check_in.left)
+_checked_in, _checked_out = compiled(check_in.checked_in), compiled(check_in.checked_out)
 _caller_must_be_woken = compiled(check_in.caller_must_be_woken)
 
 
 @kernel
 def helper(control: Any, worker: Any) -> None:
     """A helper's life: sleep till a round, check in, work, check out; leave when the pool quits."""
-    state_word, ring = control + c.STATE, control + c.RING
+    state_word, doorbell = control + c.STATE, control + c.DOORBELL
     atomic_add(control + c.ARRIVED, _1)
     last = _0
     while True:
-        seen = atomic_load(ring)
+        seen = atomic_load(doorbell)
         state = atomic_load(state_word)
         if _has_quit(state):
             break
         if _is_open(state):
-            if compare_and_swap(state_word, state, _entered(state)) != state:
+            if compare_and_swap(state_word, state, _checked_in(state)) != state:
                 continue
-            e.record(control, worker, e.ENTER, seen, state)
+            e.record(control, worker, e.CHECK_IN, seen, state)
             # Checked in: from here the caller waits for us, and the round's parameters stand.
             current = load(control + c.ROUND)
             e.record(control, worker, e.JOB, current, _0)
@@ -87,13 +87,13 @@ def helper(control: Any, worker: Any) -> None:
                 complete(control, worker, current)
                 e.record(control, worker, e.COMPLETE, current, _0)
             check_out(control, worker)
-        bedtime = nanoseconds() + load(control + c.SPIN)
-        while atomic_load(ring) == seen:
-            if nanoseconds() < bedtime:
+        spin_deadline = nanoseconds() + load(control + c.SPIN)
+        while atomic_load(doorbell) == seen:
+            if nanoseconds() < spin_deadline:
                 give_way()
             else:
-                e.record(control, worker, e.BED, seen, _0)
-                futex_wait(ring, seen)
+                e.record(control, worker, e.HELPER_PARK, seen, _0)
+                futex_wait(doorbell, seen)
     e.record(control, worker, e.END, _0, _0)
 
 
@@ -111,8 +111,8 @@ def complete(control: Any, worker: Any, current: Any) -> None:
 def check_out(control: Any, worker: Any) -> None:
     """Leave the round; the last one out of a closed round wakes the caller."""
     before = atomic_add(control + c.STATE, _ALL_ONES)
-    e.record(control, worker, e.LEAVE, before, _0)
-    if _caller_must_be_woken(_left(before)):
+    e.record(control, worker, e.CHECK_OUT, before, _0)
+    if _caller_must_be_woken(_checked_out(before)):
         futex_wake(control + c.STATE, _1)
         e.record(control, worker, e.WAKE_CALLER, _0, _0)
 
@@ -120,11 +120,11 @@ def check_out(control: Any, worker: Any) -> None:
 @kernel
 def run_round(control: Any, helpers: Any) -> None:
     """Open a round whose parameters are written, work in it, close it, wait for those inside."""
-    state_word, ring = control + c.STATE, control + c.RING
+    state_word, doorbell = control + c.STATE, control + c.DOORBELL
     atomic_store(state_word, c.OPEN)
-    e.record(control, _CALLER, e.OPEN, load(control + c.CLAIMABLE), load(control + c.GRAIN))
-    e.record(control, _CALLER, e.RING, atomic_add(ring, _1), _0)
-    e.record(control, _CALLER, e.WAKE, futex_wake(ring, helpers), _0)
+    e.record(control, _CALLER, e.OPEN, load(control + c.TO_HAND_OUT), load(control + c.GRAIN))
+    e.record(control, _CALLER, e.DOORBELL, atomic_add(doorbell, _1), _0)
+    e.record(control, _CALLER, e.WAKE, futex_wake(doorbell, helpers), _0)
 
     current = load(control + c.ROUND)
     s.work(control, _CALLER)
@@ -135,15 +135,15 @@ def run_round(control: Any, helpers: Any) -> None:
         e.record(control, _CALLER, e.ALL_COMPLETED, _0, _0)
 
     e.record(control, _CALLER, e.CLOSE, atomic_and(state_word, _NOT_OPEN), _0)
-    bedtime = nanoseconds() + load(control + c.SPIN)
+    spin_deadline = nanoseconds() + load(control + c.SPIN)
     while True:
         state = atomic_load(state_word)
         if _inside(state) == _0:
             break
-        if nanoseconds() < bedtime:
+        if nanoseconds() < spin_deadline:
             give_way()
         else:
-            e.record(control, _CALLER, e.DOZE, state, _0)
+            e.record(control, _CALLER, e.CALLER_PARK, state, _0)
             futex_wait(state_word, state)
     e.record(control, _CALLER, e.RETURN, _0, _0)
 
@@ -151,23 +151,23 @@ def run_round(control: Any, helpers: Any) -> None:
 @kernel
 def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
     """The patch's wait: for every helper in turn, until it has completed this round."""
-    bedtime = nanoseconds() + load(control + c.SPIN)
+    spin_deadline = nanoseconds() + load(control + c.SPIN)
     for number in range(helpers):
         completed = s.worker_line(control, number + _1) + c.COMPLETED
         while True:
             seen = atomic_load(completed)
             if seen == current:
                 break
-            if nanoseconds() < bedtime:
+            if nanoseconds() < spin_deadline:
                 give_way()
             else:
                 futex_wait(completed, seen)
 
 
 @kernel
-def claim_size(dirty: Any, threads: Any) -> Any:
-    """Dirty pages in a claim: some claims for every thread, not too small, not too large."""
-    return min(max(dirty // (threads * _CLAIMS_PER_THREAD), _SMALLEST_CLAIM), _LARGEST_CLAIM)
+def batch_size(dirty: Any, threads: Any) -> Any:
+    """Dirty pages in a batch: several batches for every thread, neither too small nor too large."""
+    return min(max(dirty // (threads * _BATCHES_PER_THREAD), _SMALLEST_BATCH), _LARGEST_BATCH)
 
 
 @kernel
@@ -196,8 +196,8 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
         return stray
     dirty = count_either(job)
     choose_copy(job, dirty)
-    few = dirty * load(job + _page_bytes) <= load(control + c.ALONE)
-    if strategy != s.STATIC and (helpers == _0 or few):
+    is_small = dirty * load(job + _page_bytes) <= load(control + c.SERIAL_BELOW)
+    if strategy != s.STATIC and (helpers == _0 or is_small):
         strategy = s.SERIAL
     start_round(control, job, strategy, threads)
     if helpers == _0 or strategy == s.SERIAL:
@@ -205,8 +205,8 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     else:
         if strategy == s.DYNAMIC:
             index_dirty(job)
-            store(control + c.GRAIN, claim_size(dirty, threads))
-            store(control + c.CLAIMABLE, dirty)
+            store(control + c.GRAIN, batch_size(dirty, threads))
+            store(control + c.TO_HAND_OUT, dirty)
         run_round(control, helpers)
     add_up(control, job, threads, begin)
     return NO_PAGE
@@ -244,7 +244,7 @@ def start_round(control: Any, job: Any, strategy: Any, threads: Any) -> None:
     store(control + c.JOB, job)
     store(control + c.THREADS, threads)
     store(control + c.CURSOR, _0)
-    store(control + c.CLAIMABLE, _0)
+    store(control + c.TO_HAND_OUT, _0)
     store(control + c.HEAD, _0)
     store(control + c.TAIL, _0)
     store(control + c.CLOSED, _0)
@@ -271,7 +271,7 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
     helpers = helpers_here(control)
     start_round(control, job, s.BACKUP, threads)
     store(control + c.GRAIN, grain)
-    store(control + c.CLAIMABLE, load(job + _words))
+    store(control + c.TO_HAND_OUT, load(job + _words))
     run_round(control, helpers)
     clear_bitmaps(job)
 
@@ -280,5 +280,5 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
 def dismiss(control: Any) -> None:
     """Tell every helper to leave (the patch: set ``quit``, then every trigger)."""
     e.record(control, _CALLER, e.QUIT, atomic_or(control + c.STATE, c.QUIT), _0)
-    e.record(control, _CALLER, e.RING, atomic_add(control + c.RING, _1), _0)
-    e.record(control, _CALLER, e.WAKE, futex_wake(control + c.RING, _EVERYONE), _0)
+    e.record(control, _CALLER, e.DOORBELL, atomic_add(control + c.DOORBELL, _1), _0)
+    e.record(control, _CALLER, e.WAKE, futex_wake(control + c.DOORBELL, _EVERYONE), _0)

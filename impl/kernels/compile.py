@@ -16,7 +16,7 @@ from impl.kernels import intrinsics
 from impl.kernels.kernel_cache import KernelCache
 from impl.kernels.uninterrupted import uninterrupted
 from model import words
-from model.domain import Reading, select
+from model.domain import Domain, select
 
 #: What each domain has natively; a kernel that is one of them adds itself.
 primitives: dict[Callable[..., Any], Any] = {
@@ -26,7 +26,7 @@ primitives: dict[Callable[..., Any], Any] = {
 }
 
 #: A function of model/ as numba machine code on uint64.
-compiled = Reading(number=np.uint64, primitives=primitives, finish=numba.njit)
+compiled = Domain(number=np.uint64, primitives=primitives, finish=numba.njit)
 
 #: Every kernel, in the order of definition: what a kernel calls stands before it.
 kernels: list[Any] = []

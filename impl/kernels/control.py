@@ -18,15 +18,15 @@ def _line(number: int) -> np.uint64:
     return np.uint64(number * LINE_BYTES)
 
 
-# The join protocol: OPEN and QUIT bits with the number of helpers inside; the round, a futex.
-STATE, RING = _line(0), _line(1)
-# Claims off a shared cursor: how much has been handed out, of CLAIMABLE, GRAIN at a time.
+# The check-in protocol: OPEN and QUIT bits with the number of helpers inside; the round, a futex.
+STATE, DOORBELL = _line(0), _line(1)
+# Batches off a shared cursor: how much has been handed out, of TO_HAND_OUT, GRAIN at a time.
 CURSOR = _line(2)
 # The round's parameters, written before it opens, read by helpers that have checked in.
-ROUND, STRATEGY, JOB, THREADS, GRAIN, CLAIMABLE = (_line(3) + np.uint64(8 * i) for i in range(6))
-# Set once: up to so many dirty bytes the caller flushes alone; so many nanoseconds a thread looks
-# for what it waits for before it sleeps.
-ALONE, SPIN = (_line(3) + np.uint64(8 * i) for i in range(6, 8))
+ROUND, STRATEGY, JOB, THREADS, GRAIN, TO_HAND_OUT = (_line(3) + np.uint64(8 * i) for i in range(6))
+# Set once: dirty bytes up to which the caller flushes alone; nanoseconds for which a waiting thread
+# polls before it sleeps.
+SERIAL_BELOW, SPIN = (_line(3) + np.uint64(8 * i) for i in range(6, 8))
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = _line(4), _line(5), _line(6)
 # Whose helpers these are: the process that made the pool, and how many; how many have arrived.
@@ -50,7 +50,7 @@ Words = npt.NDArray[np.uint64]
 
 
 def allocate(threads: int) -> Words:
-    """A zeroed control block for so many workers, as (lines, 8) words on cache line boundaries."""
+    """A zeroed control block for ``threads`` workers, as (lines, 8) words on cache line boundaries."""
     lines = int(WORKERS) // LINE_BYTES + threads
     raw: Words = np.zeros((lines + 1) * _WORDS_PER_LINE, dtype=np.uint64)
     skip = -raw.ctypes.data % LINE_BYTES // 8

@@ -1,7 +1,7 @@
 """What a pool's workers do, event by event, for the check against the model (``tests/trace.py``).
 
 Each worker writes into a log of its own, so nothing is shared; a worker without a log pays for a
-load and a branch an event, and there are two events a claim. Read a log when its pool has closed.
+load and a branch an event, and there are two events a batch. Read a log when its pool has closed.
 """
 
 import json
@@ -31,31 +31,31 @@ class Kind(NamedTuple):
 KINDS = (
     # The caller's.
     Kind("begin", ("round",)),
-    Kind("open", ("claimable", "grain")),
-    Kind("ring", ("ring",)),
+    Kind("open", ("to_hand_out", "grain")),
+    Kind("ring doorbell", ("doorbell",)),
     Kind("wake", ("woken",)),
     Kind("await all"),
     Kind("all completed"),
     Kind("close", ("state",)),
-    Kind("doze", ("state",)),
+    Kind("caller park", ("state",)),
     Kind("return"),
     Kind("quit", ("state",)),
     # A worker's.
-    Kind("claim", ("cursor",)),
+    Kind("take batch", ("cursor",)),
     Kind("done", ("cursor",)),
     # A helper's.
-    Kind("enter", ("ring", "state")),
+    Kind("check in", ("doorbell", "state")),
     Kind("job", ("round",)),
     Kind("complete", ("round",)),
-    Kind("leave", ("state",)),
+    Kind("check out", ("state",)),
     Kind("wake caller"),
-    Kind("bed", ("ring",)),
+    Kind("helper park", ("doorbell",)),
     Kind("end"),
 )
-BEGIN, OPEN, RING, WAKE, AWAIT_ALL, ALL_COMPLETED, CLOSE, DOZE, RETURN, QUIT = (
+BEGIN, OPEN, DOORBELL, WAKE, AWAIT_ALL, ALL_COMPLETED, CLOSE, CALLER_PARK, RETURN, QUIT = (
     np.uint64(i) for i in range(10)
 )
-CLAIM, DONE, ENTER, JOB, COMPLETE, LEAVE, WAKE_CALLER, BED, END = (
+TAKE_BATCH, DONE, CHECK_IN, JOB, COMPLETE, CHECK_OUT, WAKE_CALLER, HELPER_PARK, END = (
     np.uint64(i) for i in range(10, 19)
 )
 

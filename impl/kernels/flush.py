@@ -236,7 +236,7 @@ def stream_fetching(to: Any, source: Any, length: Any, soon: Any) -> None:
 def back_up_range(job: Any, lower: Any, upper: Any) -> None:
     """Copy every block's used pages with bits in ``[lower, upper)`` from host to cache.
 
-    The reply's suggestion for ``colo_init_ram_cache``, where every page is copied.
+    What Hailiang Zhang suggested for ``colo_init_ram_cache`` (model/TRAPS.md, Sources).
     """
     page_bytes = load(job + _page_bytes)
     row, end = first_row(job, lower), rows_end(job)

@@ -2,9 +2,9 @@
 
 serial   the caller alone, the whole RAM (impl.kernels.check_in.flush_alone).
 static   the patch: worker i flushes share i of the address space, a whole number of bitmap words.
-dynamic  every worker claims runs of dirty pages, cut at words, off a shared cursor until none are left.
-queue    the mail's other idea: the caller searches and queues dirty words, the helpers copy them.
-backup   host to cache, every page, claimed a block of words at a time.
+dynamic  every worker takes batches of dirty pages, cut at words, off a shared cursor until none are left.
+queue    a work queue, as the patch's author suggested: the caller searches, the helpers copy.
+backup   host to cache, every page, in batches of bitmap words.
 
 No two workers ever hold the same 64-bit word of the bitmaps, so plain loads and stores suffice there.
 """
@@ -49,8 +49,8 @@ _cache_bitmap = np.uint64(8 * CACHE_BITMAP)
 _host_bitmap = np.uint64(8 * HOST_BITMAP)
 
 _share = compiled(shares.share)
-_claim = compiled(shares.claim)
-_claimed_words = compiled(shares.claimed_words)
+_batch = compiled(shares.batch)
+_batch_words = compiled(shares.batch_words)
 
 
 @kernel
@@ -65,7 +65,7 @@ def work(control: Any, worker: Any) -> None:
             search(control)
         copy_queued(control, worker)
     else:
-        work_off_claims(control, worker, strategy)
+        work_off_batches(control, worker, strategy)
     end_line(control, worker)
 
 
@@ -112,20 +112,20 @@ def flush_share(control: Any, worker: Any, thread: Any) -> None:
 
 
 @kernel
-def work_off_claims(control: Any, worker: Any, strategy: Any) -> None:
-    """Claim dirty pages, or in a backup words, off the shared cursor until none are left."""
+def work_off_batches(control: Any, worker: Any, strategy: Any) -> None:
+    """Take batches of dirty pages, or in a backup of words, off the shared cursor until none are left."""
     job, grain = load(control + c.JOB), load(control + c.GRAIN)
-    claimable = load(control + c.CLAIMABLE)
+    to_hand_out = load(control + c.TO_HAND_OUT)
     while True:
         cursor = atomic_add(control + c.CURSOR, grain)
-        e.record(control, worker, e.CLAIM, cursor, _0)
-        first, last = _claim(cursor, grain, claimable)
+        e.record(control, worker, e.TAKE_BATCH, cursor, _0)
+        first, last = _batch(cursor, grain, to_hand_out)
         if first >= last:
             break
         if strategy == BACKUP:
             back_up_range(job, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
         else:
-            first, last = _claimed_words(job, first, last)
+            first, last = _batch_words(job, first, last)
             flush_part(control, worker, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
         e.record(control, worker, e.DONE, cursor, _0)
 

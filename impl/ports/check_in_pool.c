@@ -36,7 +36,7 @@ enum {
     SMALLEST_BATCH = 32,                /* dirty pages */
     LARGEST_BATCH = 128,
     BATCHES_PER_WORKER = 16,
-    ALONE_BYTES = 1 << 20,              /* up to here waking a helper costs more than it brings */
+    SERIAL_BELOW_BYTES = 1 << 20,              /* up to here waking a helper costs more than it brings */
     STREAM_FROM_BYTES = 4 << 20,        /* fewer have just been written, and are in the cache */
     FETCHED_BYTES = 8 * LINE,           /* enough for the hardware to follow on by itself */
 };
@@ -408,7 +408,7 @@ static colo_stats flush_dirty(flush_job *job, uint32_t threads)
     colo_stats sum = {0};
 
     job->streams = job->dirty > STREAM_FROM_BYTES / job->page_size;
-    if (job->dirty <= ALONE_BYTES / job->page_size ||
+    if (job->dirty <= SERIAL_BELOW_BYTES / job->page_size ||
         !reserve((void **)&kept.dirty_before, &kept.most_words, job->n_words + 1,
                  sizeof(uint64_t)) ||
         !(helpers = start_helpers(workers - 1))) {

@@ -2,9 +2,9 @@
 //
 //! A flush in Rust behind the C ABI of `colo_flush.h`, on the standard library alone.
 //!
-//! Unlike the patch it gives no worker a fixed share: the bitmap's words are claimed in small runs
+//! Unlike the patch it gives no worker a fixed share: the bitmap's words are taken in small runs
 //! off one shared cursor, so that a worker whose part is clean goes on to help with the rest. A word
-//! belongs to exactly one claim, hence to one thread, and is cleared after its pages are copied.
+//! belongs to exactly one batch, hence to one thread, and is cleared after its pages are copied.
 
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use std::thread;
 
 const ABI_VERSION: u32 = 1;
 const PAGES_PER_WORD: u64 = 64;
-const WORDS_PER_CLAIM: usize = 16;
+const WORDS_PER_BATCH: usize = 16;
 const MOST_THREADS: usize = 64;
 const EINVAL: i32 = 22;
 const ERANGE: i32 = 34;
@@ -67,7 +67,7 @@ struct Flush {
 }
 
 // SAFETY: shared between workers only inside `colo_flush`, whose caller lends the memory for that
-// long. Every bitmap word, and so every page, is reached by the one worker that claimed the word.
+// long. Every bitmap word, and so every page, is reached by the one worker that took the word.
 unsafe impl Sync for Flush {}
 
 /// Bits `0 .. count`, for `count` from 0 to 64.
@@ -176,15 +176,15 @@ impl Flush {
         })
     }
 
-    /// One worker: claims runs of words until none is left.
+    /// One worker: takes runs of words until none is left.
     fn work(&self) -> ColoStats {
         let mut done = ColoStats::default();
         loop {
-            let first = self.cursor.fetch_add(WORDS_PER_CLAIM, Ordering::Relaxed);
+            let first = self.cursor.fetch_add(WORDS_PER_BATCH, Ordering::Relaxed);
             if first >= self.words {
                 return done;
             }
-            for word in first..self.words.min(first + WORDS_PER_CLAIM) {
+            for word in first..self.words.min(first + WORDS_PER_BATCH) {
                 self.flush_word(word, &mut done);
             }
         }
@@ -205,7 +205,7 @@ impl Flush {
             self.copy_page(word as u64 * PAGES_PER_WORD + dirty.trailing_zeros() as u64);
             dirty &= dirty - 1;
         }
-        // SAFETY: this worker claimed the word, so no other one reads or writes it.
+        // SAFETY: this worker took the word, so no other one reads or writes it.
         unsafe {
             *self.cache_bitmap.add(word) = 0;
             *self.host_bitmap.add(word) = 0;
@@ -226,8 +226,8 @@ impl Flush {
 
     /// The caller and its helpers; a helper that cannot be started is not missed.
     fn run(&self, threads: u32) -> ColoStats {
-        let claims = (self.words + WORDS_PER_CLAIM - 1) / WORDS_PER_CLAIM;
-        let workers = (threads as usize).min(claims).min(MOST_THREADS);
+        let batches = (self.words + WORDS_PER_BATCH - 1) / WORDS_PER_BATCH;
+        let workers = (threads as usize).min(batches).min(MOST_THREADS);
         thread::scope(|scope| {
             let helpers: Vec<_> = (1..workers)
                 .map_while(|_| {

@@ -3,7 +3,7 @@
  * The 2016 patch: a static share of the address space for each of a set of persistent threads, which
  * are triggered and report completion by a pair of events each; the caller waits for all of them.
  *
- * Four things are better than in the patch, so that what is measured is its idea and not its slips:
+ * Four things are better than in the patch, so that what is measured is its idea and not its mistakes:
  * the shares are worked out anew at each flush (it did so once, at thread start); a search stops at
  * the end of the share (it ran on to the end of the block); each thread counts for itself (it
  * decremented one shared counter for each page); and an event wait looks again after it wakes.

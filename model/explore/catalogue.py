@@ -1,8 +1,8 @@
 """What is explored, with its bounds, and what must fail: ``python -m model.explore [--deep]``.
 
-Every interleaving of each system below is visited. Why these bounds: a value from one round (RING,
+Every interleaving of each system below is visited. Why these bounds: a value from one round (DOORBELL,
 STATE, the job's parameters) can be met stale in the next round and, if it looks the same, taken for
-that round's own, and the third round shows that the second left nothing behind; two claims a round
+that round's own, and the third round shows that the second left nothing behind; two batches a round
 are the least that two workers can share; four helpers are three that meet in every way while one is
 elsewhere. Beyond the bounds stands the proof for any number of helpers and rounds
 (``proofs/check_in.py``).
@@ -10,7 +10,7 @@ elsewhere. Beyond the bounds stands the proof for any number of helpers and roun
 Then the same over weaker memories, with what breaks if an access is weakened (``model.explore.weak``);
 those bounds are smaller, for a memory multiplies the states, and each line says what they are enough for.
 
-Exit 0: every claim holds, and every broken variant fails as it should. 1 otherwise.
+Exit 0: every invariant holds, and every faulty variant fails as it should. 1 otherwise.
 """
 
 import time
@@ -26,15 +26,15 @@ from model.explore.weak import catalogue as weakened
 from model.faults.check_in import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
 from model.faults.definitions import broken
 from model.protocols import flush_workers, patch_events
-from model.protocols.check_in import Round, forked_child, join_protocol, state_in_words
+from model.protocols.check_in import Round, check_in_protocol, forked_child, state_in_words
 from model.protocols.marking import marking
 from model.protocols.work_queue_round import ONCE, TWICE, queue_round
-from model.transitions import LIVELOCK, STANDSTILL, System
+from model.transitions import DEADLOCK, LIVELOCK, System
 
 AnySystem = System[Any, Any]
 
 
-def join(
+def check_in(
     helpers: int,
     rounds: int = 3,
     words: int = 2,
@@ -43,10 +43,10 @@ def join(
     mixed: bool = False,
     fault: str | None = None,
 ) -> AnySystem:
-    """The join protocol, whole or with one fault; ``mixed``: with rounds of every kind."""
+    """The check-in protocol, whole or with one fault; ``mixed``: with rounds of every kind."""
     plan = (Round(2, 0, 0), Round(0, helpers, 0), Round(1, 0, 1), Round(1, 0, 0)) if mixed else ()
     with broken(fault):
-        return join_protocol(helpers, rounds, words, watched, static=static, plan=plan)
+        return check_in_protocol(helpers, rounds, words, watched, static=static, plan=plan)
 
 
 def patch(threads: int, rounds: int = 3, fault: str | None = None) -> AnySystem:
@@ -60,7 +60,7 @@ def static(border: int, fault: str | None = None) -> AnySystem:
     parts = (0, border), (border, 128)
     shares = [
         [
-            flush_workers.Window(word, max(first, 64 * word), min(last, 64 * word + 64))
+            flush_workers.WordWindow(word, max(first, 64 * word), min(last, 64 * word + 64))
             for word in (0, 1)
             if max(first, 64 * word) < min(last, 64 * word + 64)
         ]
@@ -70,7 +70,7 @@ def static(border: int, fault: str | None = None) -> AnySystem:
 
 
 def dynamic(helpers: int, words: int, fault: str | None = None) -> AnySystem:
-    """Workers that claim words off the cursor."""
+    """Workers that take words off the cursor."""
     return flush_workers.dynamic_flush((3,) + (1,) * (words - 1), (2,) * words, helpers, fault)
 
 
@@ -83,7 +83,7 @@ def queued(
 
 
 SYSTEMS: Mapping[str, Callable[..., AnySystem]] = {
-    "join": join,
+    "check-in": check_in,
     "patch": patch,
     "static": static,
     "dynamic": dynamic,
@@ -94,7 +94,7 @@ SYSTEMS: Mapping[str, Callable[..., AnySystem]] = {
 
 @dataclass(frozen=True)
 class Exploration:
-    """A system by name and options; the claim it must break, or None if all must hold."""
+    """A system by name and options; the invariant it must violate, or None if all must hold."""
 
     system: str
     options: Mapping[str, Any]
@@ -113,12 +113,12 @@ class Exploration:
 
 HOLD = (
     *(
-        Exploration("join", {"helpers": n, "watched": w}, deep=n + w > 3)
+        Exploration("check-in", {"helpers": n, "watched": w}, deep=n + w > 3)
         for n in (1, 2, 3, 4)
         for w in (0, 1)
     ),
-    *(Exploration("join", {"helpers": n, "static": True}, deep=n > 3) for n in (1, 2, 3, 4)),
-    *(Exploration("join", {"helpers": n, "mixed": True}, deep=n > 2) for n in (1, 2, 3)),
+    *(Exploration("check-in", {"helpers": n, "static": True}, deep=n > 3) for n in (1, 2, 3, 4)),
+    *(Exploration("check-in", {"helpers": n, "mixed": True}, deep=n > 2) for n in (1, 2, 3)),
     *(Exploration("patch", {"threads": n}, deep=n > 3) for n in (1, 2, 3, 4)),
     Exploration("static", {"border": 64}),
     Exploration("dynamic", {"helpers": 2, "words": 3}),
@@ -134,9 +134,9 @@ HOLD = (
 _PATCH_REFUTES = {
     "trigger wait looks once": patch_events.LENT.name,
     "completion wait looks once": patch_events.FINISHED.name,
-    "completion reset last": STANDSTILL,
-    "trigger reset last": STANDSTILL,
-    "quit without trigger": STANDSTILL,
+    "completion reset last": DEADLOCK,
+    "trigger reset last": DEADLOCK,
+    "quit without trigger": DEADLOCK,
     "release before init": "events are made before they are used",
 }
 
@@ -154,27 +154,29 @@ _QUEUE_REFUTES = {
 REFUTED = (
     *(
         Exploration(
-            "join", {"helpers": 1, "rounds": 2, "words": fault.words, "fault": name}, fault.refutes
+            "check-in",
+            {"helpers": 1, "rounds": 2, "words": fault.words, "fault": name},
+            fault.refutes,
         )
         for name, fault in BROKEN.items()
     ),
     *(
         Exploration(
-            "join", {"helpers": 1, "rounds": 2, "static": True, "fault": name}, fault.refutes
+            "check-in", {"helpers": 1, "rounds": 2, "static": True, "fault": name}, fault.refutes
         )
         for name, fault in BROKEN_IN_A_STATIC_ROUND.items()
     ),
     *(
-        Exploration("patch", {"threads": 1, "rounds": 2, "fault": name}, claim)
-        for name, claim in _PATCH_REFUTES.items()
+        Exploration("patch", {"threads": 1, "rounds": 2, "fault": name}, invariant)
+        for name, invariant in _PATCH_REFUTES.items()
     ),
     *(
         Exploration(
             "queue",
             {"words": 3, "dirty": [0, 1, 2], "copiers": 1, "slots": 1, "fault": name},
-            claim,
+            invariant,
         )
-        for name, claim in _QUEUE_REFUTES.items()
+        for name, invariant in _QUEUE_REFUTES.items()
     ),
     Exploration("static", {"border": 125}, "no dirty bit is left"),
     Exploration(
@@ -198,22 +200,22 @@ def fork_anywhere(
     Returns the number of control blocks tried and the first child's failure, if any.
     """
     blocks = set()
-    explore(join(helpers, rounds), visited=lambda shared, _: blocks.add(shared))
+    explore(check_in(helpers, rounds), visited=lambda shared, _: blocks.add(shared))
     with broken(CHILD_KEEPS_STATE if keeps_state else None):
         for block in sorted(blocks):
             failure = explore(forked_child(block)).failure
             if failure:
-                return len(blocks), failure.claim
+                return len(blocks), failure.invariant
     return len(blocks), None
 
 
 def shortest_failure(words: int = 1) -> str:
-    """The shortest failing schedule of the join protocol as it stands: ``model.faults.broken``.
+    """The shortest failing schedule of the check-in protocol as it stands: ``model.faults.broken``.
 
-    With one helper and two rounds of one claim, or ``words`` of them; "" if it does not fail.
+    With one helper and two rounds of one batch, or ``words`` of them; "" if it does not fail.
     """
     try:
-        failure = explore(join_protocol(1, 2, words), reduced=False, limit=10_000).failure
+        failure = explore(check_in_protocol(1, 2, words), reduced=False, limit=10_000).failure
     except MemoryError:
         return ""
     return failure.schedule if failure else ""
@@ -258,7 +260,7 @@ def _explore_all(deep: bool) -> int:
         begin = time.perf_counter()
         seen = explore(exploration.make(), reduced=exploration.refutes is None)
         seconds = time.perf_counter() - begin
-        got = seen.failure.claim if seen.failure else None
+        got = seen.failure.invariant if seen.failure else None
         good = good and got == exploration.refutes
         verdict_line = "holds" if got is None else f"FAILS: {got}   {seen.failure.schedule}"  # type: ignore[union-attr]
         wanted = "" if got == exploration.refutes else f"   (expected: {exploration.refutes})"
@@ -267,7 +269,7 @@ def _explore_all(deep: bool) -> int:
             f"{verdict_line}{wanted}",
             flush=True,
         )
-    for keeps_state, wanted_failure in ((False, None), (True, STANDSTILL)):
+    for keeps_state, wanted_failure in ((False, None), (True, DEADLOCK)):
         blocks, failure_seen = fork_anywhere(2, 2, keeps_state=keeps_state)
         good = good and failure_seen == wanted_failure
         what = CHILD_KEEPS_STATE if keeps_state else "a forked child flushes and closes"

@@ -2,8 +2,8 @@
 
 A :class:`System` is some shared memory and some processes. Each process stands at a *step*, at most
 one access to shared memory; a schedule says whose step is next. :func:`explore` visits every state
-that any schedule reaches, breadth first, and stops at the first state that breaks a claim or in
-which nobody can move (a deadlock). If there is none it looks whether a *final* state, in which all has
+that any schedule reaches, breadth first, and stops at the first state that violates an invariant or
+in which nobody can move (a deadlock). If there is none it looks whether a *final* state, in which all has
 come to its end, can still be reached from every state by steps alone: from where it cannot, processes
 run for ever (a livelock). :func:`replay` runs one schedule.
 
@@ -11,8 +11,8 @@ Shared memory here is sequentially consistent: a step's effect is seen by all at
 code does to deserve that is listed in ``impl/README.md``.
 
 A schedule is a short string of process names, each with a count and what happened:
-``c*9 1*3 2 1~ c!`` is nine steps of ``c``, three of ``1``, one of ``2``, then a *whim* of the world
-on ``1`` (a futex returns with nobody having woken it), then ``c`` is never scheduled again. In
+``c*9 1*3 2 1~ c!`` is nine steps of ``c``, three of ``1``, one of ``2``, then a *spurious*
+wake-up of ``1`` (its futex returns though nobody woke it), then ``c`` is never scheduled again. In
 ``c*3 | c*2`` the two steps after the bar lead back to where they began, and are taken for ever.
 """
 
@@ -21,25 +21,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 
-from model.explore.schedule import replay, written
+from model.explore.schedule import format_schedule, replay
 from model.transitions import (
+    DEADLOCK,
     FOR_EVER,
     LIVELOCK,
-    STANDSTILL,
     STEP,
     L,
     Move,
     S,
     System,
-    broken_claim,
+    broken_invariant,
     outcomes_of,
 )
 
 
 class Failure(NamedTuple):
-    """A claim that broke, and the schedule of the steps before (the last one about to break it)."""
+    """An invariant that is violated, and the schedule that leads there."""
 
-    claim: str
+    invariant: str
     schedule: str
 
 
@@ -86,7 +86,7 @@ class _Numbered(Generic[S, L]):
         if pair not in self._moves:
             outcomes = outcomes_of(self.system.steps, self.value[shared], self.value[process])
             self._moves[pair] = [
-                (kind, self.intern(self.system.forget(after)), self.intern(me))
+                (kind, self.intern(self.system.view_shared(after)), self.intern(me))
                 for kind, after, me in outcomes
             ]
         return self._moves[pair]
@@ -94,24 +94,24 @@ class _Numbered(Generic[S, L]):
     def after(self, state: State, position: int, shared: int, me: int) -> State:
         """The state after the process at ``position`` has become ``me`` in memory ``shared``."""
         after = (shared, *state[1:position], me, *state[position + 1 :])
-        if self.system.stale is None or shared == state[0]:
+        if self.system.view_local is None or shared == state[0]:
             return after
         return (shared, *(self.fresh(shared, process) for process in after[1:]))
 
     def fresh(self, shared: int, process: int) -> int:
         """The process without what no longer matters to it."""
         pair = (shared, process)
-        if pair not in self._fresh and self.system.stale is not None:
+        if pair not in self._fresh and self.system.view_local is not None:
             self._fresh[pair] = self.intern(
-                self.system.stale(self.value[shared], self.value[process])
+                self.system.view_local(self.value[shared], self.value[process])
             )
         return self._fresh[pair]
 
     def broken(self, shared: int, process: int) -> str | None:
-        """The claim that this process, about to take its step, breaks."""
+        """The invariant that this process, about to take its step, violates."""
         pair = (shared, process)
         if pair not in self._broken:
-            self._broken[pair] = broken_claim(
+            self._broken[pair] = broken_invariant(
                 self.system.steps, self.value[shared], self.value[process]
             )
         return self._broken[pair]
@@ -137,7 +137,7 @@ def explore(
     """Visit every state any schedule reaches; stop at the first that fails; then look for a livelock.
 
     The schedule of a failure is a shortest one, with the loop if it is a livelock. ``reduced``:
-    processes that are alike stand for each other, so of states that differ only in who is who one is
+    of states that differ by a permutation of symmetric processes only one is
     visited. ``limit``, if not 0, is the number of states after which to give up with MemoryError;
     ``visited`` is called with each state.
     """
@@ -145,9 +145,9 @@ def explore(
     for number, state in enumerate(search.states):
         if visited:
             visited(*search.table.meaning(state))
-        claim = search.broken_claim(state) or search.expand(state)
-        if claim:
-            failure = Failure(claim, search.schedule(search.path(number)))
+        invariant = search.broken_invariant(state) or search.expand(state)
+        if invariant:
+            failure = Failure(invariant, search.schedule(search.path(number)))
             return Explored(len(search.states), search.transitions, failure)
         if limit and len(search.states) > limit:
             raise MemoryError(f"{system.name}: more than {limit} states")
@@ -164,7 +164,7 @@ class _Search(Generic[S, L]):
         self.system = system
         self.table = _Numbered(system)
         self.transitions = 0
-        self._canonical = _sorting(system.alike) if reduced else _as_it_is
+        self._canonical = _sorting(system.symmetric_from) if reduced else _as_it_is
         start = self._canonical(self.table.start())
         self.states = [start]
         self._number = {start: 0}
@@ -173,15 +173,15 @@ class _Search(Generic[S, L]):
         self._steps_from = array("l", [0])
         self._everyone = tuple(range(1, len(start)))
 
-    def broken_claim(self, state: State) -> str | None:
-        """The claim that a process, about to take its step, breaks."""
+    def broken_invariant(self, state: State) -> str | None:
+        """The invariant that a process, about to take its step, violates."""
         for position in self._everyone:
-            if claim := self.table.broken(state[0], state[position]):
-                return claim
+            if invariant := self.table.broken(state[0], state[position]):
+                return invariant
         return None
 
     def expand(self, state: State) -> str | None:
-        """Add the new states one move away; STANDSTILL if nobody moves who should."""
+        """Add the new states one move away; DEADLOCK if nobody moves who should."""
         number = len(self._steps_from) - 1
         for position in self._everyone:
             for kind, shared, me in self.table.moves(state[0], state[position]):
@@ -194,9 +194,9 @@ class _Search(Generic[S, L]):
                 if kind == STEP:
                     self._steps.append(found)
         self._steps_from.append(len(self._steps))
-        if self._after(number) or self.system.rest(self.table.meaning(state)[1]):
+        if self._after(number) or self.system.is_final(self.table.meaning(state)[1]):
             return None
-        return STANDSTILL
+        return DEADLOCK
 
     def _after(self, number: int) -> "array[int]":
         """The states one step away."""
@@ -268,18 +268,18 @@ class _Search(Generic[S, L]):
             )
             moves.append(move)
         stem, round_and_round = moves[: len(path)], moves[len(path) :]
-        written_down = [written(stem, self.system.names)]
+        parts = [format_schedule(stem, self.system.names)]
         if round_and_round:
-            written_down += [FOR_EVER, written(round_and_round, self.system.names)]
-        return " ".join(filter(None, written_down))
+            parts += [FOR_EVER, format_schedule(round_and_round, self.system.names)]
+        return " ".join(filter(None, parts))
 
 
 def _as_it_is(state: State) -> State:
     return state
 
 
-def _sorting(alike: int) -> Callable[[State], State]:
-    first = alike + 1
+def _sorting(symmetric_from: int) -> Callable[[State], State]:
+    first = symmetric_from + 1
 
     def canonical(state: State) -> State:
         return (*state[:first], *sorted(state[first:]))
@@ -291,7 +291,7 @@ def _sorting(alike: int) -> Callable[[State], State]:
 
 
 def failure_of(system: System[S, L], schedule: str) -> str | None:
-    """The claim that fails at the end of a schedule: LIVELOCK if it has a loop with no way out."""
+    """The invariant that fails at the end of a schedule: LIVELOCK if it has a loop with no way out."""
     stem, bar, _ = schedule.partition(FOR_EVER)
     if not bar:
         return verdict(system, *_at_end(system, schedule))
@@ -313,22 +313,22 @@ def _at_end(system: System[S, L], schedule: str) -> tuple[S, tuple[L, ...]]:
 
 def _canonical_state(system: System[S, L], shared: S, processes: tuple[L, ...]) -> tuple[Any, ...]:
     """What is the same state to the explorer is the same here: no numbers gone by, no who is who."""
-    at = system.forget(shared)
-    stale = system.stale or (lambda at, me: me)
-    first, rest = processes[: system.alike], processes[system.alike :]
+    at = system.view_shared(shared)
+    view_local = system.view_local or (lambda at, me: me)
+    first, rest = processes[: system.symmetric_from], processes[system.symmetric_from :]
     return (
         at,
-        tuple(stale(at, me) for me in first),
-        sorted(repr(stale(at, me)) for me in rest),
+        tuple(view_local(at, me) for me in first),
+        sorted(repr(view_local(at, me)) for me in rest),
     )
 
 
 def verdict(system: System[S, L], shared: S, processes: tuple[L, ...]) -> str | None:
-    """The claim that fails in this state, ``STANDSTILL`` if nobody moves, else None."""
+    """The invariant that fails in this state, ``DEADLOCK`` if nobody moves, else None."""
     for me in processes:
-        if claim := broken_claim(system.steps, shared, me):
-            return claim
+        if invariant := broken_invariant(system.steps, shared, me):
+            return invariant
     stuck = not any(
         kind == STEP for me in processes for kind, *_ in outcomes_of(system.steps, shared, me)
     )
-    return STANDSTILL if stuck and not system.rest(processes) else None
+    return DEADLOCK if stuck and not system.is_final(processes) else None

@@ -1,4 +1,4 @@
-"""The join protocol with one thing broken: the faults of ``model.faults`` that are steps.
+"""The check-in protocol with one thing broken: the faults of ``model.faults`` that are steps.
 
 A fault replaces a step or two of :mod:`model.protocols.check_in`, or adds one; the rest stands. Broken
 steps are read in other domains as the whole ones are, so they call the model's functions by plain names.
@@ -15,19 +15,19 @@ from model.protocols.check_in import (
     ONE,
     ZERO,
     After,
-    Control,
+    ControlBlock,
     Process,
     caller_woken,
     check_in,
     check_out,
-    claim,
     copy,
     read_state,
     set_quit,
+    take_batch,
 )
-from model.protocols.check_in import go_to_bed as whole_go_to_bed
+from model.protocols.check_in import helper_park as whole_helper_park
 from model.protocols.check_in import write_job as whole_write_job
-from model.transitions import ENDED, LIVELOCK, STANDSTILL, Step, said
+from model.transitions import DEADLOCK, ENDED, LIVELOCK, Step, step
 
 # Steps that only the broken protocols have.
 STORE_OUT = 41
@@ -39,12 +39,12 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
     **a.ACCESSES,
     STORE_OUT: (Access("store", a.STATE, "check_out, broken"),),
     READ_JOB_TOO_EARLY: (a.READ_JOB,),
-    STORE_CURSOR: (a.READ_JOB, a.COUNT, Access("store", a.CURSOR, "work_off_claims, broken")),
+    STORE_CURSOR: (a.READ_JOB, a.COUNT, Access("store", a.CURSOR, "work_off_batches, broken")),
 }
 
 
 class BrokenSteps(NamedTuple):
-    """What is broken, by which steps, the claim that fails for it, and in rounds of how many batches."""
+    """What is broken, by which steps, the invariant that fails, and in rounds of how many batches."""
 
     what: str
     steps: Mapping[Hashable, Step]
@@ -53,226 +53,228 @@ class BrokenSteps(NamedTuple):
 
 
 def _plain_countdown() -> Mapping[Hashable, Step]:
-    def load_out(at: Control, me: Process) -> After:
+    def load_out(at: ControlBlock, me: Process) -> After:
         """Check out: load STATE."""
-        return at, me._replace(pc=STORE_OUT, saw=at.state)
+        return at, me._replace(pc=STORE_OUT, seen_state=at.state)
 
-    def store_out(at: Control, me: Process) -> After:
+    def store_out(at: ControlBlock, me: Process) -> After:
         """Check out: store STATE with one less inside."""
-        return check_out(at._replace(state=me.saw), me._replace(saw=h.ZERO))
+        return check_out(at._replace(state=me.seen_state), me._replace(seen_state=h.ZERO))
 
-    return {h.CHECK_OUT: said(load_out), STORE_OUT: said(store_out)}
+    return {h.CHECK_OUT: step(load_out), STORE_OUT: step(store_out)}
 
 
 def _blind_check_in() -> Mapping[Hashable, Step]:
-    def add_one(at: Control, me: Process) -> After:
+    def add_one(at: ControlBlock, me: Process) -> After:
         """Check in: fetch-add on STATE, whatever it is by now."""
-        return check_in(at, me._replace(saw=at.state))
+        return check_in(at, me._replace(seen_state=at.state))
 
-    return {h.CHECK_IN: said(add_one)}
+    return {h.CHECK_IN: step(add_one)}
 
 
 def _early_parameters() -> Mapping[Hashable, Step]:
-    def load_state(at: Control, me: Process) -> After:
+    def load_state(at: ControlBlock, me: Process) -> After:
         """Load STATE: end, go on to the job, or sleep?"""
         at, me = read_state(at, me)
         return at, me._replace(pc=select(me.pc == h.CHECK_IN, READ_JOB_TOO_EARLY, me.pc))
 
-    def load_job(at: Control, me: Process) -> After:
+    def load_job(at: ControlBlock, me: Process) -> After:
         """Load the job's parameters, before checking in."""
         return at, me._replace(pc=h.CHECK_IN, job=at.job)
 
-    def enter(at: Control, me: Process) -> After:
+    def enter(at: ControlBlock, me: Process) -> After:
         """Compare-and-swap STATE; then work by the parameters read before."""
         at, me = check_in(at, me)
         comes_in = me.pc == h.READ_JOB
         took_part = at.took_part + select(comes_in, ONE, ZERO)
-        return at._replace(took_part=took_part), me._replace(pc=select(comes_in, h.CLAIM, me.pc))
+        return at._replace(took_part=took_part), me._replace(
+            pc=select(comes_in, h.TAKE_BATCH, me.pc)
+        )
 
     return {
-        h.READ_STATE: said(load_state),
-        READ_JOB_TOO_EARLY: said(load_job),
-        h.CHECK_IN: said(enter),
+        h.READ_STATE: step(load_state),
+        READ_JOB_TOO_EARLY: step(load_job),
+        h.CHECK_IN: step(enter),
     }
 
 
-def _plain_claims() -> Mapping[Hashable, Step]:
-    def load_cursor(at: Control, me: Process) -> After:
-        """Claim: load CURSOR."""
-        return at, me._replace(pc=STORE_CURSOR, claim=at.cursor)
+def _plain_cursor() -> Mapping[Hashable, Step]:
+    def load_cursor(at: ControlBlock, me: Process) -> After:
+        """Take a batch: load CURSOR."""
+        return at, me._replace(pc=STORE_CURSOR, batch=at.cursor)
 
-    def store_cursor(at: Control, me: Process) -> After:
-        """Claim: store CURSOR, one further; leave when all is claimed."""
-        return claim(at._replace(cursor=me.claim), me)
+    def store_cursor(at: ControlBlock, me: Process) -> After:
+        """Take a batch: store CURSOR, one further; check out when none is left."""
+        return take_batch(at._replace(cursor=me.batch), me)
 
-    return {h.CLAIM: said(load_cursor), STORE_CURSOR: said(store_cursor)}
+    return {h.TAKE_BATCH: step(load_cursor), STORE_CURSOR: step(store_cursor)}
 
 
 def _waits_for_the_woken() -> Mapping[Hashable, Step]:
-    def open_job(at: Control, me: Process) -> After:
+    def open_job(at: ControlBlock, me: Process) -> After:
         """STATE = OPEN, with every helper that will be woken counted as inside already."""
-        return at._replace(state=h.OPEN + at.running), me._replace(pc=h.RING_BELL)
+        return at._replace(state=h.OPEN + at.running), me._replace(pc=h.RING_DOORBELL)
 
-    def come_in(at: Control, me: Process) -> After:
+    def come_in(at: ControlBlock, me: Process) -> After:
         """Check in: one has been counted already."""
-        return at._replace(working=at.working + ONE), me._replace(pc=h.READ_JOB, saw=h.ZERO)
+        return at._replace(working=at.working + ONE), me._replace(pc=h.READ_JOB, seen_state=h.ZERO)
 
-    return {h.OPEN_JOB: said(open_job), h.CHECK_IN: said(come_in)}
+    return {h.OPEN_JOB: step(open_job), h.CHECK_IN: step(come_in)}
 
 
 def _never_closes() -> Mapping[Hashable, Step]:
-    def skip(at: Control, me: Process) -> After:
+    def skip(at: ControlBlock, me: Process) -> After:
         """The job stays open."""
         return at, me._replace(pc=h.LOOK_INSIDE)
 
-    return {h.CLOSE_JOB: said(skip)}
+    return {h.CLOSE_JOB: step(skip)}
 
 
 def _closes_early() -> Mapping[Hashable, Step]:
-    def skip(at: Control, me: Process) -> After:
+    def skip(at: ControlBlock, me: Process) -> After:
         """Whoever has come has come."""
         return at, me._replace(pc=h.CLOSE_JOB)
 
-    return {h.AWAIT_ALL: said(skip)}
+    return {h.AWAIT_ALL: step(skip)}
 
 
 def _rings_first() -> Mapping[Hashable, Step]:
-    def rewind_then_ring(at: Control, me: Process) -> After:
+    def rewind_then_ring(at: ControlBlock, me: Process) -> After:
         """CURSOR = 0."""
-        return at._replace(cursor=h.ZERO), me._replace(pc=h.RING_BELL)
+        return at._replace(cursor=h.ZERO), me._replace(pc=h.RING_DOORBELL)
 
-    def ring_then_open(at: Control, me: Process) -> After:
-        """RING += 1, the job not open yet."""
-        return at._replace(ring=at.ring + ONE), me._replace(pc=h.OPEN_JOB)
+    def ring_then_open(at: ControlBlock, me: Process) -> After:
+        """DOORBELL += 1, the job not open yet."""
+        return at._replace(doorbell=at.doorbell + ONE), me._replace(pc=h.OPEN_JOB)
 
-    def open_then_wake(at: Control, me: Process) -> After:
+    def open_then_wake(at: ControlBlock, me: Process) -> After:
         """STATE = OPEN."""
         return at._replace(state=h.OPEN), me._replace(pc=h.WAKE_HELPERS)
 
     return {
-        h.REWIND: said(rewind_then_ring),
-        h.RING_BELL: said(ring_then_open),
-        h.OPEN_JOB: said(open_then_wake),
+        h.REWIND: step(rewind_then_ring),
+        h.RING_DOORBELL: step(ring_then_open),
+        h.OPEN_JOB: step(open_then_wake),
     }
 
 
 def _looks_once() -> Mapping[Hashable, Step]:
-    def wakes(at: Control, me: Process) -> After:
+    def wakes(at: ControlBlock, me: Process) -> After:
         """futex_wait returns, with cause or without, and nobody looks at STATE again."""
         return at._replace(caller_asleep=h.ZERO), me._replace(pc=h.RETURN)
 
-    return {h.CALLER_SLEEPS: said(wakes, ready=caller_woken, whim=wakes)}
+    return {h.CALLER_PARKED: step(wakes, ready=caller_woken, spurious=wakes)}
 
 
 def _last_wakes_nobody() -> Mapping[Hashable, Step]:
-    def leave(at: Control, me: Process) -> After:
-        """Fetch-sub on STATE, and to bed, even as the last one."""
+    def leave(at: ControlBlock, me: Process) -> After:
+        """Fetch-sub on STATE, and parks, even as the last one."""
         at, me = check_out(at, me)
-        return at, me._replace(pc=h.LOOK_AT_RING)
+        return at, me._replace(pc=h.LOOK_AT_DOORBELL)
 
-    return {h.CHECK_OUT: said(leave)}
+    return {h.CHECK_OUT: step(leave)}
 
 
-def _state_before_ring() -> Mapping[Hashable, Step]:
-    def load_state(at: Control, me: Process) -> After:
-        """Load STATE, before RING."""
-        return at, me._replace(pc=h.READ_STATE, saw=at.state, seen=h.ZERO)
+def _state_before_doorbell() -> Mapping[Hashable, Step]:
+    def load_state(at: ControlBlock, me: Process) -> After:
+        """Load STATE, before DOORBELL."""
+        return at, me._replace(pc=h.READ_STATE, seen_state=at.state, seen_doorbell=h.ZERO)
 
-    def load_ring(at: Control, me: Process) -> After:
-        """Load RING; then end, check in, or sleep, by the STATE loaded before."""
-        _, decided = read_state(at._replace(state=me.saw), me)
-        return at, decided._replace(seen=at.ring)
+    def load_doorbell(at: ControlBlock, me: Process) -> After:
+        """Load DOORBELL; then end, check in, or sleep, by the STATE loaded before."""
+        _, decided = read_state(at._replace(state=me.seen_state), me)
+        return at, decided._replace(seen_doorbell=at.doorbell)
 
     return {
-        h.READ_RING: said(load_state, stops=True),
-        h.READ_STATE: said(load_ring, stops=True),
+        h.READ_DOORBELL: step(load_state, stops=True),
+        h.READ_STATE: step(load_doorbell, stops=True),
     }
 
 
-def _quit_without_ring() -> Mapping[Hashable, Step]:
-    def just_quit(at: Control, me: Process) -> After:
+def _quit_without_doorbell() -> Mapping[Hashable, Step]:
+    def just_quit(at: ControlBlock, me: Process) -> After:
         """close(): STATE |= QUIT, and nobody is told."""
         at, me = set_quit(at, me)
         return at, me._replace(pc=h.JOIN)
 
-    return {h.SET_QUIT: said(just_quit)}
+    return {h.SET_QUIT: step(just_quit)}
 
 
-def _claims_forgotten() -> Mapping[Hashable, Step]:
-    def write_job(at: Control, me: Process) -> After:
-        """flush() begins: the parameters of the next round, the number of claims left out."""
+def _batches_forgotten() -> Mapping[Hashable, Step]:
+    def write_job(at: ControlBlock, me: Process) -> After:
+        """flush() begins: the parameters of the next round, the number of batches left out."""
         at, me = whole_write_job(at, me)
         return at._replace(words=ZERO), me
 
-    return {h.WRITE_JOB: said(write_job)}
+    return {h.WRITE_JOB: step(write_job)}
 
 
 def _one_batch_only() -> Mapping[Hashable, Step]:
-    def copy_and_leave(at: Control, me: Process) -> After:
-        """Flush the words claimed; then the round is done, whatever is left."""
+    def copy_and_leave(at: ControlBlock, me: Process) -> After:
+        """Flush the batch; then the round is done, whatever is left."""
         at, me = copy(at, me)
         return at, me._replace(pc=h.COMPLETE)
 
-    return {h.COPY: said(copy_and_leave)}
+    return {h.COPY: step(copy_and_leave)}
 
 
 def _completes_nothing() -> Mapping[Hashable, Step]:
-    def claim_then_leave(at: Control, me: Process) -> After:
-        """Fetch-add on CURSOR; check out when all is claimed, COMPLETED left as it is."""
-        at, me = claim(at, me)
+    def take_batch_then_check_out(at: ControlBlock, me: Process) -> After:
+        """Fetch-add on CURSOR; check out when none is left, COMPLETED as it is."""
+        at, me = take_batch(at, me)
         return at, me._replace(pc=select(me.pc == h.COMPLETE, h.CHECK_OUT, me.pc))
 
-    return {h.CLAIM: said(claim_then_leave)}
+    return {h.TAKE_BATCH: step(take_batch_then_check_out)}
 
 
 def _rewinds_for_ever() -> Mapping[Hashable, Step]:
-    def rewind(at: Control, me: Process) -> After:
+    def rewind(at: ControlBlock, me: Process) -> After:
         """CURSOR = 0, and again."""
         return at._replace(cursor=ZERO), me
 
-    return {h.REWIND: said(rewind)}
+    return {h.REWIND: step(rewind)}
 
 
 def _only_looks() -> Mapping[Hashable, Step]:
-    def look(at: Control, me: Process) -> After:
+    def look(at: ControlBlock, me: Process) -> After:
         """Load STATE, and again, whatever it says."""
         return at, me
 
-    return {h.READ_STATE: said(look, stops=True)}
+    return {h.READ_STATE: step(look, stops=True)}
 
 
 def _ends_elsewhere() -> Mapping[Hashable, Step]:
-    def end(at: Control, me: Process) -> After:
+    def end(at: ControlBlock, me: Process) -> After:
         """The thread ends, but is not among those that join waits for."""
         return at, me._replace(pc=ENDED)
 
-    return {h.END: said(end)}
+    return {h.END: step(end)}
 
 
 def _rewinds_in_passing() -> Mapping[Hashable, Step]:
-    def go_to_bed(at: Control, me: Process) -> After:
-        """futex_wait(RING, seen), CURSOR set back to 0 in passing."""
-        at, me = whole_go_to_bed(at, me)
+    def helper_park(at: ControlBlock, me: Process) -> After:
+        """futex_wait(DOORBELL, seen_doorbell), CURSOR set back to 0 in passing."""
+        at, me = whole_helper_park(at, me)
         return at._replace(cursor=ZERO), me
 
-    whole = h.HELPER[h.GO_TO_BED]
-    return {h.GO_TO_BED: said(go_to_bed, stops=whole.stops)}
+    whole = h.HELPER[h.HELPER_PARK]
+    return {h.HELPER_PARK: step(helper_park, stops=whole.stops)}
 
 
 def _opens_by_or() -> Mapping[Hashable, Step]:
-    def open_job(at: Control, me: Process) -> After:
+    def open_job(at: ControlBlock, me: Process) -> After:
         """STATE |= OPEN: whoever is counted inside stays counted."""
-        return at._replace(state=at.state | h.OPEN), me._replace(pc=h.RING_BELL)
+        return at._replace(state=at.state | h.OPEN), me._replace(pc=h.RING_DOORBELL)
 
-    return {h.OPEN_JOB: said(open_job)}
+    return {h.OPEN_JOB: step(open_job)}
 
 
-#: Refuted by a helper and two rounds of one claim.
+#: Refuted by a helper and two rounds of one batch.
 BROKEN: Mapping[str, BrokenSteps] = {
     "plain countdown": BrokenSteps(
         "helpers check out by a plain load and a plain store of STATE",
         _plain_countdown(),
-        STANDSTILL,
+        DEADLOCK,
     ),
     "blind check-in": BrokenSteps(
         "a helper that has seen OPEN checks in by fetch-add, though the job may be closed by then",
@@ -284,15 +286,15 @@ BROKEN: Mapping[str, BrokenSteps] = {
         _early_parameters(),
         h.LENT.name,
     ),
-    "plain claims": BrokenSteps(
-        "helpers claim by a plain load and a plain store of CURSOR",
-        _plain_claims(),
+    "plain cursor": BrokenSteps(
+        "helpers take batches by a plain load and a plain store of CURSOR",
+        _plain_cursor(),
         h.AT_MOST_ONCE.name,
     ),
     "waits for the woken": BrokenSteps(
         "the caller waits for every helper it has woken, come or not",
         _waits_for_the_woken(),
-        STANDSTILL,
+        DEADLOCK,
     ),
     "never closes": BrokenSteps(
         "the caller waits till nobody is inside, without closing the job first",
@@ -307,20 +309,20 @@ BROKEN: Mapping[str, BrokenSteps] = {
     "last wakes nobody": BrokenSteps(
         "the last helper out of a closed job does not wake the caller",
         _last_wakes_nobody(),
-        STANDSTILL,
+        DEADLOCK,
     ),
-    "STATE before RING": BrokenSteps(
-        "a helper loads STATE before RING: a ring between the two is lost",
-        _state_before_ring(),
-        STANDSTILL,
+    "STATE before DOORBELL": BrokenSteps(
+        "a helper loads STATE before DOORBELL: a ring of the doorbell between the two is lost",
+        _state_before_doorbell(),
+        DEADLOCK,
     ),
-    "claims forgotten": BrokenSteps(
-        "the number of claims is not written with the job's other parameters",
-        _claims_forgotten(),
+    "batches forgotten": BrokenSteps(
+        "the number of batches is not written with the job's other parameters",
+        _batches_forgotten(),
         h.EXACTLY_ONCE.name,
     ),
     "rewinds in passing": BrokenSteps(
-        "a helper that goes to bed sets CURSOR back, which is the caller's",
+        "a helper that parks sets CURSOR back, which is the caller's",
         _rewinds_in_passing(),
         h.AT_MOST_ONCE.name,
     ),
@@ -348,12 +350,12 @@ BROKEN: Mapping[str, BrokenSteps] = {
     "ends unseen": BrokenSteps(
         "a helper ends without telling whoever joins it",
         _ends_elsewhere(),
-        STANDSTILL,
+        DEADLOCK,
     ),
-    "quit without ring": BrokenSteps(
-        "close sets QUIT and joins, but does not ring",
-        _quit_without_ring(),
-        STANDSTILL,
+    "quit without doorbell": BrokenSteps(
+        "close sets QUIT and joins, but does not ring the doorbell",
+        _quit_without_doorbell(),
+        DEADLOCK,
     ),
 }
 
@@ -367,7 +369,7 @@ BROKEN_IN_A_STATIC_ROUND: Mapping[str, BrokenSteps] = {
     "rings first": BrokenSteps(
         "the caller rings before it opens the job: a helper looks, sees it closed, and sleeps",
         _rings_first(),
-        STANDSTILL,
+        DEADLOCK,
     ),
 }
 
@@ -377,6 +379,6 @@ BROKEN_IN_A_CHILD: Mapping[str, BrokenSteps] = {
     CHILD_KEEPS_STATE: BrokenSteps(
         "a forked child goes on with its parent's count of helpers inside",
         _opens_by_or(),
-        STANDSTILL,
+        DEADLOCK,
     ),
 }

@@ -17,12 +17,12 @@ from model.faults.check_in import BROKEN, BROKEN_IN_A_CHILD, BROKEN_IN_A_STATIC_
 from model.flush import Page
 from model.protocols import check_in
 from model.protocols.accesses import Access
-from model.protocols.work_queue import LOOK_ON, QUEUE, SWAP, offer, search
+from model.protocols.work_queue import LOOK_ON, QUEUE, SWAP, offer, searcher_step
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.shares import cut_at_word
 from model.walk import ONE, ZERO, Walk, copy_next, find, finished, search_host
 from model.words import ALL_PAGES, LAST_BIT, pages_between
-from model.worker import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST, after_turn, counts
+from model.worker import COPY, LOAD_CACHE, LOAD_HOST, STORE_CACHE, STORE_HOST, counts, worker_after
 
 TWO_WORDS = 2 * PAGES_PER_WORD - 1
 
@@ -123,8 +123,8 @@ def _counted_whole(cache: Any, host: Any, mask: Any) -> tuple[Any, Any, Any, Any
     return counts(cache, host, mask | ALL_PAGES)
 
 
-def _window_turned(memory: Any, me: Any) -> Any:
-    after = after_turn(memory, me)
+def _window_reversed(memory: Any, me: Any) -> Any:
+    after = worker_after(memory, me)
     return after._replace(first=after.last, last=after.first)
 
 
@@ -164,13 +164,13 @@ def _close_drops(queue: Any) -> Any:
 
 def _looks_on_late(queue: Any, dirty: Any, end: Any, me: Any) -> Any:
     """It looks on from the word after that, as if it had searched no further before it queued."""
-    after, moved = search(queue, dirty, end, me)
+    after, moved = searcher_step(queue, dirty, end, me)
     skips = select(me.step == QUEUE, select(moved.looked < end, ONE, ZERO), ZERO)
     return after, moved._replace(looked=moved.looked + skips)
 
 
 def _skips_a_word(queue: Any, dirty: Any, end: Any, me: Any) -> Any:
-    after, moved = search(queue, dirty, end, me)
+    after, moved = searcher_step(queue, dirty, end, me)
     return after, moved._replace(word=select(moved.step == LOOK_ON, moved.looked, moved.word))
 
 
@@ -254,17 +254,17 @@ FAULTS: dict[str, Fault] = {
             _in_bytes,
         ),
         Fault(
-            "claims overlap",
-            "a claim ends one word too late",
+            "batches overlap",
+            "a batch ends one word too late",
             "model.shares",
-            "claim",
+            "batch",
             _overlapping,
         ),
         Fault(
-            "last claim dropped",
-            "a claim that would pass the end of the bitmap comes out empty",
+            "last batch dropped",
+            "a batch that would pass the end of the bitmap comes out empty",
             "model.shares",
-            "claim",
+            "batch",
             _dropped,
         ),
         Fault(
@@ -362,8 +362,8 @@ FAULTS: dict[str, Fault] = {
             "the window turns round",
             "with each step a worker takes the end of its window for the beginning",
             "model.worker",
-            "after_turn",
-            _window_turned,
+            "worker_after",
+            _window_reversed,
         ),
         Fault(
             "search does not move on",
@@ -425,14 +425,14 @@ FAULTS: dict[str, Fault] = {
             "the searcher looks on too late",
             "having queued a word the searcher goes on one word too far",
             "model.protocols.work_queue",
-            "search",
+            "searcher_step",
             _looks_on_late,
         ),
         Fault(
             "the searcher skips a word",
             "the searcher queues the word it looks at, not the one it has found",
             "model.protocols.work_queue",
-            "search",
+            "searcher_step",
             _skips_a_word,
         ),
         Fault(

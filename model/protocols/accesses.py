@@ -1,4 +1,4 @@
-"""What each step of the join protocol does to which word of memory, the plain accesses included.
+"""What each step of the check-in protocol does to which word of memory, the plain accesses included.
 
 ``model.protocols.check_in`` has the atomic accesses; around them workers read the job's parameters, copy
 pages and count, and the guest runs between two flushes, all by plain loads and stores. Here is the
@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from model.protocols import check_in as h
-from model.protocols.check_in import Control, Process
+from model.protocols.check_in import ControlBlock, Process
 from model.transitions import ENDED
 
 Truth = Any
@@ -23,7 +23,7 @@ class Whose(Enum):
 
     THE = "there is only one"
     OWN = "the process's own"
-    CLAIMED = "of the pages that the process has claimed; in a static round, of its own share"
+    TAKEN = "of the pages that the process has taken; in a static round, of its own share"
     ALL = "any of them"
 
 
@@ -44,7 +44,7 @@ class Access(NamedTuple):
 
 # The words. COMPLETED and LINE, its times and counters, are a family: one a worker. QUEUE stands for
 # HEAD, TAIL and CLOSED, JOB for the round's number and all other parameters.
-STATE, RING, CURSOR, QUEUE, JOB = "STATE", "RING", "CURSOR", "QUEUE", "JOB"
+STATE, DOORBELL, CURSOR, QUEUE, JOB = "STATE", "DOORBELL", "CURSOR", "QUEUE", "JOB"
 COMPLETED, LINE, PAGE = "COMPLETED", "LINE", "PAGE"
 
 IN_THE_KERNEL = "futex_wait"
@@ -52,13 +52,13 @@ IN_THE_QUEUE = "model.explore.weak.work_queue"
 
 READ_JOB = Access("load", JOB)
 COUNT = Access("store", LINE, whose=Whose.OWN)
-_CLAIM = Access("update", CURSOR, "work_off_claims atomic_add CURSOR")
-_LOOK_AT_RING = Access("load", RING, "helper atomic_load RING, again")
+_TAKE_BATCH = Access("update", CURSOR, "work_off_batches atomic_add CURSOR")
+_LOOK_AT_RING = Access("load", DOORBELL, "helper atomic_load DOORBELL, again")
 #: A round off the queue: the same step, other words.
 _COPY = (
     READ_JOB,
-    Access("load", PAGE, whose=Whose.CLAIMED),
-    Access("store", PAGE, whose=Whose.CLAIMED),
+    Access("load", PAGE, whose=Whose.TAKEN),
+    Access("store", PAGE, whose=Whose.TAKEN),
     COUNT,
     Access("update", QUEUE, IN_THE_QUEUE),
 )
@@ -77,15 +77,15 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
         Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
     ),
     h.OPEN_JOB: (Access("store", STATE, "run_round atomic_store STATE"),),
-    h.RING_BELL: (Access("update", RING, "run_round atomic_add RING"),),
+    h.RING_DOORBELL: (Access("update", DOORBELL, "run_round atomic_add DOORBELL"),),
     h.WAKE_HELPERS: (),
-    h.CALLER_CLAIM: (READ_JOB, COUNT, _CLAIM),
+    h.CALLER_TAKE_BATCH: (READ_JOB, COUNT, _TAKE_BATCH),
     h.CALLER_COPY: _COPY,
     h.AWAIT_ALL: (Access("load", COMPLETED, "wait_for_all atomic_load COMPLETED", Whose.ALL),),
     h.CLOSE_JOB: (Access("update", STATE, "run_round atomic_and STATE"),),
     h.LOOK_INSIDE: (Access("load", STATE, "run_round atomic_load STATE"),),
-    h.GO_TO_SLEEP: (Access("load", STATE, IN_THE_KERNEL),),
-    h.CALLER_SLEEPS: (),
+    h.CALLER_PARK: (Access("load", STATE, IN_THE_KERNEL),),
+    h.CALLER_PARKED: (),
     h.RETURN: (
         Access("load", COMPLETED, whose=Whose.ALL),
         Access("load", LINE, whose=Whose.ALL),
@@ -93,15 +93,15 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
         _GUEST,
     ),
     h.SET_QUIT: (_GUEST, Access("update", STATE, "dismiss atomic_or STATE")),
-    h.RING_TO_QUIT: (_GUEST, Access("update", RING, "dismiss atomic_add RING")),
+    h.RING_TO_QUIT: (_GUEST, Access("update", DOORBELL, "dismiss atomic_add DOORBELL")),
     h.WAKE_TO_QUIT: (_GUEST,),
     h.JOIN: (_GUEST,),
     # A helper.
-    h.READ_RING: (Access("load", RING, "helper atomic_load RING"),),
+    h.READ_DOORBELL: (Access("load", DOORBELL, "helper atomic_load DOORBELL"),),
     h.READ_STATE: (Access("load", STATE, "helper atomic_load STATE"),),
     h.CHECK_IN: (Access("update", STATE, "helper compare_and_swap STATE"),),
     h.READ_JOB: (READ_JOB,),
-    h.CLAIM: (READ_JOB, COUNT, _CLAIM),
+    h.TAKE_BATCH: (READ_JOB, COUNT, _TAKE_BATCH),
     h.COPY: _COPY,
     h.COMPLETE: (
         COUNT,
@@ -110,9 +110,9 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
     # It reads the strategy once more: is anybody to be woken for COMPLETED?
     h.CHECK_OUT: (READ_JOB, Access("update", STATE, "check_out atomic_add STATE")),
     h.WAKE_CALLER: (),
-    h.LOOK_AT_RING: (_LOOK_AT_RING,),
-    h.GO_TO_BED: (Access("load", RING, IN_THE_KERNEL),),
-    h.HELPER_SLEEPS: (),
+    h.LOOK_AT_DOORBELL: (_LOOK_AT_RING,),
+    h.HELPER_PARK: (Access("load", DOORBELL, IN_THE_KERNEL),),
+    h.HELPER_PARKED: (),
     h.END: (),
     ENDED: (_GUEST,),
 }
@@ -151,11 +151,11 @@ def races(
                         yield Race(one.word, pc, other_pc, one.whose, other.whose)
 
 
-def same_word(at: Control, race: Race, me: Process, other: Process) -> Truth:
+def same_word(at: ControlBlock, race: Race, me: Process, other: Process) -> Truth:
     """Do the two reach for the same one of a family of words?
 
     In a static round no two workers share a word of the bitmaps or a page: that is proved of shares.
     """
-    if race.one is race.other is Whose.CLAIMED:
-        return (at.awaited == h.ZERO) & (me.claim == other.claim)
+    if race.one is race.other is Whose.TAKEN:
+        return (at.awaited == h.ZERO) & (me.batch == other.batch)
     return True

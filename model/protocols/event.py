@@ -12,7 +12,7 @@ Each operation is a fragment of a program: steps of one access to shared memory 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
-from model.transitions import Claim, Step
+from model.transitions import Invariant, Step
 
 SET, FREE, BUSY = 0, 1, -1
 
@@ -44,9 +44,9 @@ class Place(NamedTuple):
         return at._replace(**{self.field: tuple(events)})
 
     @property
-    def exists(self) -> Claim:
+    def exists(self) -> Invariant:
         """What must hold before any access."""
-        return Claim(
+        return Invariant(
             "events are made before they are used",
             lambda at, me: me.thread < len(getattr(at, self.field)),
         )
@@ -125,10 +125,10 @@ def wait_event(place: Place, pc: str, then: Then, *, looks_again: bool) -> Fragm
         f"{place.field}: wait: futex_wait returns",
         wakes,
         ready=lambda at, me: not place.get(at, me).asleep,
-        whim=wakes,
+        spurious=wakes,
     )
     return {**fragment, asleep: sleep}
 
 
 def _fragment(place: Place, *steps: tuple[str, str, Any]) -> Fragment:
-    return {pc: Step(text, act, claims=(place.exists,)) for pc, text, act in steps}
+    return {pc: Step(text, act, invariants=(place.exists,)) for pc, text, act in steps}

@@ -1,7 +1,7 @@
 """The workers of a flush as small steps, those of ``model.worker``: any number of them on one memory.
 
 For :mod:`model.explore`. A worker flushes *windows*, each the part of one bitmap word that is
-its own: those dealt to it (the patch's static shares), then words claimed off a shared cursor while
+its own: those dealt to it (the patch's static shares), then words taken off a shared cursor while
 there are any. Bitmap words are loaded and stored plainly, so no two workers may meet in a word;
 here they can be made to.
 """
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from model import worker
 from model.ram import PAGES_PER_WORD
-from model.transitions import ENDED, Claim, Step, System, said
+from model.transitions import ENDED, Invariant, Step, System, step
 from model.words import either, next_page, population
 from model.worker import COPY, LOAD_CACHE, STEPS, Memory, starting
 
 
-class Window(NamedTuple):
+class WordWindow(NamedTuple):
     """Bits ``[first, last)`` of the bitmaps, all in bitmap word ``word``."""
 
     word: int
@@ -39,7 +39,7 @@ class Process(NamedTuple):
     """A worker, at work on ``windows[0]``; or the caller, which waits. ``clean`` is a count loaded."""
 
     pc: Hashable
-    windows: tuple[Window, ...] = ()
+    windows: tuple[WordWindow, ...] = ()
     me: worker.Worker = starting(0, 0, 0)
     clean: int = 0
 
@@ -50,14 +50,14 @@ ONCE = "each dirty page is copied exactly once"
 
 def take_step(at: Ram, process: Process) -> After:
     """The worker's own step, as it is proved; behind a word it goes on to the next window."""
-    memory, me = worker.turn(Memory(at.cache, at.host, at.copied), process.me)
+    memory, me = worker.step(Memory(at.cache, at.host, at.copied), process.me)
     after = at._replace(**memory._asdict())
     if me.word == process.me.word:
         return after, process._replace(pc=("flush", me.step), me=me)
     return after, _sent_to(process.windows[1:], me)
 
 
-def _sent_to(windows: tuple[Window, ...], me: worker.Worker) -> Process:
+def _sent_to(windows: tuple[WordWindow, ...], me: worker.Worker) -> Process:
     """The worker, its counts kept, about to begin with the first of these windows."""
     begun = starting(*windows[0]) if windows else starting(0, 0, 0)
     counted = begun._replace(
@@ -66,7 +66,7 @@ def _sent_to(windows: tuple[Window, ...], me: worker.Worker) -> Process:
         cache_dirty=me.cache_dirty,
         both_dirty=me.both_dirty,
     )
-    return Process(("flush", LOAD_CACHE) if windows else "claim", windows, counted)
+    return Process(("flush", LOAD_CACHE) if windows else "take word", windows, counted)
 
 
 def not_copied_yet(at: Ram, process: Process) -> bool:
@@ -75,12 +75,12 @@ def not_copied_yet(at: Ram, process: Process) -> bool:
     return not at.copied[process.me.word] >> page & 1
 
 
-def claim(at: Ram, process: Process) -> After:
+def take_word(at: Ram, process: Process) -> After:
     """Fetch-add on the cursor: a whole word, or none is left."""
     word = at.cursor
     after = at._replace(cursor=word + 1)
     if word < len(at.cache):
-        window = Window(word, word * PAGES_PER_WORD, (word + 1) * PAGES_PER_WORD)
+        window = WordWindow(word, word * PAGES_PER_WORD, (word + 1) * PAGES_PER_WORD)
         return after, _sent_to((window,), process.me)
     return after, process._replace(pc="lower count")
 
@@ -120,19 +120,23 @@ def flush_returns(at: Ram, process: Process) -> After:
 def static_flush(
     cache: Sequence[int],
     host: Sequence[int],
-    shares: Sequence[Sequence[Window]],
+    shares: Sequence[Sequence[WordWindow]],
     fault: str | None = None,
 ) -> System[Ram, Process]:
     """Workers (``1``, ``2``, ...), each with the windows of its share; ``c`` waits for them all."""
     workers = [_sent_to(tuple(share), starting(0, 0, 0)) for share in shares]
-    return _flush(cache, host, workers, cursor=len(cache), alike=len(workers) + 1, fault=fault)
+    return _flush(
+        cache, host, workers, cursor=len(cache), symmetric_from=len(workers) + 1, fault=fault
+    )
 
 
 def dynamic_flush(
     cache: Sequence[int], host: Sequence[int], workers: int, fault: str | None = None
 ) -> System[Ram, Process]:
-    """Workers that claim whole words off the cursor; ``c`` waits for them all."""
-    return _flush(cache, host, [Process("claim")] * workers, cursor=0, alike=1, fault=fault)
+    """Workers that take whole words off the cursor; ``c`` waits for them all."""
+    return _flush(
+        cache, host, [Process("take word")] * workers, cursor=0, symmetric_from=1, fault=fault
+    )
 
 
 def _flush(
@@ -140,14 +144,14 @@ def _flush(
     host: Sequence[int],
     workers: Sequence[Process],
     cursor: int,
-    alike: int,
+    symmetric_from: int,
     fault: str | None,
 ) -> System[Ram, Process]:
     union = tuple(either(c, h) for c, h in zip(cache, host, strict=True))
-    claims = (
-        Claim(ONCE, lambda at, me: at.copied == union),
-        Claim("no dirty bit is left", lambda at, me: not any((*at.cache, *at.host))),
-        Claim("the dirty count reaches zero", lambda at, me: at.dirty_pages == 0),
+    invariants = (
+        Invariant(ONCE, lambda at, me: at.copied == union),
+        Invariant("no dirty bit is left", lambda at, me: not any((*at.cache, *at.host))),
+        Invariant("the dirty count reaches zero", lambda at, me: at.dirty_pages == 0),
     )
     count = load_count if fault == "count by load and store" else lower_count
     return System(
@@ -163,20 +167,20 @@ def _flush(
         processes=(Process("wait"), *workers),
         names="c123456789"[: len(workers) + 1],
         steps={
-            "wait": said(wait_for_all, ready=lambda at, me: at.working == 0),
-            "return": said(flush_returns, claims=claims),
+            "wait": step(wait_for_all, ready=lambda at, me: at.working == 0),
+            "return": step(flush_returns, invariants=invariants),
             **dict(_flush_steps()),
-            "claim": said(claim),
-            "lower count": said(count),
-            "store count": said(store_count),
-            "finish": said(finish),
+            "take word": step(take_word),
+            "lower count": step(count),
+            "store count": step(store_count),
+            "finish": step(finish),
         },
-        rest=lambda processes: all(process.pc == ENDED for process in processes),
-        alike=alike,
+        is_final=lambda processes: all(process.pc == ENDED for process in processes),
+        symmetric_from=symmetric_from,
     )
 
 
 def _flush_steps() -> Iterator[tuple[Hashable, Step]]:
-    for step, text in enumerate(STEPS):
-        claims = (Claim(ONCE, not_copied_yet),) if step == COPY else ()
-        yield ("flush", step), Step(text.capitalize() + ".", take_step, claims=claims)
+    for number, text in enumerate(STEPS):
+        invariants = (Invariant(ONCE, not_copied_yet),) if number == COPY else ()
+        yield ("flush", number), Step(text.capitalize() + ".", take_step, invariants=invariants)

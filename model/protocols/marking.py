@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from model.ram import PAGES_PER_WORD
-from model.transitions import ENDED, Claim, System, said
+from model.transitions import ENDED, Invariant, System, step
 from model.words import either, window_mask, word_of
 
 
@@ -72,7 +72,7 @@ def marking(markers: int, pages: int, fault: str | None = None) -> System[Bitmap
     marked = Bitmap((0, 0), 0)
     for page in (page for of_one in all_pages for page in of_one):
         marked = _stored(marked, page, marked.words[word_of(page)])
-    claims = (Claim("no mark is undone", lambda at, me: at.words == marked.words),)
+    invariants = (Invariant("no mark is undone", lambda at, me: at.words == marked.words),)
     plain = fault == "mark by load and store"
     return System(
         name=f"{markers} markers of {pages} pages each",
@@ -80,14 +80,14 @@ def marking(markers: int, pages: int, fault: str | None = None) -> System[Bitmap
         processes=(Marker("wait"), *(Marker("mark", of_one) for of_one in all_pages)),
         names="c123456789"[: markers + 1],
         steps={
-            "wait": said(wait_for_all, ready=lambda at, me: at.working == 0),
-            "flush": said(flush, claims=claims),
-            "mark": said(load_word if plain else mark),
-            "store": said(store_word),
-            "finish": said(finish),
+            "wait": step(wait_for_all, ready=lambda at, me: at.working == 0),
+            "flush": step(flush, invariants=invariants),
+            "mark": step(load_word if plain else mark),
+            "store": step(store_word),
+            "finish": step(finish),
         },
-        rest=lambda processes: all(process.pc == ENDED for process in processes),
-        alike=markers + 1,
+        is_final=lambda processes: all(process.pc == ENDED for process in processes),
+        symmetric_from=markers + 1,
     )
 
 

@@ -11,13 +11,13 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from model.protocols.event import Event, Place, Then, reset_event, set_event, wait_event
-from model.transitions import ENDED, Claim, Step, System
+from model.transitions import ENDED, Invariant, Step, System
 
 TRIGGER, COMPLETE = Place("triggers"), Place("completes")
 
 
 class Threads(NamedTuple):
-    """``ColoRamCacheThreads``, and what its claims need to know about each thread's share."""
+    """``ColoRamCacheThreads``, and what its invariants need to know about each thread's share."""
 
     triggers: tuple[Event, ...]
     completes: tuple[Event, ...]
@@ -37,15 +37,15 @@ class Process(NamedTuple):
     round: int = 0
 
 
-LENT = Claim(
+LENT = Invariant(
     "no helper touches memory after flush has returned",
     lambda at, me: at.live != 0,
 )
-AT_MOST_ONCE = Claim(
+AT_MOST_ONCE = Invariant(
     "each share is flushed exactly once",
     lambda at, me: at.flushed[me.thread] != at.live,
 )
-FINISHED = Claim(
+FINISHED = Invariant(
     "flush returns only when every thread has finished",
     lambda at, me: all(done == at.live for done in at.flushed),
 )
@@ -80,8 +80,8 @@ def patch_protocol(threads: int, rounds: int, fault: str | None = None) -> Syste
         ),
         names="c123456789"[: made + 1],
         steps={**_caller(threads, rounds, fault), **_thread(fault)},
-        rest=lambda processes: all(process.pc == ENDED for process in processes),
-        alike=made + 1,
+        is_final=lambda processes: all(process.pc == ENDED for process in processes),
+        symmetric_from=made + 1,
     )
 
 
@@ -130,7 +130,7 @@ def _caller(threads: int, rounds: int, fault: str | None) -> dict[Hashable, Step
             _for_each(threads, "await", "return"),
             looks_again=fault != "completion wait looks once",
         ),
-        "return": Step("flush() returns", finish, claims=(FINISHED,)),
+        "return": Step("flush() returns", finish, invariants=(FINISHED,)),
         "release": Step("release(): quit = true", release),
         **set_event(TRIGGER, "set last trigger", _goto("join")),
         "join": Step("join the thread", join, ready=lambda at, me: at.ended[me.thread]),
@@ -159,7 +159,7 @@ def _thread(fault: str | None) -> dict[Hashable, Step]:
         ),
         **reset_event(TRIGGER, "reset trigger", _goto("wait" if resets_last else "check quit")),
         "check quit": Step("load quit", check_quit),
-        "copy": Step("flush the share", copy, claims=(LENT, AT_MOST_ONCE)),
+        "copy": Step("flush the share", copy, invariants=(LENT, AT_MOST_ONCE)),
         **set_event(COMPLETE, "complete", _goto("reset trigger" if resets_last else "wait")),
         "end": Step("the thread ends", end),
     }

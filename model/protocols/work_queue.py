@@ -1,4 +1,4 @@
-"""The mail's other idea: one thread searches the bitmaps and queues dirty words, the others copy them.
+"""A work queue: one thread searches the bitmaps and queues dirty words, the others copy them.
 
 The queue is a ring of ``SLOTS`` word numbers. HEAD and TAIL only grow; an entry lies in slot
 ``number % SLOTS``. The searcher looks on to the next dirty word *before* it queues one: from then on a
@@ -6,8 +6,8 @@ copier may clear it. If the queue is full it copies a word itself. A copier read
 takes the entry by compare-and-swap on HEAD: while HEAD stands there the searcher leaves the slot
 alone. A copier leaves when it has seen the search closed and *then* found the queue empty.
 
-:func:`search` and :func:`turn` are read in Python and in z3; ``impl/kernels/strategies.py`` has the same
-steps.
+:func:`searcher_step` and :func:`copier_step` are read in Python and in z3;
+``impl/kernels/strategies.py`` has the same steps.
 """
 
 from typing import Any, NamedTuple
@@ -73,7 +73,9 @@ def close(queue: Queue) -> Queue:
     return queue._replace(closed=ONE)
 
 
-def search(queue: Queue, dirty: Bitmap, end: Natural, me: Searcher) -> tuple[Queue, Searcher]:
+def searcher_step(
+    queue: Queue, dirty: Bitmap, end: Natural, me: Searcher
+) -> tuple[Queue, Searcher]:
     """One step of the searcher, which looks at the words below ``end``; ``dirty``: those set now."""
     over = me.looked == end
     found = over | marked(dirty, me.looked)
@@ -111,7 +113,7 @@ def after_search(me: Searcher, found: Any, over: Any, queues: Any) -> Natural:
     return select(me.step < QUEUE, looking, queueing)
 
 
-def turn(queue: Queue, me: Copier) -> tuple[Queue, Copier]:
+def copier_step(queue: Queue, me: Copier) -> tuple[Queue, Copier]:
     """One step of a copier."""
     after = queue._replace(head=queue.head + select(takes(queue, me), ONE, ZERO))
     return after, Copier(

@@ -7,7 +7,7 @@ and returns when all have finished.
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from model.domain import Reading
+from model.domain import Domain
 from model.protocols import work_queue
 from model.protocols.work_queue import (
     FINISHED,
@@ -23,7 +23,7 @@ from model.protocols.work_queue import (
     Queue,
     Searcher,
 )
-from model.transitions import ENDED, Claim, Step, System
+from model.transitions import ENDED, Invariant, Step, System
 
 
 class Shared(NamedTuple):
@@ -54,8 +54,8 @@ def queue_round(
     """The caller and some copiers (``1``, ``2``, ...), a bitmap of some words, a ring of ``slots``."""
     fresh = Copier(READ_CLOSED, 0, 0, 0)
     everything = tuple(sorted(dirty))
-    once = Claim(ONCE, lambda at, me: at.flushed == everything and not at.dirty)
-    first_time = Claim(TWICE, lambda at, me: me.copier.word not in at.flushed)
+    once = Invariant(ONCE, lambda at, me: at.flushed == everything and not at.dirty)
+    first_time = Invariant(TWICE, lambda at, me: me.copier.word not in at.flushed)
     caller = Worker(("search", LOOK_FIRST), Searcher(LOOK_FIRST, 0, 0), fresh)
     return System(
         name=f"a queue of {slots}, {words} words, {copiers} copiers",
@@ -65,10 +65,10 @@ def queue_round(
         steps={
             **dict(_steps(words, slots, first_time)),
             WAIT: Step("wait for all", _goes_to(RETURN), ready=lambda at, me: at.working == 0),
-            RETURN: Step("the round is over", _goes_to(ENDED), claims=(once,)),
+            RETURN: Step("the round is over", _goes_to(ENDED), invariants=(once,)),
         },
-        rest=lambda processes: all(process.pc == ENDED for process in processes),
-        alike=1,
+        is_final=lambda processes: all(process.pc == ENDED for process in processes),
+        symmetric_from=1,
     )
 
 
@@ -76,13 +76,13 @@ def _goes_to(pc: Hashable) -> Callable[[Shared, Worker], After]:
     return lambda at, me: (at, me._replace(pc=pc))
 
 
-def _steps(words: int, slots: int, first_time: Claim) -> Iterator[tuple[Hashable, Step]]:
-    search, turn = _read(slots)
+def _steps(words: int, slots: int, first_time: Invariant) -> Iterator[tuple[Hashable, Step]]:
+    searcher_step, copier_step = _read(slots)
 
     def searches(at: Shared, me: Worker) -> After:
         if me.searcher is None:
             raise TypeError("a copier cannot search")
-        after, moved = search(at.queue, at.dirty, words, me.searcher)
+        after, moved = searcher_step(at.queue, at.dirty, words, me.searcher)
         if moved.step == QUEUE == me.searcher.step and after == at.queue:
             return at, me._replace(
                 pc=("help", READ_HEAD), copier=me.copier._replace(step=READ_HEAD)
@@ -91,7 +91,7 @@ def _steps(words: int, slots: int, first_time: Claim) -> Iterator[tuple[Hashable
         return at._replace(queue=after), me._replace(pc=pc, searcher=moved)
 
     def copies(at: Shared, me: Worker) -> After:
-        after, moved = turn(at.queue, me.copier)
+        after, moved = copier_step(at.queue, me.copier)
         at = at._replace(queue=after)
         if me.copier.step == FLUSH:
             flushed = tuple(sorted((*at.flushed, me.copier.word)))
@@ -109,18 +109,18 @@ def _steps(words: int, slots: int, first_time: Claim) -> Iterator[tuple[Hashable
     for step, text in enumerate(SEARCHER_STEPS):
         yield ("search", step), Step(text, searches)
     for step, text in enumerate(STEPS[:FINISHED]):
-        claims = (first_time,) if step == FLUSH else ()
-        yield ("copy", step), Step(text, copies, claims=claims)
-        yield ("help", step), Step(f"{text}, the queue being full", helps, claims=claims)
+        invariants = (first_time,) if step == FLUSH else ()
+        yield ("copy", step), Step(text, copies, invariants=invariants)
+        yield ("help", step), Step(f"{text}, the queue being full", helps, invariants=invariants)
     yield ("copy", FINISHED), Step("finished", finishes)
 
 
 def _read(slots: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``search`` and ``turn`` with a ring of ``slots``, as the model has them now."""
+    """``searcher_step`` and ``copier_step`` with a ring of ``slots``, as the model has them now."""
     size, work_queue.SLOTS = work_queue.SLOTS, slots
     nothing_native: Mapping[Callable[..., Any], Any] = {}
     try:
-        read = Reading(lambda value: value, nothing_native)
-        return read(work_queue.search), read(work_queue.turn)
+        read = Domain(lambda value: value, nothing_native)
+        return read(work_queue.searcher_step), read(work_queue.copier_step)
     finally:
         work_queue.SLOTS = size

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from model.domain import Reading, select
+from model.domain import Domain, select
 from model.scenarios.registry import FAILS, Lines, scenario
 from model.shares import first_word_with
 from model.words import trailing_zeros
@@ -59,7 +59,7 @@ def on_words(function: str, arguments: list[int], searches: list[list[int]]) -> 
         trailing_zeros: lambda word: trailing_zeros(word) if word else Word(64),
         first_word_with: lambda _table, pages: found[pages],
     }
-    results = Reading(Word, primitives)(definition)(*map(Word, arguments))
+    results = Domain(Word, primitives)(definition)(*map(Word, arguments))
     return [int(result) for result in (results if isinstance(results, tuple) else (results,))]
 
 

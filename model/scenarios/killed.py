@@ -18,7 +18,7 @@ from model.worker import STEPS, Memory, flush_words
 class Instant(NamedTuple):
     """What memory holds between two accesses, and the access that came before."""
 
-    said: str
+    access: str
     copied: frozenset[int]
     cache_dirty: frozenset[int]
     host_dirty: frozenset[int]
@@ -41,7 +41,7 @@ def killed(
     order = _clear_first if clear_first else _copy_first
     now = Instant("", frozenset(), cache, host)
     for _, now in zip(range(after), order(pages, cache, host), strict=False):
-        yield f"{now.said}: cache-dirty {sorted(now.cache_dirty)}, host-dirty {sorted(now.host_dirty)}"
+        yield f"{now.access}: cache-dirty {sorted(now.cache_dirty)}, host-dirty {sorted(now.host_dirty)}"
     yield "the flush is killed"
     lost = (cache | host) - now.copied - now.cache_dirty - now.host_dirty
     if lost:
@@ -49,7 +49,7 @@ def killed(
 
 
 def _clear_first(pages: int, cache: frozenset[int], host: frozenset[int]) -> Iterator[Instant]:
-    """The patch: both searches of a turn clear what they find, then one page is copied."""
+    """The patch: both searches of an iteration clear what they find, then one page is copied."""
     at = walk.begin(0, cache, host, frozenset(), len(cache))
     while True:
         at = walk.search_cache(at, pages, pages)

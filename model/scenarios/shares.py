@@ -1,4 +1,4 @@
-"""Who flushes what: shares of the pages, claims off the cursor."""
+"""Who flushes what: shares of the pages, batches off the cursor."""
 
 from collections.abc import Iterator
 from itertools import combinations, product
@@ -93,24 +93,24 @@ def last_share(pages: int, threads: int) -> Lines:
         yield f"{FAILS}the excess of {upper - lower - size} is not less than 64 pages a thread"
 
 
-def _pairs_of_claims() -> Rows:
+def _pairs_of_batches() -> Rows:
     for total, grain in product(range(6), range(1, 4)):
         for one, other in combinations(range(4), 2):
             for word in range(total):
                 yield total, grain, one, other, word
 
 
-@scenario(_pairs_of_claims)
-def two_claims(words: int, grain: int, one: int, other: int, word: int) -> Lines:
-    """Two claims off the cursor: is a bitmap word in both?"""
-    yield f"{words} words, claimed {grain} at a time"
+@scenario(_pairs_of_batches)
+def two_batches(words: int, grain: int, one: int, other: int, word: int) -> Lines:
+    """Two batches off the cursor: is a bitmap word in both?"""
+    yield f"{words} words, handed out {grain} at a time"
     holding = []
     for number in (one, other):
-        first, last = shares.claim(number * grain, grain, words)
-        yield f"claim {number}: words [{first}, {last})"
+        first, last = shares.batch(number * grain, grain, words)
+        yield f"batch {number}: words [{first}, {last})"
         holding += [number] * (first <= word < last)
     if len(holding) > 1:
-        yield f"{FAILS}word {word} is in both claims"
+        yield f"{FAILS}word {word} is in both batches"
 
 
 def _words() -> Rows:
@@ -120,22 +120,22 @@ def _words() -> Rows:
 
 
 @scenario(_words)
-def claimed(words: int, grain: int, word: int) -> Lines:
-    """All claims off the cursor, up to the first empty one: is the word in one of them?"""
-    yield f"{words} words, claimed {grain} at a time"
+def all_batches(words: int, grain: int, word: int) -> Lines:
+    """All batches off the cursor, up to the first empty one: is the word in one of them?"""
+    yield f"{words} words, handed out {grain} at a time"
     holding, cursor = 0, 0
     while True:
-        first, last = shares.claim(cursor, grain, words)
+        first, last = shares.batch(cursor, grain, words)
         yield f"cursor {cursor}: words [{first}, {last})"
         if first >= last:
             break
         if last > words:
-            yield f"{FAILS}the claim passes the end of the bitmap"
+            yield f"{FAILS}the batch passes the end of the bitmap"
             return
         holding += first <= word < last
         cursor += grain
     if holding != 1:
-        yield f"{FAILS}word {word} is in {holding} claims before the first empty one"
+        yield f"{FAILS}word {word} is in {holding} batches before the first empty one"
 
 
 def _unions() -> Rows:
@@ -146,20 +146,20 @@ def _unions() -> Rows:
 
 
 @scenario(_unions)
-def claims_of_dirty_pages(union: list[int], grain: int) -> Lines:
-    """All claims of dirty pages, cut at words: is each word with a dirty page in exactly one?"""
+def batches_of_dirty_pages(union: list[int], grain: int) -> Lines:
+    """All batches of dirty pages, cut at words: is each word with a dirty page in exactly one?"""
     before = shares.dirty_before(union)
-    yield f"dirty pages in the words below each word: {before}; claimed {grain} at a time"
+    yield f"dirty pages in the words below each word: {before}; handed out {grain} at a time"
     holding = [0] * len(union)
     for cursor in range(0, before[-1], grain):
-        first, last = shares.claim(cursor, grain, before[-1])
-        low, high = shares.claimed_words(before, first, last)
+        first, last = shares.batch(cursor, grain, before[-1])
+        low, high = shares.batch_words(before, first, last)
         yield f"cursor {cursor}: dirty pages [{first}, {last}), words [{low}, {high})"
         for word in range(low, min(high, len(union))):
             holding[word] += 1
     wrong = [w for w, bits in enumerate(union) if bits and holding[w] != 1]
     if wrong:
-        yield f"{FAILS}word {wrong[0]} is in {holding[wrong[0]]} claims, not in exactly one"
+        yield f"{FAILS}word {wrong[0]} is in {holding[wrong[0]]} batches, not in exactly one"
 
 
 class _Machine(int):
@@ -188,10 +188,10 @@ def _few_numbers() -> Rows:
 
 @scenario(_few_numbers)
 def in_64_bits(pages: int, threads: int, thread: int, cursor: int, grain: int) -> Lines:
-    """A share and a claim, computed modulo 2^64 and exactly."""
+    """A share and a batch, computed modulo 2^64 and exactly."""
     yield f"{pages} pages, {threads} threads, thread {thread}; cursor {cursor}, grain {grain}"
     split, off = (pages, threads, thread), (cursor, grain, pages)
-    for what, function, values in (("share", shares.share, split), ("claim", shares.claim, off)):
+    for what, function, values in (("share", shares.share, split), ("batch", shares.batch, off)):
         exact, modulo = function(*values), function(*map(_Machine, values))
         yield f"{what}: exactly {list(exact)}, modulo 2^64 {[int(bound) for bound in modulo]}"
         if exact != modulo:

@@ -27,9 +27,9 @@ def one_window(
     cache, host = frozenset(cache_dirty), frozenset(host_dirty)
     yield f"window [{start}, {limit}) of a block of {used} pages"
     yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {len(cache)}"
-    most_turns = len(cache | host) + 1
-    turns = walk.flush_window(cache, host, len(cache), start, limit, used)
-    for _, state in zip(range(most_turns), turns, strict=False):
+    most_iterations = len(cache | host) + 1
+    iterations = walk.flush_window(cache, host, len(cache), start, limit, used)
+    for _, state in zip(range(most_iterations), iterations, strict=False):
         yield (
             f"copied {sorted(state.copied)}; cache-dirty {sorted(state.cache_dirty)}, "
             f"host-dirty {sorted(state.host_dirty)}, dirty count {state.dirty_pages}"

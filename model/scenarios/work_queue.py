@@ -25,4 +25,4 @@ def queued_words(words: int, dirty: list[int], copiers: int, slots: int) -> Line
     failure = explore(queue_round(words, frozenset(dirty), copiers, slots), limit=50_000).failure
     if failure:
         yield f"in the order {failure.schedule}"
-        yield f"{FAILS}{failure.claim}"
+        yield f"{FAILS}{failure.invariant}"

@@ -134,11 +134,11 @@ def two_orders(
     first, second = Worker(*one), Worker(*other)
     yield f"one is to {kernel.STEPS[first.step]} of word {first.word}: {_seen(memory)}"
     yield f"the other is to {kernel.STEPS[second.step]} of word {second.word}"
-    between, first_after = kernel.turn(memory, first)
-    one_then_other = (*kernel.turn(between, second), first_after)
+    between, first_after = kernel.step(memory, first)
+    one_then_other = (*kernel.step(between, second), first_after)
     yield f"one, then the other: {_seen(one_then_other[0])}"
-    between, second_after = kernel.turn(memory, second)
-    after, first_after = kernel.turn(between, first)
+    between, second_after = kernel.step(memory, second)
+    after, first_after = kernel.step(between, first)
     yield f"the other, then one: {_seen(after)}"
     if one_then_other != (after, second_after, first_after):
         yield f"{FAILS}the outcome depends on the order"
@@ -166,7 +166,7 @@ def lost_update(cache: int, host: int, one: list[int], other: list[int]) -> Line
                 yield f"{FAILS}a bit that had been cleared is set again"
                 return
         for number in moving:
-            after, moved = kernel.turn(memory, workers[number])
+            after, moved = kernel.step(memory, workers[number])
             both = (moved, workers[1]) if number == 0 else (workers[0], moved)
             unfinished.append((after, both, schedule + "12"[number]))
 

@@ -42,13 +42,13 @@ DIVISORS: dict[Function, tuple[str, ...]] = {
     shares.is_last: (),
     shares.in_reach: (),
     shares.clip: (),
-    shares.claim: (),
-    shares.claimed_words: (),
+    shares.batch: (),
+    shares.batch_words: (),
     check_in.is_open: (),
     check_in.has_quit: (),
     check_in.inside: (),
-    check_in.entered: (),
-    check_in.left: (),
+    check_in.checked_in: (),
+    check_in.checked_out: (),
     check_in.caller_must_be_woken: (),
 }
 #: The kernel behind the one primitive that is itself a loop: in the optimised IR it stands inlined.
@@ -69,7 +69,7 @@ class Summary:
 
 def kinds(function: Function) -> list[str]:
     """The texts in which a function has no loop."""
-    return [source.AS_MADE] if function is shares.claimed_words else list(KINDS)
+    return [source.AS_MADE] if function is shares.batch_words else list(KINDS)
 
 
 def full_name(function: Function) -> str:
@@ -94,7 +94,7 @@ def summary(
     symbol = kernels.symbol(full_name(function))
     texts = {**kernels.module(full_name(function), kind), **({symbol: text} if text else {})}
     contracts = {}
-    if function is shares.claimed_words:
+    if function is shares.batch_words:
         contracts[kernels.symbol(SEARCH)] = _search
     machine = Machine(texts, contracts)
     widths = [8 if isinstance(result, Truth) else 64 for result in want]
@@ -144,13 +144,13 @@ def _search(_machine: Machine, state: State, arguments: list[Datum]) -> Datum:
 
 def model_results(p: Proof, function: Function, arguments: list[Word]) -> list[Word | Truth]:
     """What the model says, read over 64-bit words."""
-    read = p.read_words
-    if function is shares.claimed_words:
+    read = p.lift_words
+    if function is shares.batch_words:
         of_table: dict[Function, Any] = {
             shares.first_word_with: lambda table, pages: Word(_found(table.z, pages.z)),
             select: symbolic.select,
         }
-        read = p.reading(symbolic.word, of_table)
+        read = p.domain(symbolic.word, of_table)
     results = read(function)(*arguments)
     return list(results) if isinstance(results, tuple) else [results]
 
@@ -223,11 +223,11 @@ def _state(function: Function, p: Proof) -> None:
             Word(z3.ZeroExt(64 - r.width, r.z) if r.width < 64 else r.z) for r in found.results
         ]
         shown[f"{kind}_defined"] = Truth(found.defined)
-    if function is shares.claimed_words:
+    if function is shares.batch_words:
         table, *pages = arguments
         shown["searches"] = [[n, Word(_found(table.z, n.z))] for n in pages]
     name = full_name(function).removeprefix("model.")
-    p.show("a compiled function", function=name, arguments=arguments, **shown)
+    p.scenario("a compiled function", function=name, arguments=arguments, **shown)
 
 
 def _claim(function: Function) -> Claim:
@@ -237,7 +237,7 @@ def _claim(function: Function) -> Claim:
         without(f"{divisor} is not 0", refutes=KINDS[source.AS_MADE])
         for divisor in DIVISORS[function]
     ]
-    search = ", whatever its search finds" if function is shares.claimed_words else ""
+    search = ", whatever its search finds" if function is shares.batch_words else ""
     sentence = f"{name}, compiled, is the model's, for all 64-bit words, in LLVM IR{search}."
     return Claim(f"compiled.{name}", sentence, lambda p: _state(function, p), tuple(controls))
 

@@ -8,7 +8,7 @@ discards may wrap around and do no harm.
 from typing import Any
 
 from model import domain
-from model.domain import Reading
+from model.domain import Domain
 from proofs.prover import symbolic
 from proofs.prover.obligation import Proof
 from proofs.prover.symbolic import Natural, Truth, every, implies, natural, truth
@@ -83,9 +83,9 @@ def select(condition: Condition, then: Any, otherwise: Any) -> Number:
     return Number(symbolic.select(condition.exact, then.exact, otherwise.exact), taken_fits)
 
 
-def in_64_bits(p: Proof) -> Reading:
+def in_64_bits(p: Proof) -> Domain:
     """A reading of model functions in this domain."""
-    return p.reading(lambda value: value, {domain.select: select})
+    return p.domain(lambda value: value, {domain.select: select})
 
 
 def _made(exact: Natural, left: Number, right: Any) -> Number:

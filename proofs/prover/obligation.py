@@ -16,7 +16,7 @@ import z3
 
 from model import domain, shares, walk, words, worker
 from model.boundary.docstring import docstring
-from model.domain import Reading
+from model.domain import Domain
 from model.errors import ColoError
 from model.faults.definitions import broken
 from model.protocols import check_in, work_queue
@@ -98,7 +98,7 @@ def claim(*controls: Control) -> Callable[[Callable[["Proof"], None]], Claim]:
 class Obligation:
     """One question to z3: do ``assumed``, ``proved`` and the negation of ``statement`` have a solution?
 
-    ``example`` and ``steer`` help to find solutions where there are some; no proof rests on them.
+    ``witness`` and ``preferred`` are hints for finding solutions; soundness does not depend on them.
     ``enough`` implies the statement and is easier to prove; if it does not hold, nothing is known.
     """
 
@@ -106,8 +106,8 @@ class Obligation:
     assumed: tuple[Truth, ...]
     proved: tuple[Truth, ...]
     statement: Truth
-    example: tuple[Truth, ...]
-    steer: tuple[Truth, ...]
+    witness: tuple[Truth, ...]
+    preferred: tuple[Truth, ...]
     enough: Truth | None = None
 
     @property
@@ -133,14 +133,14 @@ class Proof:
     #: Is it about compiled code, not about what stands in ``model/`` alone?
     compiled: bool = False
     obligations: list[Obligation] = field(default_factory=list)
-    scenario: str = ""
-    shown: dict[str, Any] = field(default_factory=dict)
+    scenario_name: str = ""
+    scenario_values: dict[str, Any] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
-    _readings: list[Reading] = field(default_factory=list)
+    _domains: list[Domain] = field(default_factory=list)
     _assumed: list[Truth] = field(default_factory=list)
     _proved: list[Truth] = field(default_factory=list)
-    _example: list[Truth] = field(default_factory=list)
-    _steer: list[Truth] = field(default_factory=list)
+    _witness: list[Truth] = field(default_factory=list)
+    _preferred: list[Truth] = field(default_factory=list)
     _named: int = 0
 
     def __post_init__(self) -> None:
@@ -160,24 +160,24 @@ class Proof:
             words.population: symbolic.population,
         }
         # The same code over integers, or over words if its constants are words.
-        self.read = self.reading(lambda value: value, primitives)
-        # There a population is any number: whoever needs to know which reads it by ``read``.
+        self.lift = self.domain(lambda value: value, primitives)
+        # There a population is any number: who needs to know which lifts it by ``lift``.
         of_words = dict(primitives)
         of_words[words.population] = symbolic.some_population
-        self.read_words = self.reading(symbolic.word, of_words)
+        self.lift_words = self.domain(symbolic.word, of_words)
 
-    def reading(
+    def domain(
         self, number: Callable[[int], Any], primitives: Mapping[Callable[..., Any], Any]
-    ) -> Reading:
-        """A reading of model functions in some domain; they count among those the claim is about."""
-        made = Reading(number, primitives)
-        self._readings.append(made)
+    ) -> Domain:
+        """A domain to lift model functions to; they count among those the claim is about."""
+        made = Domain(number, primitives)
+        self._domains.append(made)
         return made
 
     @property
     def definitions(self) -> set[FunctionType]:
         """The model functions that the claim is about."""
-        return set[FunctionType]().union(*(reading.functions for reading in self._readings))
+        return set[FunctionType]().union(*(domain.functions for domain in self._domains))
 
     @property
     def functions(self) -> set[str]:
@@ -217,13 +217,13 @@ class Proof:
         if name != self.dropped:
             self._assumed += [truth(t) for t in truths]
 
-    def example(self, *truths: MaybeTruth) -> None:
-        """Help z3 to find values that satisfy the assumptions. Has no part in any proof."""
-        self._example += [truth(t) for t in truths]
+    def witness(self, *truths: MaybeTruth) -> None:
+        """Values that satisfy the assumptions: a hint for z3, no part of any proof."""
+        self._witness += [truth(t) for t in truths]
 
-    def steer(self, *truths: MaybeTruth) -> None:
-        """Prefer counterexamples like this: those that show on the model. No part in any proof."""
-        self._steer += [truth(t) for t in truths]
+    def prefer(self, *truths: MaybeTruth) -> None:
+        """Prefer counterexamples like this, which fail on the model too: a hint, no part of any proof."""
+        self._preferred += [truth(t) for t in truths]
 
     def prove(self, name: str, *statements: MaybeTruth, enough: Truth | None = None) -> None:
         """State an obligation, and use it from here on (unless it has something easier beside it)."""
@@ -236,8 +236,8 @@ class Proof:
                 tuple(self._assumed),
                 tuple(self._proved),
                 statement,
-                tuple(self._example),
-                tuple(self._steer),
+                tuple(self._witness),
+                tuple(self._preferred),
                 enough,
             )
         )
@@ -288,27 +288,29 @@ class Proof:
     @contextmanager
     def case(self) -> Iterator[None]:
         """What is assumed within the block is forgotten after it; what is proved holds in that case."""
-        before = self._assumed, self._proved, self._example, self._steer
-        self._assumed, self._proved, self._example, self._steer = (list(part) for part in before)
+        before = self._assumed, self._proved, self._witness, self._preferred
+        self._assumed, self._proved, self._witness, self._preferred = (
+            list(part) for part in before
+        )
         yield
         new = every(*self._assumed[len(before[0]) :])
         found = [implies(new, statement) for statement in self._proved[len(before[1]) :]]
-        self._assumed, self._proved, self._example, self._steer = before
+        self._assumed, self._proved, self._witness, self._preferred = before
         self._proved += found
 
     @contextmanager
     def _on_its_own(self) -> Iterator[None]:
-        before = self._assumed, self._proved, self._example, self._steer
-        self._assumed, self._proved, self._example, self._steer = [], [], [], []
+        before = self._assumed, self._proved, self._witness, self._preferred
+        self._assumed, self._proved, self._witness, self._preferred = [], [], [], []
         yield
-        self._assumed, self._proved, self._example, self._steer = before
+        self._assumed, self._proved, self._witness, self._preferred = before
 
-    def show(self, scenario: str, **values: Any) -> None:
+    def scenario(self, name: str, **values: Any) -> None:
         """How a counterexample is run on the model: a scenario of ``model.scenarios`` and its values.
 
         A value that takes looking for is given as a function: it is called only if it is wanted.
         """
-        self.scenario, self.shown = scenario, values
+        self.scenario_name, self.scenario_values = name, values
 
     def _fresh(self, like: Term, name: str = "any") -> Any:
         """A variable like a term, used nowhere else in this proof.

@@ -1,6 +1,6 @@
 """What becomes of an obligation, and of a claim: z3's answers, and counterexamples that were run.
 
-No answer of z3 is taken for more than it is. A question that is not answered within a set amount of work
+z3's answers are taken literally. A question that is not answered within a set amount of work
 is UNKNOWN, assumptions that nothing meets are VACUOUS, and a counterexample counts only if it fails when
 it is run on the model.
 
@@ -34,7 +34,7 @@ from proofs.prover.symbolic import Natural, Truth, Word
 
 # Units of z3's work; an idle core does some ten million a second. The hardest obligation takes four.
 WORK = 100_000_000
-# Most proofs take less; where z3 needs more, a refutation is looked for near the claim's example.
+# Most proofs take less; where z3 needs more, a refutation is looked for near the claim's witness.
 QUICK_WORK = 5_000_000
 # A counterexample is made smaller as long as z3 answers within this.
 MINIMISING_WORK = 1_000_000
@@ -136,32 +136,32 @@ def _not_stated(
 
 def decide(obligation: Obligation) -> Verdict:
     """Check that the assumptions can be met, then the obligation itself."""
-    example = tuple(t.z for t in obligation.example)
-    met = _first_answer(z3.sat, tuple(t.z for t in obligation.assumed), example)
+    witness = tuple(t.z for t in obligation.witness)
+    met = _first_answer(z3.sat, tuple(t.z for t in obligation.assumed), witness)
     if met != z3.sat:
         return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
-    answer = _answer(obligation.easier_question, example)
+    answer = _answer(obligation.easier_question, witness)
     if answer != z3.unsat and obligation.enough is not None:
-        answer = _answer(obligation.question, example)
+        answer = _answer(obligation.question, witness)
     if answer == z3.unknown:
         return Verdict.UNKNOWN
     return Verdict.PROVED if answer == z3.unsat else Verdict.REFUTED
 
 
-def _answer(question: tuple[z3.BoolRef, ...], example: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
+def _answer(question: tuple[z3.BoolRef, ...], witness: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
     # Either way of solving is at times the quick one, and at times does not come to an end.
     attempts: tuple[Callable[[], z3.CheckSatResult], ...] = (
         lambda: Asked(question, QUICK_WORK).check(),
         lambda: Asked(question, QUICK_WORK, preprocessed=False).check(),
-        lambda: _refuted_by_example((*question, *example)),
+        lambda: _refuted_near_witness((*question, *witness)),
         lambda: Asked(question, WORK, preprocessed=False).check(),
         lambda: Asked(question, WORK).check(),
     )
     return next((a for attempt in attempts if (a := attempt()) != z3.unknown), z3.unknown)
 
 
-def _refuted_by_example(asked: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
-    """``sat`` if there is a solution near the claim's example; else nothing is known."""
+def _refuted_near_witness(asked: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
+    """``sat`` if there is a solution near the claim's witness; else nothing is known."""
     return z3.sat if Asked(asked, QUICK_WORK).check() == z3.sat else z3.unknown
 
 
@@ -234,41 +234,41 @@ def _counterexample(
     None if there are none: the obligation of a loop may be refuted in a state that the loop does not
     reach. A control that leaves out an assumption has z3's values only.
     """
-    if not proof.scenario:
+    if not proof.scenario_name:
         return None
-    near = (more for more in (obligation.steer, obligation.example) if more)
-    cases = iter(()) if control and control.without else SCENARIOS[proof.scenario].cases()
+    near = (more for more in (obligation.preferred, obligation.witness) if more)
+    cases = iter(()) if control and control.without else SCENARIOS[proof.scenario_name].cases()
     candidates = chain(
-        (_values(obligation, more, proof.shown) for more in near),
+        (_values(obligation, more, proof.scenario_values) for more in near),
         cases,
-        (_values(obligation, more, proof.shown) for more in ((),)),
+        (_values(obligation, more, proof.scenario_values) for more in ((),)),
     )
     fault = control.fault if control else None
     name = control.name if control else None
     with broken(fault):
         for values in filter(None, candidates):
-            seen = replay(Counterexample(claim.name, name, fault, proof.scenario, values))
+            seen = replay(Counterexample(claim.name, name, fault, proof.scenario_name, values))
             if seen.failure:
                 return seen
     return None
 
 
 def _values(
-    obligation: Obligation, more: tuple[Truth, ...], shown: dict[str, Any]
+    obligation: Obligation, more: tuple[Truth, ...], values: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Small values that refute the obligation and agree with ``more``; None if z3 finds none."""
     asked = Asked((*obligation.question, *(t.z for t in more)), VALUES_WORK)
     if asked.check() != z3.sat:
         return None
     asked.limit(MINIMISING_WORK)
-    solution = _smallest(asked, shown)
-    return {name: _plain(solution, value) for name, value in shown.items()}
+    solution = _smallest(asked, values)
+    return {name: _plain(solution, value) for name, value in values.items()}
 
 
-def _smallest(asked: Asked, shown: dict[str, Any]) -> Solution:
-    """A solution whose shown numbers are as small as possible, one after the other."""
+def _smallest(asked: Asked, values: dict[str, Any]) -> Solution:
+    """A solution whose numbers are as small as possible, one after the other."""
     solution = asked.solution()
-    for term in _numbers(list(shown.values())):
+    for term in _numbers(list(values.values())):
         low, high = 0, _plain(solution, term)
         while low < high:
             middle = (low + high) // 2
@@ -293,7 +293,7 @@ def _numbers(values: list[Any]) -> Iterator[Natural | Word]:
 
 
 def _plain(solution: Solution, value: Any) -> Any:
-    """A shown value in plain Python: numbers, lists, and bitmaps as lists of pages."""
+    """A value in plain Python: numbers, lists, and bitmaps as lists of pages."""
     if callable(value):
         return value()
     if isinstance(value, Natural | Word):

@@ -19,7 +19,7 @@ from tests.conformance.call import MOST_MEMORY, OS_PAGE, Place
 
 Bytes = NDArray[np.uint8]
 
-# Unreachable memory on both sides of a buffer; a stride that jumps it would be a strange slip.
+# Unreachable memory on both sides of a buffer; a stride that jumps it would be a strange bug.
 GUARD = 1 << 20
 RESERVED = MOST_MEMORY + 2 * OS_PAGE
 SLACK_FILL = 0xC5

@@ -64,7 +64,7 @@ class Implementation:
 
     def _pool(self, threads: int) -> FlushPool:
         if threads not in self._pools:
-            self._pools[threads] = FlushPool(threads, alone_bytes=0)
+            self._pools[threads] = FlushPool(threads, serial_below_bytes=0)
         return self._pools[threads]
 
 

@@ -400,7 +400,7 @@ def watched(name: str) -> Watched:
 
 @pytest.fixture(scope="module", autouse=True)
 def pool() -> Iterator[None]:
-    with FlushPool(2, alone_bytes=0) as Stage.pool:
+    with FlushPool(2, serial_below_bytes=0) as Stage.pool:
         yield
 
 
@@ -479,7 +479,7 @@ PARAMETERS: dict[str, Parameter] = {
     "populate": Parameter(lambda _: False, flag),
     "strategy": Parameter(lambda _: "static", one_of(*STRATEGIES)),
     "threads": Parameter(lambda _: 1, optional(number)),
-    "alone_bytes": Parameter(lambda _: 0, number),
+    "serial_below_bytes": Parameter(lambda _: 0, number),
     "event_log": Parameter(lambda _: None, optional(a(EventLog)), "event.log"),
     "capacity": Parameter(lambda _: 64, number),
     "lines": Parameter(lambda _: np.zeros((2, 8), np.uint64), nothing),

@@ -79,7 +79,7 @@ def test_every_other_number_is_taken_at_its_value(kind: Callable[[int], Any]) ->
     assert pages_of(ram.host_dirty) == {1, 2, 3, 63}
     ram.dirty_pages = kind(5)
     assert ram.dirty_pages == 5
-    with FlushPool(kind(2), alone_bytes=kind(0)) as pool:
+    with FlushPool(kind(2), serial_below_bytes=kind(0)) as pool:
         assert pool.threads == 2 and type(pool.threads) is int
         ram.recount()
         assert pool.flush(ram).copied == 4
@@ -133,7 +133,7 @@ TAKES_A_NUMBER: dict[str, Callable[[ColoRam, Any], Any]] = {
     "offset": lambda _, n: Block("b", size=0, offset=n),
     "page_size": lambda _, n: ColoRam([], page_size=n),
     "threads": lambda _, n: FlushPool(n),
-    "alone_bytes": lambda _, n: FlushPool(1, alone_bytes=n),
+    "serial_below_bytes": lambda _, n: FlushPool(1, serial_below_bytes=n),
     "length of a layout": lambda _, n: model.Layout((model.Block("a", 0, 0, n),), PAGE),
     "page size of a layout": lambda _, n: model.Layout((), n),
     "locate": lambda ram, n: ram.layout.locate(n),

@@ -14,7 +14,7 @@ from impl.bench import measures
 from impl.bench.command import Bench
 from impl.bench.command import _single_measures as single_measures
 from impl.bench.measures import ours
-from impl.bench.paired import Contender, Contest, WrongResult
+from impl.bench.paired import Contender, PairedRuns, WrongResult
 from impl.bench.patterns import Epoch, Pattern, synthetic
 from tests.support.needs import needs_cc
 
@@ -37,8 +37,8 @@ def test_a_row_has_every_contender(tmp_path: Path, capsys: pytest.CaptureFixture
         *(f"C patch, 2, memcpy {memcpy}" for memcpy in ("called", "inlined")),
         *(f"C coalescing, 1, memcpy {memcpy}" for memcpy in ("called", "inlined")),
         "the same design in C, 2",
-        *(f"ceiling: {mode}" for mode in ("memcpy", "streaming", "streaming, fetching ahead")),
-        "ceiling: one thread",
+        *(f"copy limit: {mode}" for mode in ("memcpy", "streaming", "streaming, fetching ahead")),
+        "copy limit: one thread",
     }
     assert row["ratio_to_fastest_c"][row["fastest_c"]]["median"] == 1
     assert "Slower than the fastest C port:" in capsys.readouterr().out
@@ -146,7 +146,7 @@ def leaves_a_count(ram: ColoRam, epoch: Epoch) -> None:
 def test_a_contender_that_does_not_flush_is_refused(
     slip: Callable[[ColoRam, Epoch], None], ram: ColoRam, pools: dict[int, FlushPool]
 ) -> None:
-    """The control: the same contender passes without the slip."""
+    """The control: the same contender passes without the fault."""
     sound = ours("sound", pools[2], ram, "dynamic")
 
     def flush(epoch: Epoch) -> int:
@@ -155,16 +155,16 @@ def test_a_contender_that_does_not_flush_is_refused(
         return took
 
     epoch = pattern("10 % random").epochs[0]
-    Contest(ram).check(sound, epoch)
+    PairedRuns(ram).check(sound, epoch)
     with pytest.raises(WrongResult, match="broken"):
-        Contest(ram).check(Contender("broken", "ours", flush), epoch)
+        PairedRuns(ram).check(Contender("broken", "ours", flush), epoch)
 
 
 def test_ratios_are_taken_within_a_round(ram: ColoRam) -> None:
     """A machine that slows down by the round changes no ratio."""
     times = {"fast": iter(range(10, 1000, 10)), "slow": iter(range(30, 3000, 30))}
-    contenders = [Contender(n, "ceiling", lambda _epoch, n=n: next(times[n])) for n in times]
-    contest = Contest(ram)
-    contest.check = lambda *_: None  # type: ignore[method-assign]
-    ratio = contest.run(pattern("nothing"), contenders, seconds=0).ratio("fast", to="slow")
+    contenders = [Contender(n, "copy limit", lambda _epoch, n=n: next(times[n])) for n in times]
+    runs = PairedRuns(ram)
+    runs.check = lambda *_: None  # type: ignore[method-assign]
+    ratio = runs.run(pattern("nothing"), contenders, seconds=0).ratio("fast", to="slow")
     assert (ratio.low, ratio.median, ratio.high) == (3, 3, 3)

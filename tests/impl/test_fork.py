@@ -71,7 +71,7 @@ def test_the_childs_copy_is_flushed_to_the_end(strategy: Strategy, threads: int)
     """Some pages are copied and their bits cleared, the count is not lowered yet."""
     ram = dirty_ram()
     host, cache = ram.block("ram").host, ram.block("ram").cache
-    with FlushPool(threads, alone_bytes=0) as pool:
+    with FlushPool(threads, serial_below_bytes=0) as pool:
 
         def child() -> None:
             left = len(pages_of(ram.cache_dirty))

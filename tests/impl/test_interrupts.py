@@ -67,7 +67,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[FlushPool]:
-    with FlushPool(threads=2, alone_bytes=0) as pool:
+    with FlushPool(threads=2, serial_below_bytes=0) as pool:
         yield pool
 
 
@@ -340,7 +340,7 @@ def test_a_handler_may_close_the_pool_that_it_has_interrupted(at_most: int | Non
     outcomes = collections.Counter[str]()
 
     def prepare() -> World:
-        pools.append(FlushPool(threads=2, alone_bytes=0))
+        pools.append(FlushPool(threads=2, serial_below_bytes=0))
         return World(new_ram(), pools[-1])
 
     def handler() -> None:
@@ -384,7 +384,7 @@ def no_helper_is_left(pool: FlushPool) -> Callable[[], bool]:
 
 
 def use_a_new_pool(ram: ColoRam) -> None:
-    with FlushPool(threads=3, alone_bytes=0) as pool:
+    with FlushPool(threads=3, serial_below_bytes=0) as pool:
         pool.flush(ram)
 
 
@@ -407,7 +407,7 @@ def test_an_event_log_of_a_pool_that_could_not_be_made_is_free_for_another(
     at_most: int | None,
 ) -> None:
     def make(event_log: EventLog) -> None:
-        FlushPool(threads=2, alone_bytes=0, event_log=event_log).close()
+        FlushPool(threads=2, serial_below_bytes=0, event_log=event_log).close()
 
     for event_log, strike in struck_everywhere(EventLog, make, at_most=at_most):
         if "__init__" in {frame.name for frame in traceback.extract_tb(traced(strike.error))}:
@@ -433,7 +433,7 @@ def test_a_pool_whose_closing_is_struck_works_or_is_closed(
 ) -> None:
     outcomes = set()
     for new, strike in struck_everywhere(
-        lambda: FlushPool(threads=3, alone_bytes=0),
+        lambda: FlushPool(threads=3, serial_below_bytes=0),
         FlushPool.close,
         STRIKES[kind],
         kind=kind,
@@ -474,7 +474,7 @@ def flushes_in_a_child(ram: ColoRam, pool: FlushPool) -> bool:
                 ram.dirty_log = None
             pool.flush(ram, "static")
             check_marked_pages_are_flushed(ram, pool)
-            with FlushPool(threads=2, alone_bytes=0) as own:
+            with FlushPool(threads=2, serial_below_bytes=0) as own:
                 check_marked_pages_are_flushed(ram, own)
             pool.close()
             status = 0

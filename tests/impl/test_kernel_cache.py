@@ -24,7 +24,7 @@ from impl.kernels import compile, kernel_cache
 from impl.kernels.compile import kernel, primitives
 from impl.kernels.kernel_cache import DIGEST_BYTES, read, write
 from model import words
-from model.domain import Reading
+from model.domain import Domain
 
 ROOT = Path(__file__).parents[2]
 THREE = np.uint64(3)
@@ -264,7 +264,7 @@ def test_a_constant_or_function_replaced_in_memory_is_neither_run_nor_kept(
     """``model.faults.broken`` does so."""
 
     def union() -> Callable[..., Any]:
-        either = Reading(np.uint64, primitives, numba.njit)(words.either)
+        either = Domain(np.uint64, primitives, numba.njit)(words.either)
         return lambda cache, host: either(cache, host)
 
     assert run(union(), 1, 2) == (3, False)

@@ -36,7 +36,7 @@ PAGE = 4096
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[FlushPool]:
-    with FlushPool(threads=3, alone_bytes=0) as pool:
+    with FlushPool(threads=3, serial_below_bytes=0) as pool:
         yield pool
 
 
@@ -165,7 +165,7 @@ def test_hot_add_with_the_patchs_numbers() -> None:
     """
     page_size, pages, more = 1024, 1_048_576, 262_144
     ram = ColoRam([Block("ram", size=pages * page_size)], page_size=page_size)
-    with FlushPool(threads=4, alone_bytes=0) as pool:
+    with FlushPool(threads=4, serial_below_bytes=0) as pool:
         assert pool.flush(ram, "static").copied == 0
         ram.add(Block("dimm", size=more * page_size))
         for number in (0, more // 2, more - 1):
@@ -332,7 +332,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing_half_done() -> None:
         ram.resize("ram", 512 * PAGE)
         ram.backup(pool)
 
-    with FlushPool(threads=3, alone_bytes=0) as pool:
+    with FlushPool(threads=3, serial_below_bytes=0) as pool:
         for _ in range(2):  # the first time takes longer
             begin = time.monotonic()
             for strategy in STRATEGIES:
@@ -397,7 +397,7 @@ def test_a_forked_child_flushes_alone(pool: FlushPool, strategy: Any) -> None:
 def test_fork_in_the_middle_of_a_flush() -> None:
     """The child's copy of the RAM is not held by what went on in the parent only."""
     ram = ColoRam([Block("ram", size=64 * PAGE)])
-    with FlushPool(threads=2, alone_bytes=0) as pool:
+    with FlushPool(threads=2, serial_below_bytes=0) as pool:
 
         def child() -> None:
             ram.receive("ram", 3, page(1))

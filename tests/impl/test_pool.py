@@ -65,7 +65,7 @@ def test_a_thread_that_cannot_be_started(
         ):
             FlushPool(threads=8)
     assert living_helpers() == before, "those that were started have been let go"
-    with FlushPool(threads=2, alone_bytes=0) as pool:
+    with FlushPool(threads=2, serial_below_bytes=0) as pool:
         assert pool.flush(ram, "static").copied == 3
 
 
@@ -80,7 +80,7 @@ def test_the_systems_limit_is_said_by_name_and_the_next_small_pool_works(ram: Co
             with pytest.raises(ThreadsUnavailable, match=r"of 299 helper threads \d+ could be"):
                 FlushPool(threads=300)
         assert living_helpers() == 0
-        with FlushPool(threads=3, alone_bytes=0) as pool:
+        with FlushPool(threads=3, serial_below_bytes=0) as pool:
             assert pool.flush(ram, "static").copied == 3
 
     assert in_a_child(child) == 0
@@ -163,7 +163,7 @@ def test_flushes_while_others_close(ram: ColoRam) -> None:
 
     strategies: list[Strategy] = ["static", "dynamic"]
     for strategy in strategies * 15:
-        pool = FlushPool(threads=2, alone_bytes=0)
+        pool = FlushPool(threads=2, serial_below_bytes=0)
         threads = [
             threading.Thread(target=flush_until_closed, args=(pool, one, strategy))
             for one in (ram, ColoRam([]))

@@ -35,7 +35,7 @@ PAGES = {"low": 3, "middle": 130, "high": 62}
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[FlushPool]:
-    with FlushPool(threads=2, alone_bytes=0) as pool:
+    with FlushPool(threads=2, serial_below_bytes=0) as pool:
         yield pool
 
 

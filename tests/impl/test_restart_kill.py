@@ -141,7 +141,7 @@ def at_any_time(ram: SharedRam, dice: random.Random) -> None:
 
 
 def as_the_round_opens(ram: SharedRam, dice: random.Random) -> None:
-    """The helpers are being woken and check in; the first words are claimed."""
+    """The helpers are being woken and check in; the first words are taken."""
     wait_until(lambda: ram.flushing[0] == 0)
     wait_until(lambda: ram.flushing[0] == 1)
 
@@ -182,7 +182,7 @@ def kill(ram: SharedRam, make_flush: Callable[[], Flush], moment: Any, dice: ran
 
 @pytest.fixture(scope="module")
 def pools() -> Iterator[dict[int, FlushPool]]:
-    pools = {threads: FlushPool(threads, alone_bytes=0) for threads in (1, 2, 5)}
+    pools = {threads: FlushPool(threads, serial_below_bytes=0) for threads in (1, 2, 5)}
     yield pools
     for pool in pools.values():
         pool.close()
@@ -192,7 +192,7 @@ def flush_by(threads: int, strategy: Any) -> Callable[[], Flush]:
     """What a child calls to get its flush: its pool starts there."""
 
     def make() -> Flush:
-        pool = FlushPool(threads, alone_bytes=0)
+        pool = FlushPool(threads, serial_below_bytes=0)
 
         def flush(ram: ColoRam) -> None:
             pool.flush(ram, strategy)
@@ -287,7 +287,7 @@ def test_a_worker_that_dies_of_an_exception(pools: dict[int, FlushPool], strateg
 
     def flush() -> None:
         faulthandler.disable()
-        FlushPool(3, alone_bytes=0).flush(ram.attach(), strategy)
+        FlushPool(3, serial_below_bytes=0).flush(ram.attach(), strategy)
 
     with process(flush) as child:
         _, status = os.waitpid(child, 0)

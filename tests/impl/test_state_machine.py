@@ -42,7 +42,7 @@ tenths = st.integers(0, 9)
 
 def pool(count: int) -> FlushPool:
     if count not in POOLS:
-        POOLS[count] = FlushPool(count, alone_bytes=0)
+        POOLS[count] = FlushPool(count, serial_below_bytes=0)
     return POOLS[count]
 
 
@@ -254,7 +254,7 @@ class Secondary(RuleBasedStateMachine):
         child = os.fork()
         if child == 0:
             try:
-                FlushPool(count, alone_bytes=0).flush(self.ram, strategy)
+                FlushPool(count, serial_below_bytes=0).flush(self.ram, strategy)
                 time.sleep(60)
             finally:
                 os._exit(1)

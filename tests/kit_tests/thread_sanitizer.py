@@ -69,7 +69,7 @@ SUBJECTS = (
     ),
     Subject(
         RUST,
-        "claims that overlap by a word",
+        "batches that overlap by a word",
         changed=("fetch_add(WORDS_PER_CLAIM,", "fetch_add(WORDS_PER_CLAIM - 1,"),
     ),
 )

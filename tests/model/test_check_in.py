@@ -21,9 +21,9 @@ from model.faults.check_in import (
 )
 from model.faults.definitions import FAULTS, broken
 from model.protocols import check_in
-from model.protocols.check_in import Control, Process
+from model.protocols.check_in import ControlBlock, Process
 from model.replay import Counterexample
-from model.transitions import STANDSTILL
+from model.transitions import DEADLOCK
 from tests.support.needs import LONG_RUN
 
 COUNTEREXAMPLES = Path(__file__).parents[1] / "counterexamples"
@@ -46,11 +46,11 @@ def test_every_claim_holds_in_every_interleaving(exploration: Exploration, long_
 def test_a_broken_variant_is_refuted(exploration: Exploration) -> None:
     seen = explore(exploration.make(), reduced=False)
     assert seen.failure is not None
-    assert seen.failure.claim == exploration.refutes
+    assert seen.failure.invariant == exploration.refutes
 
 
 def test_every_fault_of_the_join_protocol_is_explored() -> None:
-    explored_faults = {e.options["fault"] for e in REFUTED if e.system == "join"}
+    explored_faults = {e.options["fault"] for e in REFUTED if e.system == "check-in"}
     assert explored_faults == {*BROKEN, *BROKEN_IN_A_STATIC_ROUND}
     assert set(BROKEN_IN_A_CHILD) == {CHILD_KEEPS_STATE}
 
@@ -63,7 +63,7 @@ def counterexample(exploration: Exploration) -> Counterexample:
     fault = options.pop("fault") if options.get("fault") in FAULTS else None
     return replay.replay(
         Counterexample(
-            claim=failure.claim,
+            claim=failure.invariant,
             control=exploration.title,
             fault=fault,
             scenario="schedule",
@@ -92,12 +92,12 @@ def test_the_counterexample_on_file_is_the_shortest_and_replays(
 
 
 def test_the_whole_protocol_survives_the_schedules_of_the_broken_ones() -> None:
-    """A schedule may ask for a move that the whole protocol has not; it never breaks a claim."""
+    """A schedule may ask for a move that the whole protocol has not; it never violates an invariant."""
     for exploration in REFUTED:
-        if exploration.system == "join":
+        if exploration.system == "check-in":
             found = json.loads(path_of(exploration).read_text(encoding="utf-8"))
             whole = {k: v for k, v in exploration.options.items() if k != "fault"}
-            system = explored.join(**whole)
+            system = explored.check_in(**whole)
             try:
                 steps = list(play(system, found["values"]["schedule"]))
             except ScheduleError:
@@ -113,13 +113,13 @@ def test_a_child_forked_anywhere_flushes_alone() -> None:
 
 def test_a_child_that_keeps_its_parents_state_waits_for_ever() -> None:
     _, failure = fork_anywhere(2, 2, keeps_state=True)
-    assert failure == STANDSTILL
+    assert failure == DEADLOCK
 
 
 def test_what_is_forgotten_makes_no_difference() -> None:
     """Forgetting old numbers, then a step, is a step, then forgetting: no step can tell."""
-    system = explored.join(2)
-    pairs = set[tuple[Control, Process]]()
+    system = explored.check_in(2)
+    pairs = set[tuple[ControlBlock, Process]]()
     explore(system, visited=lambda at, processes: pairs.update((at, me) for me in processes))
     tested = 0
     for at, me in pairs:
@@ -136,24 +136,24 @@ def test_what_is_forgotten_makes_no_difference() -> None:
     assert tested > 5_000
 
 
-def older_numbers(at: Control, me: Process, past: int) -> tuple[Control, Process] | None:
-    """The same state with different old numbers: a cursor further on, RING seen longer ago."""
-    if at.ring <= past or at.rung <= past:
+def older_numbers(at: ControlBlock, me: Process, past: int) -> tuple[ControlBlock, Process] | None:
+    """The same state with different old numbers: a cursor further on, DOORBELL seen longer ago."""
+    if at.doorbell <= past or at.wakeups <= past:
         return None
     return (
         at._replace(cursor=at.cursor + past) if at.cursor == at.words else at,
         me._replace(
-            seen=me.seen or past,
+            seen_doorbell=me.seen_doorbell or past,
             asleep_at=me.asleep_at or past,
             job=me.job or (past if past < at.job else 0),
         ),
     )
 
 
-def forgotten(at: Control, me: Process) -> tuple[Control, Process]:
+def forgotten(at: ControlBlock, me: Process) -> tuple[ControlBlock, Process]:
     """What the explorer keeps of a state."""
-    at = check_in.without_what_nobody_reads(at)
-    return at, check_in.numbers_gone_by(at, me)
+    at = check_in.forget_unread(at)
+    return at, check_in.forget_stale_numbers(at, me)
 
 
 def test_a_fault_is_gone_after_its_block() -> None:

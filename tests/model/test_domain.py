@@ -1,4 +1,4 @@
-"""One definition, three readings: Python, z3 and numba compute the same."""
+"""One definition, three domains: Python, z3 and numba compute the same."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -64,19 +64,19 @@ FUNCTIONS: dict[Callable[..., object], tuple[st.SearchStrategy[tuple[int, ...]],
         .filter(lambda t: shares.in_reach(*t)),
         Natural,
     ),
-    shares.claim: (st.tuples(number, st.integers(1, 4096), number), Natural),
+    shares.batch: (st.tuples(number, st.integers(1, 4096), number), Natural),
     check_in.is_open: (st.tuples(state), Word),
     check_in.has_quit: (st.tuples(state), Word),
     check_in.inside: (st.tuples(state), Word),
-    check_in.entered: (st.tuples(state), Word),
-    check_in.left: (st.tuples(state.filter(bool)), Word),
+    check_in.checked_in: (st.tuples(state), Word),
+    check_in.checked_out: (st.tuples(state.filter(bool)), Word),
     check_in.caller_must_be_woken: (st.tuples(state), Word),
 }
 #: What a recount of the patch would use, and nothing of ours.
 PROVED_ONLY = {shares.owner, words.bit_of}
 #: Reads a sequence, which is a table in memory for numba: tests/impl/test_flush.py compares what it leads
 #: to.
-NOT_OF_NUMBERS = {shares.claimed_words}
+NOT_OF_NUMBERS = {shares.batch_words}
 
 
 def test_the_catalogue_says_rightly_which_functions_run() -> None:
@@ -108,7 +108,7 @@ def test_three_readings_agree(function: Callable[..., object], data: st.DataObje
     in_python = function(*arguments)
     in_numba = compiled(function)(*(np.uint64(a) for a in arguments))
     into = z3.IntVal if kind is Natural else lambda a: z3.BitVecVal(a, 64)
-    in_z3 = Proof().read(function)(*(kind(into(a)) for a in arguments))
+    in_z3 = Proof().lift(function)(*(kind(into(a)) for a in arguments))
     assert _plain(in_numba) == _plain(in_python)
     assert _plain(in_z3) == _plain(in_python)
 
@@ -126,7 +126,7 @@ def successor(place: Place) -> int:
 
 def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
     """Read as one it would be lifted, and lifted again, for ever."""
-    assert Proof().read(successor)(Place(5)) == 5
+    assert Proof().lift(successor)(Place(5)) == 5
 
 
 def _plain(value: object) -> object:

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from model.errors import ScheduleError
 from model.explore import catalogue as explored
 from model.explore.catalogue import HOLD, REFUTED, Exploration
-from model.explore.schedule import parsed, replay, written
+from model.explore.schedule import format_schedule, parse_schedule, replay
 from model.explore.search import explore, failure_of, verdict
 from model.transitions import (
+    DEADLOCK,
     LIVELOCK,
-    STANDSTILL,
+    SPURIOUS,
     STEP,
     STOP,
-    WHIM,
     Move,
     Step,
     System,
@@ -39,7 +39,7 @@ class One(NamedTuple):
 
 
 def length(schedule: str) -> int:
-    return len(parsed(schedule, "c123456789"))
+    return len(parse_schedule(schedule, "c123456789"))
 
 
 Global = tuple[object, tuple[object, ...]]
@@ -58,7 +58,7 @@ def test_reduced_and_plain_agree(exploration: Exploration) -> None:
     reduced = explore(exploration.make(), reduced=True)
     assert (plain.failure is None) == (reduced.failure is None)
     if plain.failure and reduced.failure:
-        assert plain.failure.claim == reduced.failure.claim
+        assert plain.failure.invariant == reduced.failure.invariant
         assert length(plain.failure.schedule) == length(reduced.failure.schedule)
     assert reduced.states <= plain.states
 
@@ -69,7 +69,7 @@ def test_processes_that_are_alike_stand_for_each_other() -> None:
     def sorted_helpers(states: set[Global]) -> set[Global]:
         return {(at, (caller, *sorted(helpers))) for at, (caller, *helpers) in states}
 
-    system = explored.join(2, rounds=2)
+    system = explored.check_in(2, rounds=2)
     plain, reduced = reached(system, reduced=False), reached(system, reduced=True)
     assert sorted_helpers(plain) == sorted_helpers(reduced)
     assert len(reduced) < 0.6 * len(plain)
@@ -77,14 +77,14 @@ def test_processes_that_are_alike_stand_for_each_other() -> None:
 
 def test_a_failing_schedule_is_a_shortest_one() -> None:
     """Every schedule shorter than the one found is tried, and none fails."""
-    system = explored.join(1, rounds=1, words=1, fault="never closes")
+    system = explored.check_in(1, rounds=1, words=1, fault="never closes")
     failure = explore(system, reduced=False).failure
     assert failure is not None
     states = {(system.shared, system.processes)}
     for _ in range(length(failure.schedule)):
         assert not any(verdict(system, at, processes) for at, processes in states)
         states = {after for state in states for after in successors(system, state)}
-    assert any(verdict(system, at, processes) == failure.claim for at, processes in states)
+    assert any(verdict(system, at, processes) == failure.invariant for at, processes in states)
 
 
 def successors(system: System, state: Global) -> set[Global]:
@@ -116,42 +116,42 @@ def test_a_failing_schedule_replays_to_its_failure(exploration: Exploration) -> 
     assert failure_of(system, failure.schedule) == exploration.refutes
 
 
-MOVES = st.lists(st.builds(Move, st.integers(0, 4), st.sampled_from([STEP, WHIM, STOP])))
+MOVES = st.lists(st.builds(Move, st.integers(0, 4), st.sampled_from([STEP, SPURIOUS, STOP])))
 
 
 @given(MOVES)
 def test_a_schedule_survives_being_written(moves: list[Move]) -> None:
-    assert parsed(written(moves, "c1234"), "c1234") == moves
+    assert parse_schedule(format_schedule(moves, "c1234"), "c1234") == moves
 
 
 @pytest.mark.parametrize("schedule", ["x", "c?", "c*", "c*x", "5", "c*-1"])
 def test_what_is_no_schedule_is_refused(schedule: str) -> None:
     with pytest.raises(ScheduleError, match="cannot read"):
-        parsed(schedule, "c12")
+        parse_schedule(schedule, "c12")
 
 
 def test_a_move_that_is_not_possible_is_refused() -> None:
     with pytest.raises(ScheduleError, match="move 2, c~, is not possible"):
-        list(replay(explored.join(1), "c c~"))
+        list(replay(explored.check_in(1), "c c~"))
 
 
 def test_giving_up_is_no_verdict() -> None:
     with pytest.raises(MemoryError, match="more than 100 states"):
-        explore(explored.join(2), limit=100)
+        explore(explored.check_in(2), limit=100)
 
 
 @pytest.mark.parametrize("fault", ["rewinds for ever", "only looks"])
 def test_a_protocol_that_goes_round_is_found(fault: str) -> None:
-    system = explored.join(1, rounds=1, words=1, fault=fault)
+    system = explored.check_in(1, rounds=1, words=1, fault=fault)
     failure = explore(system, reduced=False).failure
-    assert failure is not None and failure.claim == LIVELOCK
+    assert failure is not None and failure.invariant == LIVELOCK
     assert failure.schedule.endswith(("| c", "| 1"))
 
 
 def test_a_standstill_is_found() -> None:
-    system = explored.join(1, rounds=1, words=1, fault="quit without ring")
+    system = explored.check_in(1, rounds=1, words=1, fault="quit without doorbell")
     failure = explore(system, reduced=False).failure
-    assert failure is not None and failure.claim == STANDSTILL
+    assert failure is not None and failure.invariant == DEADLOCK
 
 
 def stepping(**leads: str) -> System[One, One]:
@@ -162,11 +162,11 @@ def stepping(**leads: str) -> System[One, One]:
         processes=(One("a"),),
         names="c",
         steps={
-            place: Step(place, choosing(to), whim=choosing(aside) if aside else None)
+            place: Step(place, choosing(to), spurious=choosing(aside) if aside else None)
             for place, (to, _, aside) in ((p, t.partition(" ")) for p, t in leads.items())
         },
-        rest=lambda processes: processes[0].pc == "end",
-        alike=1,
+        is_final=lambda processes: processes[0].pc == "end",
+        symmetric_from=1,
     )
 
 
@@ -196,9 +196,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setattr(explored, "HOLD", HOLD[:1])
     assert explored.main([]) == 0
     printed = capsys.readouterr().out
-    assert "join helpers=1 watched=0: holds" in printed
-    assert "FAILS: nobody waits for ever" in printed
-    monkeypatch.setattr(explored, "HOLD", (Exploration("join", {"helpers": 1}, STANDSTILL),))
+    assert "check-in helpers=1 watched=0: holds" in printed
+    assert "FAILS: no deadlock, no lost wake-up" in printed
+    monkeypatch.setattr(explored, "HOLD", (Exploration("check-in", {"helpers": 1}, DEADLOCK),))
     assert explored.main([]) == 1
     with pytest.raises(SystemExit, match="2"):
         explored.main(["--shallow"])

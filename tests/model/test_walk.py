@@ -93,7 +93,7 @@ def test_claims_of_dirty_pages_partition_the_dirty_words(union: list[int], grain
     before = shares.dirty_before(union)
     owners: list[int] = []
     for cursor in range(0, before[-1], grain):
-        first, last = shares.claimed_words(before, *shares.claim(cursor, grain, before[-1]))
+        first, last = shares.batch_words(before, *shares.batch(cursor, grain, before[-1]))
         owners += range(first, last)
         assert before[last] - before[first] < grain + 64
     assert owners == sorted(set(owners))

@@ -28,14 +28,14 @@ from model.explore.weak.catalogue import (
     weakenings,
     weakest,
 )
-from model.explore.weak.check_in import JoinOverMemory
+from model.explore.weak.check_in import CheckInOverMemory
 from model.explore.weak.memory import SequentiallyConsistent
 from model.explore.weak.search import TouchesAnotherWordError, Unknown
 from model.faults.check_in import ACCESSES, BROKEN, BROKEN_IN_A_STATIC_ROUND
 from model.faults.definitions import broken
 from model.protocols.check_in import Process
 from model.replay import Counterexample
-from model.transitions import LIVELOCK, STANDSTILL
+from model.transitions import DEADLOCK, LIVELOCK
 from tests.support.needs import LONG_RUN
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def counterexample(weakening: Weakening, found: Found) -> Counterexample:
     values = {"system": execution.system, "memory": execution.memory, **execution.options}
     return replay.replay(
         Counterexample(
-            claim=found.failure.claim,
+            claim=found.failure.invariant,
             control=ids(weakening),
             fault=None,
             scenario="schedule over a memory",
@@ -96,7 +96,7 @@ def test_a_weakening_is_as_the_table_says(weakening: Weakening, long_run: bool) 
     on_file = recorded(weakening)
     assert on_file == (counterexample(weakening, found) if found else None)
     if found and on_file:
-        assert on_file.failure == found.failure.claim
+        assert on_file.failure == found.failure.invariant
     assert any(line(weakening.row, cells(weakening)) == written for written in readme())
 
 
@@ -134,7 +134,7 @@ def test_the_counterexamples_replay(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_implemented_survives_those_schedules() -> None:
-    """It may not have such a move; it never breaks a claim."""
+    """It may not have such a move; it never violates an invariant."""
     survived = 0
     for weakening in WEAKENINGS:
         if on_file := recorded(weakening):
@@ -159,9 +159,9 @@ IN_C = {
     ("check_in", "load", "state"): "helper atomic_load STATE",
     ("check_in", "compare_exchange_weak", "state"): "helper compare_and_swap STATE",
     ("check_out", "fetch_sub", "state"): "check_out atomic_add STATE",
-    ("helper_main", "load", "doorbell"): "helper atomic_load RING",
+    ("helper_main", "load", "doorbell"): "helper atomic_load DOORBELL",
     ("helper_main", "load", "state"): "helper atomic_load STATE",
-    ("ring", "fetch_add", "doorbell"): "run_round atomic_add RING",
+    ("ring", "fetch_add", "doorbell"): "run_round atomic_add DOORBELL",
     ("run_round", "store", "state"): "run_round atomic_store STATE",
     ("run_round", "fetch_and", "state"): "run_round atomic_and STATE",
     ("run_round", "load", "state"): "run_round atomic_load STATE",
@@ -215,8 +215,8 @@ FAIL_IN_A_STATE = [
 def test_a_broken_protocol_fails_over_a_memory_too(name: str) -> None:
     static = name in BROKEN_IN_A_STATIC_ROUND
     with broken(name):
-        system = JoinOverMemory(SequentiallyConsistent, static=static)
-        if name in ("STATE before RING", "rewinds in passing"):
+        system = CheckInOverMemory(SequentiallyConsistent, static=static)
+        if name in ("STATE before DOORBELL", "rewinds in passing"):
             # Its steps touch other words than the list says, and are not believed.
             with pytest.raises(TouchesAnotherWordError):
                 weak.explore(system)
@@ -237,7 +237,7 @@ def test_what_is_made_of_an_unknown_word_is_unknown() -> None:
 
 
 def test_a_schedule_that_is_not_possible_is_refused() -> None:
-    system = over_memory("join", "sc", helpers=1, rounds=1, words=1)
+    system = over_memory("check-in", "sc", helpers=1, rounds=1, words=1)
     for schedule in ("2", "c*x", "c'", "c@1"):
         with pytest.raises(ScheduleError):
             list(weak.replay(system, schedule))
@@ -256,10 +256,10 @@ def test_a_schedule_that_is_not_possible_is_refused() -> None:
 def test_a_part_that_is_unknown_is_refused(part: dict[str, object]) -> None:
     """A misspelt row would weaken nothing, and everything would seem to hold."""
     with pytest.raises(UnknownPartError, match="is unknown: have"):
-        over_memory(**{"system": "join", "memory": "sc", **part})  # type: ignore[arg-type]
+        over_memory(**{"system": "check-in", "memory": "sc", **part})  # type: ignore[arg-type]
 
 
-class WakesNobody(JoinOverMemory):
+class WakesNobody(CheckInOverMemory):
     """Wrong: who has completed a static round does not wake the caller that sleeps on it."""
 
     def _has_woken(self, helper: Process, job: int) -> bool:
@@ -268,14 +268,14 @@ class WakesNobody(JoinOverMemory):
 
 def test_the_futex_of_a_static_round_is_part_of_it() -> None:
     failure = weak.explore(WakesNobody(SequentiallyConsistent, static=True)).failure
-    assert failure and failure.claim == STANDSTILL
+    assert failure and failure.invariant == DEADLOCK
 
 
 def test_a_livelock_is_found_and_replays() -> None:
     with broken("only looks"):
-        system = JoinOverMemory(SequentiallyConsistent)
+        system = CheckInOverMemory(SequentiallyConsistent)
         failure = weak.explore(system).failure
-        assert failure and failure.claim == LIVELOCK
+        assert failure and failure.invariant == LIVELOCK
         moves = [move for move, _ in weak.replay(system, failure.schedule)]
         assert moves[-1].failure == LIVELOCK
         # From where it comes from there is another way.

@@ -17,7 +17,7 @@ from tests.support.started import ROOT, children, ctrl_c, is_gone, started
 
 #: Every command, with arguments for which it works a while.
 COMMANDS: dict[str, Sequence[str]] = {
-    "model.replay": ["tests/counterexamples/schedule-join-never-closes.json"],
+    "model.replay": ["tests/counterexamples/schedule-check-in-never-closes.json"],
     "model.explore": [],
     "model.explore.weak": [],
     "proofs": [],
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_read_is_a_line(command: tuple[str, ...], tmp_path
     [
         ["impl", "flush", "TRACE.npz", "--threads", "1"],
         ["tests.conformance", "--implementation", "impl", "--only", "vector/edges/e*"],
-        ["model.replay", "tests/counterexamples/schedule-join-never-closes.json"],
+        ["model.replay", "tests/counterexamples/schedule-check-in-never-closes.json"],
         ["proofs", "--only", "words.no_shift_by_64", "--jobs", "1"],
     ],
     ids=lambda command: command[0],

@@ -22,7 +22,7 @@ TRACE = ROOT / "tests" / "traces" / "colo-idle-512m.npz"
 #: A command of the README, and what it prints.
 COMMANDS = [
     ("model.replay", [str(COUNTEREXAMPLE)], r"^FAILS: 8 threads are at most 1\.00 times"),
-    ("proofs", ["--only", "shares.claims_are_disjoint"], "1 of 1 claims proved"),
+    ("proofs", ["--only", "shares.batches_are_disjoint"], "1 of 1 claims proved"),
     ("impl", ["bench", "--simulate", "--traces", str(TRACE)], "colo-idle-512m"),
     ("impl", ["plot", str(TRACE), "-o", "plot.svg"], ""),
     pytest.param("impl.ports.build", [], r"serial_walk-\w+\.so", marks=[needs_cc, needs_rustc]),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COUNTEREXAMPLE = "tests/counterexamples/schedule-join-never-closes.json"
+COUNTEREXAMPLE = "tests/counterexamples/schedule-check-in-never-closes.json"
 TRACE = "tests/traces/colo-idle-512m.npz"
 
 

@@ -1,4 +1,4 @@
-"""One-character slips and the like in ``model/``, each of which some claim must refuse.
+"""Mutants: one-character changes and the like in ``model/``, each of which some claim must refuse.
 
 Slips that change nothing are left out: ``first <= upper`` in ``shares.in_reach`` adds an empty window.
 """
@@ -50,8 +50,8 @@ MUTATIONS = tuple(
         ("shares.clip", "first <= lower", "first >= lower"),
         ("shares.clip", "upper - first", "upper - first + ONE"),
         ("shares.clip", ">= upper", "<= upper"),
-        ("shares.claim", "cursor + grain, words", "cursor + grain + ONE, words"),
-        ("shares.claim", "cursor + grain < words", "cursor < words"),
+        ("shares.batch", "cursor + grain, words", "cursor + grain + ONE, words"),
+        ("shares.batch", "cursor + grain < words", "cursor < words"),
         ("words.word_of", "PAGES_PER_WORD", "LAST_BIT"),
         ("words.bit_of", "LAST_BIT", "(LAST_BIT // 2)"),
         ("words.pages_below", "count == ZERO, ZERO", "count == ZERO, ONE"),
@@ -90,12 +90,12 @@ MUTATIONS = tuple(
         ),
         ("walk.copy_next", "in_both, ONE, ZERO", "from_host, ONE, ZERO"),
         ("walk.copy_next", "mark(walk.copied, page)", "mark(walk.copied, page + ONE)"),
-        ("worker.after_step", "cleared(me.cache, mask)", "cleared(me.host, mask)"),
-        ("worker.after_step", "me.step == STORE_HOST", "me.step == COPY"),
-        ("worker.after_step", "~without_next(me.to_copy)", "without_next(me.to_copy)"),
-        ("worker.after_turn", "either(cache, host) & mask", "either(cache, host)"),
-        ("worker.after_turn", "without_next(me.to_copy)", "me.to_copy"),
-        ("worker.after_turn", "me.word + ONE", "me.word + ONE + ONE"),
+        ("worker.memory_after", "cleared(me.cache, mask)", "cleared(me.host, mask)"),
+        ("worker.memory_after", "me.step == STORE_HOST", "me.step == COPY"),
+        ("worker.memory_after", "~without_next(me.to_copy)", "without_next(me.to_copy)"),
+        ("worker.worker_after", "either(cache, host) & mask", "either(cache, host)"),
+        ("worker.worker_after", "without_next(me.to_copy)", "me.to_copy"),
+        ("worker.worker_after", "me.word + ONE", "me.word + ONE + ONE"),
         ("worker.following", "STORE_CACHE, COPY", "STORE_HOST, COPY"),
         ("worker.following", "LOAD_CACHE, LOAD_HOST", "LOAD_CACHE, copy_or_store"),
         ("work_queue.has_room", "queue.head + SLOTS", "queue.head + SLOTS + ONE"),
@@ -113,8 +113,8 @@ MUTATIONS = tuple(
 ONCE_MISSED = tuple(
     Mutation(*mutation)
     for mutation in (
-        ("worker.after_turn", "first=me.first", "first=me.last"),
-        ("worker.after_turn", "last=me.last", "last=me.first"),
+        ("worker.worker_after", "first=me.first", "first=me.last"),
+        ("worker.worker_after", "last=me.last", "last=me.first"),
         ("worker.starting", "first, last, ZERO", "last, first, ZERO"),
         ("worker.starting", "first, last, ZERO", "first, first, ZERO"),
         ("walk.begin", "dirty_pages, ZERO, ZERO", "dirty_pages, ONE, ZERO"),
@@ -123,13 +123,13 @@ ONCE_MISSED = tuple(
         ("check_in.write_job", "words=words", "words=ZERO"),
         ("check_in.finish", "live=ZERO", "live=ZERO, awaited=OPEN"),
         ("check_in.rewind", "FLUSH_ALONE, OPEN_JOB", "FLUSH_ALONE, REWIND"),
-        ("check_in.ring_bell", "pc=WAKE_HELPERS", "pc=RING_BELL"),
+        ("check_in.ring_doorbell", "pc=WAKE_HELPERS", "pc=RING_DOORBELL"),
         ("check_in.read_state", "pc=pc, saw", "saw"),
         ("check_in.read_state", "END, select", "END + ONE, select"),
-        ("check_in.go_to_bed", "pc=pc, asleep_at", "asleep_at"),
-        ("check_in.wake_caller", "pc=LOOK_AT_RING", "pc=WAKE_CALLER"),
+        ("check_in.helper_park", "pc=pc, asleep_at", "asleep_at"),
+        ("check_in.wake_caller", "pc=LOOK_AT_DOORBELL", "pc=WAKE_CALLER"),
         ("check_in.all_ended", "== ZERO", "!= ZERO"),
-        ("check_in.claim", "COPY, COMPLETE", "COPY, CHECK_OUT"),
+        ("check_in.take_batch", "COPY, COMPLETE", "COPY, CHECK_OUT"),
         ("work_queue.close", "closed=ONE", "closed=ZERO"),
         ("work_queue.leaves", "== ONE", "== ONE + ONE"),
         ("work_queue.offer", "tail=queue.tail + ONE", "tail=queue.tail"),
@@ -143,7 +143,7 @@ ONCE_MISSED = tuple(
 
 @contextmanager
 def mutated(mutation: Mutation) -> Iterator[None]:
-    """Within the block the function has the slip, for whoever calls it or reads it."""
+    """Within the block the function is mutated, for whoever calls or lifts it."""
     module_name, name = mutation.function.split(".")
     function: FunctionType = getattr(MODULES[module_name], name)
     source = inspect.getsource(function)

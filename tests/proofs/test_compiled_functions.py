@@ -47,7 +47,7 @@ WORDS = st.one_of(
     st.integers(0, 2**64 - 1), st.integers(0, 300), st.sampled_from([*EDGES, 2**64 - 64, 2**64 - 1])
 )
 #: The search of a table is a kernel of its own; here it has no table to search.
-OF_NUMBERS = [function for function in DIVISORS if function is not shares.claimed_words]
+OF_NUMBERS = [function for function in DIVISORS if function is not shares.batch_words]
 
 
 def test_every_compiled_function_has_a_claim() -> None:
@@ -207,11 +207,11 @@ def test_a_folder_without_ir_makes_a_claim_unknown(tmp_path: Path) -> None:
     ("function", "kind", "old", "new"),
     [
         ("shares.cut_at_word", source.AS_MADE, "63", "31"),
-        ("shares.claim", source.AS_MADE, "icmp ult i64", "icmp slt i64"),
+        ("shares.batch", source.AS_MADE, "icmp ult i64", "icmp slt i64"),
         ("words.pages_below", source.AS_MADE, "lshr i64", "ashr exact i64"),
         ("shares.in_reach", source.AS_MADE, "add i64", "add nuw i64"),
         ("words.either", source.OPTIMISED, "or i64", "or disjoint i64"),
-        ("protocols.check_in.left", source.OPTIMISED, "add i64", "add nsw i64"),
+        ("protocols.check_in.checked_out", source.OPTIMISED, "add i64", "add nsw i64"),
     ],
 )
 def test_a_miscompiled_function_is_refuted_with_values(

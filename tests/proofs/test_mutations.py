@@ -1,4 +1,4 @@
-"""Slips in the model are refused: each by a claim, with a counterexample that fails on the model."""
+"""Mutants of the model are refused: each by a claim, with a counterexample that fails on the model."""
 
 from functools import cache
 
@@ -46,7 +46,7 @@ def test_no_slip_survives(
 
 @pytest.mark.parametrize("mutation", ONCE_MISSED, ids=str)
 def test_what_was_once_missed_is_refused(mutation: Mutation, long_run: bool) -> None:
-    """Each by a claim; a slip that others make good need not fail on the model."""
+    """Each by a claim; a mutant that other code makes up for need not fail on the model."""
     if not long_run and mutation not in ONCE_MISSED[::6]:
         pytest.skip("long runs only")
     with mutated(mutation):

@@ -88,7 +88,7 @@ def test_every_claim_has_a_sentence_and_a_control() -> None:
     for claim in catalogue():
         assert claim.sentence.endswith("."), claim.name
         assert claim.controls, claim.name
-        assert stated(claim).scenario in SCENARIOS, claim.name
+        assert stated(claim).scenario_name in SCENARIOS, claim.name
         for control in claim.controls:
             assert control.fault is None or control.fault in FAULTS, control.name
 
@@ -172,7 +172,7 @@ def test_a_false_claim_is_refuted() -> None:
     def state(p: Proof) -> None:
         pages, threads, page = p.naturals("pages threads page")
         p.assume("sizes", threads >= 1)
-        p.show("owners", pages=pages, threads=threads, page=page)
+        p.scenario("owners", pages=pages, threads=threads, page=page)
         p.prove("false", page != 5)
 
     outcome = check(made(state))
@@ -183,7 +183,7 @@ def test_a_false_claim_is_refuted() -> None:
 def _page_is_small(p: Proof) -> None:
     (page,) = p.naturals("page")
     p.assume("small", page < 10)
-    p.show("one page", page=page)
+    p.scenario("one page", page=page)
     p.prove("it is below 64", page < 64)
     p.prove("and below 10", page < 10)
 

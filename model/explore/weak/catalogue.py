@@ -2,9 +2,9 @@
 
 Every access that ``impl/README.md`` lists is weakened, alone, in two ways: relaxed, and, if it is a
 read-modify-write, taken apart into a load and a store. Each is explored over the memories of
-``model.explore.weak.memory``; either everything holds, or the claim that breaks is told, with a shortest
-schedule that ``python -m model.replay`` runs. ``Row.weakest`` is the weakest order with which everything
-still holds, all of them at once: what a port in C, C++ or Rust may use.
+``model.explore.weak.memory``; either everything holds, or the invariant that fails is printed, with a
+shortest schedule that ``python -m model.replay`` runs. ``Row.weakest`` is the weakest order with
+which everything still holds, all of them at once: what a port in C, C++ or Rust may use.
 
 ``HOLD`` is what is explored of the protocol as it is implemented. The release/acquire memory takes
 even that for less: a sequentially consistent access is an acquire or a release there, and no fence.
@@ -21,13 +21,13 @@ from model.errors import ColoError
 from model.explore.search import Failure
 from model.explore.weak import search as weak
 from model.explore.weak import work_queue
-from model.explore.weak.check_in import JoinOverMemory
+from model.explore.weak.check_in import CheckInOverMemory
 from model.explore.weak.memory import Fence, Memory, Order, SequentiallyConsistent, Value
 from model.explore.weak.release_acquire import ReleaseAcquire
 from model.explore.weak.search import OverMemory
 from model.explore.weak.store_buffers import StoreBuffers
 from model.explore.weak.work_queue import QueueOverMemory
-from model.protocols.accesses import RING, STATE
+from model.protocols.accesses import DOORBELL, STATE
 
 SC, TSO, WARY, RA = "sc", "tso", "tso, locked instructions mistrusted", "release/acquire"
 
@@ -46,7 +46,7 @@ def _mistrusted(words: Mapping[str, Value], threads: int, locks: int) -> Memory:
 
 def _release_acquire(words: Mapping[str, Value], threads: int, locks: int) -> Memory:
     # Never accessed but atomically: these cannot race.
-    always_atomic = {STATE, RING, work_queue.HEAD, work_queue.CLOSED, work_queue.OUT}
+    always_atomic = {STATE, DOORBELL, work_queue.HEAD, work_queue.CLOSED, work_queue.OUT}
     return ReleaseAcquire(words, threads, locks, racy=[w for w in words if w not in always_atomic])
 
 
@@ -63,7 +63,7 @@ class UnknownPartError(ColoError, ValueError):
 
 
 def over_memory(system: str, memory: str, **options: Any) -> OverMemory:
-    """The join protocol or the queue over a memory.
+    """The check-in protocol or the queue over a memory.
 
     ``options`` are those of the system, but for ``orders`` (row to the name of an order) and
     ``fenced``: is the fence there, where the memory has one? UnknownPartError if there is no such
@@ -71,7 +71,7 @@ def over_memory(system: str, memory: str, **options: Any) -> OverMemory:
     """
     rows = {row.name for row in ROWS}
     for part, known in (
-        (system, ("join", "queue")),
+        (system, ("check-in", "queue")),
         (memory, MEMORIES),
         *((row, rows) for row in (*options.get("orders", {}), *options.get("split", ()))),
     ):
@@ -81,7 +81,7 @@ def over_memory(system: str, memory: str, **options: Any) -> OverMemory:
     if system == "queue":
         return QueueOverMemory(MEMORIES[memory], **options)
     fenced = options.pop("fenced", True) and memory != RA
-    return JoinOverMemory(MEMORIES[memory], fence=Fence.SFENCE if fenced else None, **options)
+    return CheckInOverMemory(MEMORIES[memory], fence=Fence.SFENCE if fenced else None, **options)
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ class Execution:
         return f"{self.system} over {self.memory} {options}"
 
 
-def _join(memory: str, helpers: int, rounds: int, words: int, **more: Any) -> Execution:
+def _check_in(memory: str, helpers: int, rounds: int, words: int, **more: Any) -> Execution:
     told = {key: more.pop(key) for key in ("why", "deep") if key in more}
     options = {"helpers": helpers, "rounds": rounds, "words": words, **more}
-    return Execution("join", memory, options, **told)
+    return Execution("check-in", memory, options, **told)
 
 
 def _static(memory: str, helpers: int, rounds: int, **more: Any) -> Execution:
-    return _join(memory, helpers, rounds, 0, static=True, **more)
+    return _check_in(memory, helpers, rounds, 0, static=True, **more)
 
 
 #: Words, awaited and alone of each round: a dynamic one, one that the caller flushes alone, a static one.
@@ -126,7 +126,7 @@ _STATIC_FIRST = ([0, 1, 0], [1, 0, 1], [1, 0, 0])
 
 def _mixed(memory: str, plan: Sequence[list[int]]) -> Execution:
     why = "a helper that comes late finds a round of another kind"
-    return Execution("join", memory, {"helpers": 1, "plan": list(plan)}, why)
+    return Execution("check-in", memory, {"helpers": 1, "plan": list(plan)}, why)
 
 
 def _queue(memory: str, copiers: int, words: int, slots: int, **told: Any) -> Execution:
@@ -136,22 +136,22 @@ def _queue(memory: str, copiers: int, words: int, slots: int, **told: Any) -> Ex
 
 _STALE = "what one round leaves behind is met in the next; helpers may stop for ever"
 _THIRD = "the third round shows that the second left nothing behind"
-_MEET = "two claims are the least that workers can share"
+_MEET = "two batches are the least that workers can share"
 _TWO = "two helpers meet each other as well as the caller"
 _LAPPED = "the ring is used again while a copier still looks at a slot"
 
 HOLD = (
-    *(_join(memory, 1, 2, 1, stops=True, why=_STALE) for memory in (SC, TSO, RA)),
+    *(_check_in(memory, 1, 2, 1, stops=True, why=_STALE) for memory in (SC, TSO, RA)),
     *(_static(memory, 1, 3, why=_THIRD) for memory in (SC, TSO, RA)),
-    _join(TSO, 1, 3, 2, stops=True, why=_THIRD),
-    _join(RA, 1, 2, 2, why=_MEET, deep=True),
-    _join(RA, 1, 3, 1, why=_THIRD, deep=True),
-    _join(SC, 2, 2, 2, why=_TWO, deep=True),
-    _join(TSO, 2, 1, 2, why=_TWO),
-    _join(TSO, 2, 2, 1, why=_TWO, deep=True),
+    _check_in(TSO, 1, 3, 2, stops=True, why=_THIRD),
+    _check_in(RA, 1, 2, 2, why=_MEET, deep=True),
+    _check_in(RA, 1, 3, 1, why=_THIRD, deep=True),
+    _check_in(SC, 2, 2, 2, why=_TWO, deep=True),
+    _check_in(TSO, 2, 1, 2, why=_TWO),
+    _check_in(TSO, 2, 2, 1, why=_TWO, deep=True),
     _static(TSO, 2, 2, why=_TWO),
     *(_mixed(memory, plan) for memory in (TSO, RA) for plan in (_ALONE_THEN_STATIC, _STATIC_FIRST)),
-    _join(WARY, 1, 2, 1, why="the fence alone is enough, too"),
+    _check_in(WARY, 1, 2, 1, why="the fence alone is enough, too"),
     _static(WARY, 1, 2, why="the fence alone is enough, too"),
     *(_queue(memory, 1, 3, 2, why=_LAPPED) for memory in (SC, TSO)),
     _queue(RA, 1, 2, 1, why="each word waits for the one before it to be taken"),
@@ -196,17 +196,17 @@ ROWS = (
     Row(
         "helper",
         "atomic_load",
-        "RING",
+        "DOORBELL",
         _ACQUIRE,
         "who sees a ring must see the STATE stored before it: else it finds STATE closed, or without"
-        ' QUIT, and sleeps through the ring (fault "STATE before RING")',
+        ' QUIT, and sleeps through the ring (fault "STATE before DOORBELL")',
     ),
     Row(
         "helper",
         "atomic_load",
         "STATE",
         _RELAXED,
-        "nothing of its own: the compare-and-swap decides. It must not move before RING",
+        "nothing of its own: the compare-and-swap decides. It must not move before DOORBELL",
     ),
     Row(
         "helper",
@@ -219,9 +219,9 @@ ROWS = (
     Row(
         "helper",
         "atomic_load",
-        "RING, again",
+        "DOORBELL, again",
         _RELAXED,
-        "the look before each futex_wait: the kernel looks again, and so does the next turn",
+        "the look before each futex_wait: the kernel looks again, and so does the next iteration",
     ),
     Row(
         "complete",
@@ -258,10 +258,10 @@ ROWS = (
     Row(
         "run_round",
         "atomic_add",
-        "RING",
+        "DOORBELL",
         _RELEASE,
         "who sees the ring must see STATE open; a dynamic round does without, a static one waits for"
-        ' ever (fault "rings first"). Only the caller writes RING: a load and a store would do',
+        ' ever (fault "rings first"). Only the caller writes DOORBELL: a load and a store would do',
         divisible=True,
     ),
     Row(
@@ -290,24 +290,24 @@ ROWS = (
         "atomic_or",
         "STATE",
         _RELAXED,
-        "nobody is inside by now, so that not even an update is needed; but it must stay before RING"
-        ' (fault "quit without ring")',
+        "nobody is inside by now, so that not even an update is needed; but it must stay before DOORBELL"
+        ' (fault "quit without doorbell")',
         divisible=True,
     ),
     Row(
         "dismiss",
         "atomic_add",
-        "RING",
+        "DOORBELL",
         _RELEASE,
         "who sees the ring must see QUIT: else it sleeps, and is never woken",
         divisible=True,
     ),
     Row(
-        "work_off_claims",
+        "work_off_batches",
         "atomic_add",
         "CURSOR",
         _RELAXED,
-        'hands out numbers, not memory; apart, two get one claim (fault "plain claims")',
+        'hands out numbers, not memory; apart, two get one batch (fault "plain cursor")',
     ),
     Row(
         "search",
@@ -372,8 +372,8 @@ _WORSE = {
 
 def _bounds(system: str, memory: str) -> Iterator[Execution]:
     """Where a weakening is looked for. A ring of two slots is slow over release/acquire."""
-    if system == "join":
-        yield _join(memory, 1, 2, 1)
+    if system == "check-in":
+        yield _check_in(memory, 1, 2, 1)
         yield _static(memory, 1, 2)
     else:
         yield _queue(memory, 1, 2, 1)
@@ -382,7 +382,7 @@ def _bounds(system: str, memory: str) -> Iterator[Execution]:
 
 def _weakened(row: Row, how: Mapping[str, Any], *memories: str) -> Iterator[Execution]:
     for memory in memories:
-        for execution in _bounds("queue" if row.is_of_the_queue else "join", memory):
+        for execution in _bounds("queue" if row.is_of_the_queue else "check-in", memory):
             yield replace(execution, options={**execution.options, **how})
 
 
@@ -409,7 +409,7 @@ def worse(row: Row) -> Iterator[Execution]:
 def weakest() -> Iterator[Execution]:
     """Every access as weak as it may be, all at once."""
     for memory in (RA, TSO):
-        for system in ("join", "queue"):
+        for system in ("check-in", "queue"):
             rows = [row for row in ROWS if row.is_of_the_queue == (system == "queue")]
             orders = {row.name: row.weakest.value for row in rows if row.weakest}
             for execution in _bounds(system, memory):
@@ -485,23 +485,25 @@ def _cell(found: Found | None) -> str:
         if options.get("static")
         else ", dynamic"
     )
-    return f"**{found.failure.claim}** `{found.failure.schedule}` ({found.execution.memory}{kind})"
+    return (
+        f"**{found.failure.invariant}** `{found.failure.schedule}` ({found.execution.memory}{kind})"
+    )
 
 
 def lines(system: str, memory: str, schedule: str, **options: Any) -> Iterator[str]:
     """Replay a schedule: each move, and what it changed in memory, then what fails."""
     made = over_memory(system, memory, **options)
     yield f"{made.name} ({memory}): {schedule}"
-    yield from weak.told(made, schedule)
+    yield from weak.replay_lines(made, schedule)
 
 
 def shortest_failure() -> str:
-    """The shortest failing schedule of the join protocol as it stands, data races included.
+    """The shortest failing schedule of the check-in protocol as it stands, data races included.
 
     Over sequentially consistent memory, with the fault that is in force (``model.faults.broken``); one
-    helper, two rounds of one claim. "" if it does not fail.
+    helper, two rounds of one batch. "" if it does not fail.
     """
-    found = first_failure([_join(SC, 1, 2, 1)])
+    found = first_failure([_check_in(SC, 1, 2, 1)])
     return found.failure.schedule if found else ""
 
 
@@ -513,7 +515,7 @@ def report(*, deep: bool) -> Iterator[tuple[str, bool]]:
             seen = weak.explore(execution.make())
             seconds = time.perf_counter() - begin
             failed = (
-                f"FAILS: {seen.failure.claim}   {seen.failure.schedule}"
+                f"FAILS: {seen.failure.invariant}   {seen.failure.schedule}"
                 if seen.failure
                 else "holds"
             )

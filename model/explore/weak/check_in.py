@@ -1,9 +1,9 @@
-"""The join protocol over a weak memory: its own steps, with the pages, counts and words around them.
+"""The check-in protocol over a weak memory: its own steps, with the pages, counts and words around them.
 
 ``model.protocols.check_in`` has one count of the helpers that have COMPLETED a round and no pages. Here
 each helper has a COMPLETED word and a line of counters, as in the pool, and there are pages: the guest
 writes all of them, a worker copies each, and when the flush returns the guest must read the copies.
-What the kernel keeps (who sleeps, who is woken), and what only claims read, stays apart from the
+What the kernel keeps (who sleeps, who is woken), and what only invariants read, stays apart from the
 memory; a futex compares its word under a lock, by a relaxed load and nothing stronger.
 """
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from model.explore.weak.memory import Fence, Memory, Order, SequentiallyConsistent, Value
 from model.explore.weak.search import (
+    SPURIOUS,
     STOP,
     UNKNOWN,
-    WHIM,
     Outcome,
     OverMemory,
     Stage,
+    State,
     TouchesAnotherWordError,
     Unknown,
-    World,
     Wrong,
     with_unknown_words,
 )
@@ -28,7 +28,7 @@ from model.faults.check_in import ACCESSES
 from model.protocols import accesses as a
 from model.protocols import check_in as h
 from model.protocols.accesses import IN_THE_KERNEL, Access
-from model.protocols.check_in import Control, Process
+from model.protocols.check_in import ControlBlock, Process
 from model.transitions import ENDED, STOPPED, Step
 
 VISIBLE = "at return the guest sees every copy"
@@ -36,10 +36,10 @@ UP_TO_DATE = "a worker sees what the guest wrote before the flush"
 COUNTED = "at return the counts are there"
 PARAMETERS = "a helper reads the parameters of the round it works in"
 
-#: Control words in the memory; for the steps, fields of ``Control``.
-WORDS = (a.STATE, a.RING, a.CURSOR, a.JOB)
+#: ControlBlock words in the memory; for the steps, fields of ``ControlBlock``.
+WORDS = (a.STATE, a.DOORBELL, a.CURSOR, a.JOB)
 _RING_LOCK, _STATE_LOCK, _COMPLETED_LOCK = 0, 1, 2
-_LOCKS = {a.RING: _RING_LOCK, a.STATE: _STATE_LOCK}
+_LOCKS = {a.DOORBELL: _RING_LOCK, a.STATE: _STATE_LOCK}
 _WAKES = {h.WAKE_HELPERS: _RING_LOCK, h.WAKE_TO_QUIT: _RING_LOCK, h.WAKE_CALLER: _STATE_LOCK}
 _COPIES = (h.COPY, h.CALLER_COPY)
 #: Kept by the caller of a static round while it sleeps on a helper's COMPLETED.
@@ -48,8 +48,8 @@ _ASLEEP = -1
 MakeMemory = Callable[[Mapping[str, Value], int, int], Memory]
 
 
-class JoinOverMemory(OverMemory):
-    """The join protocol over a memory.
+class CheckInOverMemory(OverMemory):
+    """The check-in protocol over a memory.
 
     ``plan``: the words, awaited and alone of each round (``model.protocols.check_in.Round``), if they
     differ. ``orders``: rows of the table whose access is weaker than sequentially consistent. ``split``:
@@ -72,7 +72,7 @@ class JoinOverMemory(OverMemory):
         stops: bool = False,
     ) -> None:
         asked = [h.Round(*of_one) for of_one in plan]
-        system = h.join_protocol(helpers, rounds, words, static=static, plan=asked)
+        system = h.check_in_protocol(helpers, rounds, words, static=static, plan=asked)
         self.name = f"{system.name}, over a memory"
         self.orders = dict(orders or {})
         self._split = frozenset(split)
@@ -95,11 +95,11 @@ class JoinOverMemory(OverMemory):
         self._unknown = {word.lower(): UNKNOWN for word in WORDS}
         apart = system.shared._replace(**{word.lower(): 0 for word in WORDS})
         stages = tuple(Stage(process) for process in system.processes)
-        self.first = World(apart, stages, self.memory.start())
-        self._at_rest = system.rest
+        self.first = State(apart, stages, self.memory.start())
+        self._is_final = system.is_final
 
-    def _pages_of(self, asked: Control | h.Round) -> list[str]:
-        """The pages that are flushed in a round: one a claim; or, static, one in each helper's share.
+    def _pages_of(self, asked: ControlBlock | h.Round) -> list[str]:
+        """The pages that are flushed in a round: one a batch; or, static, one in each helper's share.
 
         Of the caller's own share nothing is to be seen.
         """
@@ -113,20 +113,20 @@ class JoinOverMemory(OverMemory):
 
     def shown(self, word: str, value: Value) -> str:
         """STATE, and what was seen of it, by its bits."""
-        return h.state_in_words(value) if word.startswith((a.STATE, "saw")) else str(value)
+        return h.state_in_words(value) if word.startswith((a.STATE, "seen_state")) else str(value)
 
-    def at_rest(self, world: World) -> bool:
+    def is_final(self, state: State) -> bool:
         """As in the model."""
-        return self._at_rest(tuple(stage.me for stage in world.stages))
+        return self._is_final(tuple(stage.me for stage in state.stages))
 
-    def broken(self, world: World) -> str | None:
+    def broken(self, state: State) -> str | None:
         """No data race: over a sequentially consistent memory, as the list of accesses says it."""
         if not self._looks_for_races:
             return None
-        for number, helper in enumerate(world.stages[1:], start=1):
-            for other in world.stages[:number]:
+        for number, helper in enumerate(state.stages[1:], start=1):
+            for other in state.stages[:number]:
                 for race in self._races_between(other.me.pc, helper.me.pc):
-                    if a.same_word(world.apart, race, other.me, helper.me):
+                    if a.same_word(state.apart, race, other.me, helper.me):
                         return f"data race on {race.word}"
         return None
 
@@ -137,28 +137,28 @@ class JoinOverMemory(OverMemory):
             self._races[places] = [] if gone else list(a.races([pc], [helper_pc], ACCESSES))
         return self._races[places]
 
-    def accidents(self, world: World, thread: int) -> Iterator[tuple[str, Outcome]]:
+    def accidents(self, state: State, thread: int) -> Iterator[tuple[str, Outcome]]:
         """A futex returns for no reason; a helper stops for ever."""
-        stage = world.stages[thread]
+        stage = state.stages[thread]
         step = self._steps[stage.me.pc]
-        if step.whim:
-            apart, me = step.whim(world.apart, stage.me)
-            yield WHIM, (apart, Stage(me), world.memory)
+        if step.spurious:
+            apart, me = step.spurious(state.apart, stage.me)
+            yield SPURIOUS, (apart, Stage(me), state.memory)
         if stage.kept == _ASLEEP:
-            yield WHIM, (world.apart, stage._replace(kept=0), world.memory)
+            yield SPURIOUS, (state.apart, stage._replace(kept=0), state.memory)
         if step.stops and self._stops:
-            yield STOP, (world.apart, Stage(Process(STOPPED)), world.memory)
+            yield STOP, (state.apart, Stage(Process(STOPPED)), state.memory)
 
-    def outcomes(self, world: World, thread: int) -> Iterator[Outcome]:
+    def outcomes(self, state: State, thread: int) -> Iterator[Outcome]:
         """The step, by what it does."""
-        apart, stages, memory = world
+        apart, stages, memory = state
         stage = stages[thread]
         pc = stage.me.pc
         step = self._steps[pc]
         if not stage.done:
-            for claim in step.claims:
-                if not claim.holds(apart, stage.me):
-                    raise Wrong(claim.name)
+            for invariant in step.invariants:
+                if not invariant.holds(apart, stage.me):
+                    raise Wrong(invariant.name)
         main = _main_access(pc)
         if pc == h.CLOSE_JOB and self._fence and not stage.done:
             # The caller's own complete(); its COMPLETED word is nobody else's.
@@ -171,7 +171,7 @@ class JoinOverMemory(OverMemory):
         elif pc == h.COMPLETE:
             yield from self._completes(apart, stage, thread, memory)
         elif pc == h.AWAIT_ALL and step.ready:
-            yield from self._awaits(world, thread)
+            yield from self._awaits(state, thread)
         elif pc == h.RETURN:
             yield from self._returns(apart, stage.me, thread, memory)
         elif pc in _WAKES:
@@ -196,8 +196,8 @@ class JoinOverMemory(OverMemory):
             yield from self._updates(apart, stage, thread, memory, main)
 
     def _act(
-        self, apart: Control, me: Process, word: str = "", value: Any = UNKNOWN
-    ) -> tuple[Control, Process, Any]:
+        self, apart: ControlBlock, me: Process, word: str = "", value: Any = UNKNOWN
+    ) -> tuple[ControlBlock, Process, Any]:
         """The model's step, given one word: what is apart, the process, and the word after it."""
         given = {**self._unknown, word.lower(): value} if word else self._unknown
         after, me = self._acts[me.pc](apart._replace(**given), me)
@@ -217,7 +217,7 @@ class JoinOverMemory(OverMemory):
         return self.order(access.row) if access.row else Order.PLAIN
 
     def _loads(
-        self, apart: Control, me: Process, thread: int, memory: Any, main: Access
+        self, apart: ControlBlock, me: Process, thread: int, memory: Any, main: Access
     ) -> Iterator[Outcome]:
         for value, after in self.memory.loads(memory, thread, main.word, self._order_of(main)):
             if main.word == a.JOB and value != apart.live:
@@ -226,7 +226,7 @@ class JoinOverMemory(OverMemory):
             yield after_apart, Stage(after_me), after
 
     def _updates(
-        self, apart: Control, stage: Stage, thread: int, memory: Any, main: Access
+        self, apart: ControlBlock, stage: Stage, thread: int, memory: Any, main: Access
     ) -> Iterator[Outcome]:
         me, order = stage.me, self._order_of(main)
         if me.pc == h.CHECK_OUT:
@@ -250,7 +250,7 @@ class JoinOverMemory(OverMemory):
             yield from ((apart, Stage(me), after) for after in stored)
 
     def _waits(
-        self, apart: Control, me: Process, thread: int, memory: Any, word: str
+        self, apart: ControlBlock, me: Process, thread: int, memory: Any, word: str
     ) -> Iterator[Outcome]:
         """The kernel compares the futex with what was seen, and puts the thread to sleep."""
         lock = _LOCKS[word]
@@ -259,14 +259,16 @@ class JoinOverMemory(OverMemory):
                 after_apart, after_me, _ = self._act(apart, me, word, value)
                 yield after_apart, Stage(after_me), self.memory.unlock(after, thread, lock)
 
-    def _copies(self, apart: Control, me: Process, thread: int, memory: Any) -> Iterator[Outcome]:
-        page = _share(thread) if apart.awaited else _page(me.claim)
+    def _copies(
+        self, apart: ControlBlock, me: Process, thread: int, memory: Any
+    ) -> Iterator[Outcome]:
+        page = _share(thread) if apart.awaited else _page(me.batch)
         memory = self._copied(me, thread, memory, page)
         apart, me, _ = self._act(apart, me)
         yield apart, Stage(me), memory
 
     def _flushes_alone(
-        self, apart: Control, stage: Stage, thread: int, memory: Any
+        self, apart: ControlBlock, stage: Stage, thread: int, memory: Any
     ) -> Iterator[Outcome]:
         """Copy all there is, then the fence; then the word that says so."""
         me = stage.me
@@ -298,7 +300,7 @@ class JoinOverMemory(OverMemory):
         return self.memory.stores(memory, thread, f"{a.COMPLETED} {thread}", me.job, order)
 
     def _completes(
-        self, apart: Control, stage: Stage, thread: int, memory: Any
+        self, apart: ControlBlock, stage: Stage, thread: int, memory: Any
     ) -> Iterator[Outcome]:
         """Count, then the fence; then the word that says so."""
         me, line = stage.me, f"{a.LINE} {thread}"
@@ -328,12 +330,12 @@ class JoinOverMemory(OverMemory):
         """
         return helper.job == job and helper.pc not in (h.COPY, h.COMPLETE)
 
-    def _awaits(self, world: World, thread: int) -> Iterator[Outcome]:
+    def _awaits(self, state: State, thread: int) -> Iterator[Outcome]:
         """The next helper's COMPLETED, until it has this round's number; asleep in between.
 
         What is kept: that number as seen, plus 1, on the way to sleep; or that the caller is asleep.
         """
-        apart, stages, memory = world
+        apart, stages, memory = state
         stage = stages[thread]
         helper, me = stage.done + 1, stage.me
         completed = f"{a.COMPLETED} {helper}"
@@ -357,7 +359,9 @@ class JoinOverMemory(OverMemory):
                     after_apart, after_me, _ = self._act(apart, me)
                     yield after_apart, Stage(after_me), after
 
-    def _returns(self, apart: Control, me: Process, thread: int, memory: Any) -> Iterator[Outcome]:
+    def _returns(
+        self, apart: ControlBlock, me: Process, thread: int, memory: Any
+    ) -> Iterator[Outcome]:
         """Add up the counts of who took part; then the guest reads its pages, and writes them."""
         for helper in self._helpers:
             value, memory = self.one(memory, thread, f"{a.COMPLETED} {helper}", COUNTED)
@@ -384,6 +388,6 @@ def _share(helper: int) -> str:
 
 
 def _main_access(pc: int) -> Access | None:
-    """The access that the model's own step makes: the last one to a word of ``Control``."""
+    """The access that the model's own step makes: the last one to a word of ``ControlBlock``."""
     found = [access for access in ACCESSES[pc] if access.word in WORDS]
     return found[-1] if found else None

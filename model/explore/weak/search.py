@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from model.domain import Reading, select
+from model.domain import Domain, select
 from model.errors import ColoError, ScheduleError
 from model.explore.search import Explored, Failure
 from model.explore.weak.memory import DataRace, Memory, Order, Value
-from model.transitions import ENDED, FOR_EVER, LIVELOCK, STANDSTILL, STOPPED
+from model.transitions import DEADLOCK, ENDED, FOR_EVER, LIVELOCK, STOPPED
 
-DRAIN, WHIM, STOP = "'", "~", "!"
+DRAIN, SPURIOUS, STOP = "'", "~", "!"
 NAMES = "c123456789"
 
 
@@ -61,9 +61,9 @@ def _select(condition: Any, then: Any, otherwise: Any) -> Any:
 
 def with_unknown_words(
     primitives: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
-) -> Reading:
+) -> Domain:
     """A reading of the model's functions on plain integers of which some are unknown."""
-    return Reading(lambda number: number, {select: _select, **(primitives or {})})
+    return Domain(lambda number: number, {select: _select, **(primitives or {})})
 
 
 class Wrong(Exception):
@@ -78,7 +78,7 @@ class Stage(NamedTuple):
     kept: Value = 0
 
 
-class World(NamedTuple):
+class State(NamedTuple):
     """A state: what is not in the memory, each process, and the memory."""
 
     apart: Any
@@ -91,7 +91,7 @@ class Move(NamedTuple):
 
     label: str
     text: str
-    after: World | None
+    after: State | None
     failure: str | None = None
 
 
@@ -104,11 +104,11 @@ class OverMemory:
 
     name: str
     memory: Memory
-    first: World
+    first: State
     orders: dict[str, Order]
     """the order of each access by its row, if not sequentially consistent"""
 
-    def outcomes(self, world: World, thread: int) -> Iterator[Outcome]:
+    def outcomes(self, state: State, thread: int) -> Iterator[Outcome]:
         """Every way in which a process may take its step. Raises Wrong where a property fails."""
         raise NotImplementedError
 
@@ -116,54 +116,54 @@ class OverMemory:
         """What the step does, in words."""
         raise NotImplementedError
 
-    def accidents(self, world: World, thread: int) -> Iterator[tuple[str, Outcome]]:
-        """What else may befall a process: (WHIM or STOP, outcome)."""
+    def accidents(self, state: State, thread: int) -> Iterator[tuple[str, Outcome]]:
+        """What else may befall a process: (SPURIOUS or STOP, outcome)."""
         return iter(())
 
-    def at_rest(self, world: World) -> bool:
+    def is_final(self, state: State) -> bool:
         """May everybody stand still here?"""
         raise NotImplementedError
 
-    def broken(self, world: World) -> str | None:
+    def broken(self, state: State) -> str | None:
         """A property of states that this one does not have."""
         return None
 
-    def moves(self, world: World) -> list[Move]:
+    def moves(self, state: State) -> list[Move]:
         """All that may happen in a state; if a property fails in one of them, that one alone."""
         found: list[Move] = []
-        for thread, stage in enumerate(world.stages):
+        for thread, stage in enumerate(state.stages):
             if stage.me.pc in (STOPPED, ENDED):
                 continue
             name, text = NAMES[thread], self.text(stage)
             try:
-                outcomes = list(self.outcomes(world, thread))
+                outcomes = list(self.outcomes(state, thread))
             except DataRace as race:
                 return [Move(name, text, None, f"data race on {race}")]
             except Wrong as wrong:
                 return [Move(name, text, None, str(wrong))]
             found += [
-                Move(name + _other(way), text, self._after(world, thread, outcome))
+                Move(name + _other(way), text, self._after(state, thread, outcome))
                 for way, outcome in enumerate(outcomes)
             ]
             found += [
-                Move(name + kind, text, self._after(world, thread, outcome))
-                for kind, outcome in self.accidents(world, thread)
+                Move(name + kind, text, self._after(state, thread, outcome))
+                for kind, outcome in self.accidents(state, thread)
             ]
         ways = dict[int, int]()
-        for thread, memory in self.memory.drains(world.memory):
+        for thread, memory in self.memory.drains(state.memory):
             way = ways[thread] = ways.get(thread, -1) + 1
             text = "a store reaches memory"
             found.append(
-                Move(NAMES[thread] + DRAIN + _other(way), text, world._replace(memory=memory))
+                Move(NAMES[thread] + DRAIN + _other(way), text, state._replace(memory=memory))
             )
         return found
 
-    def _after(self, world: World, thread: int, outcome: Outcome) -> World:
+    def _after(self, state: State, thread: int, outcome: Outcome) -> State:
         apart, stage, memory = outcome
         if stage.me.pc in (STOPPED, ENDED):
             memory = self.memory.without(memory, thread)
-        stages = (*world.stages[:thread], stage, *world.stages[thread + 1 :])
-        return World(apart, stages, memory)
+        stages = (*state.stages[:thread], stage, *state.stages[thread + 1 :])
+        return State(apart, stages, memory)
 
     def shown(self, word: str, value: Value) -> str:
         """The value of a word, or of a process's local, for people."""
@@ -193,12 +193,12 @@ def explore(system: OverMemory, limit: int = 0) -> Explored:
     give up with MemoryError.
     """
     search = _Search(system)
-    for number, world in enumerate(search.worlds):
-        if failure := search.expand(number, world):
-            return Explored(len(search.worlds), search.transitions, failure)
-        if limit and len(search.worlds) > limit:
+    for number, state in enumerate(search.states):
+        if failure := search.expand(number, state):
+            return Explored(len(search.states), search.transitions, failure)
+        if limit and len(search.states) > limit:
             raise MemoryError(f"{system.name}: more than {limit} states")
-    return Explored(len(search.worlds), search.transitions, search.livelock())
+    return Explored(len(search.states), search.transitions, search.livelock())
 
 
 class _Search:
@@ -206,34 +206,34 @@ class _Search:
 
     def __init__(self, system: OverMemory) -> None:
         self.system = system
-        self.worlds = [system.first]
+        self.states = [system.first]
         self.transitions = 0
         self._number = {system.first: 0}
         self._met: list[tuple[int, str]] = [(0, "")]
         self._before: list[list[int]] = [[]]
         self._final: list[int] = []
 
-    def expand(self, number: int, world: World) -> Failure | None:
+    def expand(self, number: int, state: State) -> Failure | None:
         """Add the states after this one; what fails here, if anything does."""
-        if failure := self.system.broken(world):
+        if failure := self.system.broken(state):
             return Failure(failure, self.schedule(number))
         stuck = True
-        for move in self.system.moves(world):
+        for move in self.system.moves(state):
             if move.after is None:
                 return Failure(str(move.failure), self.schedule(number, move.label))
             self.transitions += 1
-            after = self._number.setdefault(move.after, len(self.worlds))
-            if after == len(self.worlds):
-                self.worlds.append(move.after)
+            after = self._number.setdefault(move.after, len(self.states))
+            if after == len(self.states):
+                self.states.append(move.after)
                 self._met.append((number, move.label))
                 self._before.append([])
-            if WHIM not in move.label and STOP not in move.label:
+            if SPURIOUS not in move.label and STOP not in move.label:
                 stuck = False
                 self._before[after].append(number)
-        if self.system.at_rest(world):
+        if self.system.is_final(state):
             self._final.append(number)
         elif stuck:
-            return Failure(STANDSTILL, self.schedule(number))
+            return Failure(DEADLOCK, self.schedule(number))
         return None
 
     def livelock(self) -> Failure | None:
@@ -243,7 +243,7 @@ class _Search:
             found = [n for n in self._before[waiting.pop()] if n not in ends]
             ends.update(found)
             waiting += found
-        trapped = next((n for n in range(len(self.worlds)) if n not in ends), None)
+        trapped = next((n for n in range(len(self.states)) if n not in ends), None)
         return None if trapped is None else Failure(LIVELOCK, self.schedule(trapped, FOR_EVER))
 
     def schedule(self, number: int, *last: str) -> str:
@@ -252,10 +252,10 @@ class _Search:
         while number:
             number, label = self._met[number]
             labels.append(label)
-        return written(labels[::-1])
+        return format_schedule(labels[::-1])
 
 
-def written(labels: list[str]) -> str:
+def format_schedule(labels: list[str]) -> str:
     """A schedule as a string: ``c*9 1*3 c' 1@2``."""
     runs: list[tuple[str, int]] = []
     for label in labels:
@@ -264,41 +264,42 @@ def written(labels: list[str]) -> str:
     return " ".join(label + (f"*{count}" if count > 1 else "") for label, count in runs)
 
 
-def replay(system: OverMemory, schedule: str) -> Iterator[tuple[Move, World]]:
+def replay(system: OverMemory, schedule: str) -> Iterator[tuple[Move, State]]:
     """Each move of a schedule and the state before it. ScheduleError at one that is not possible.
 
     The last move may be one that fails. What fails in the state at the end is told by a move without a
-    label: a claim, a standstill, or, if the schedule ends in ``|``, that no final state can be reached.
+    label: an invariant, a deadlock, or, if the schedule ends in ``|``, that no final state can be
+    reached.
     """
-    world = system.first
+    state = system.first
     schedule, for_ever, _ = schedule.partition(FOR_EVER)
     for number, label in enumerate(_labels(schedule), start=1):
-        move = next((m for m in system.moves(world) if m.label == label), None)
+        move = next((m for m in system.moves(state) if m.label == label), None)
         if move is None:
             raise ScheduleError(f"{system.name}: move {number}, {label}, is not possible")
-        yield move, world
+        yield move, state
         if move.after is None:
             return
-        world = move.after
-    failure = system.broken(world)
-    if not failure and not system.at_rest(world):
-        if all(WHIM in m.label or STOP in m.label for m in system.moves(world)):
-            failure = STANDSTILL
-        elif for_ever and not _may_end(system, world):
+        state = move.after
+    failure = system.broken(state)
+    if not failure and not system.is_final(state):
+        if all(SPURIOUS in m.label or STOP in m.label for m in system.moves(state)):
+            failure = DEADLOCK
+        elif for_ever and not _may_end(system, state):
             failure = LIVELOCK
     if failure:
-        yield Move("", "", None, failure), world
+        yield Move("", "", None, failure), state
 
 
-def _may_end(system: OverMemory, world: World) -> bool:
+def _may_end(system: OverMemory, state: State) -> bool:
     """Can a final state be reached?"""
-    seen, waiting = {world}, [world]
+    seen, waiting = {state}, [state]
     while waiting:
-        world = waiting.pop()
-        if system.at_rest(world):
+        state = waiting.pop()
+        if system.is_final(state):
             return True
-        for move in system.moves(world):
-            if move.after not in seen and not (WHIM in move.label or STOP in move.label):
+        for move in system.moves(state):
+            if move.after not in seen and not (SPURIOUS in move.label or STOP in move.label):
                 if move.after is None:
                     return True  # it fails before: not a livelock
                 seen.add(move.after)
@@ -314,7 +315,7 @@ def _labels(schedule: str) -> Iterator[str]:
         yield from repeat(label, int(count or 1))
 
 
-def told(system: OverMemory, schedule: str) -> Iterator[str]:
+def replay_lines(system: OverMemory, schedule: str) -> Iterator[str]:
     """A replay in lines: each move, what it changed and, last, what fails."""
     for move, before in replay(system, schedule):
         if move.label:
@@ -323,7 +324,7 @@ def told(system: OverMemory, schedule: str) -> Iterator[str]:
             yield f"FAILS: {move.failure}"
 
 
-def _changes(system: OverMemory, before: World, after: World | None) -> str:
+def _changes(system: OverMemory, before: State, after: State | None) -> str:
     if after is None:
         return ""
     old, new = dict(system.memory.values(before.memory)), dict(system.memory.values(after.memory))

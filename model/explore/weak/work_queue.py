@@ -1,9 +1,10 @@
 """The queue over a weak memory: one searcher, copiers, a ring of few slots.
 
-The copiers' steps are ``model.protocols.work_queue.turn``, the searcher's ``search``; what that does in
-one step, load HEAD, store the slot and then TAIL, is three here. Beside HEAD, TAIL, CLOSED and the slots
-there are the bitmaps' words, read by the searcher and flushed by whoever takes them, and what the join
-protocol does for a round: a check-out by each copier, which the caller awaits.
+The copiers' steps are ``model.protocols.work_queue.copier_step``, the searcher's ``search``; what
+that does in one step, load HEAD, store the slot and then TAIL, is three here. Beside HEAD, TAIL,
+CLOSED and the slots there are the bitmaps' words, read by the searcher and flushed by whoever takes
+them, and what the check-in protocol does for a round: a check-out by each copier, which the caller
+awaits.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,9 +16,9 @@ from model.explore.weak.search import (
     Outcome,
     OverMemory,
     Stage,
+    State,
     TouchesAnotherWordError,
     Unknown,
-    World,
     Wrong,
     with_unknown_words,
 )
@@ -124,12 +125,15 @@ class QueueOverMemory(OverMemory):
                     work_queue.marked: _is_dirty,
                 }
             )
-            self._turn, self._search = read(work_queue.turn), read(work_queue.search)
+            self._copier_step, self._searcher_step = (
+                read(work_queue.copier_step),
+                read(work_queue.searcher_step),
+            )
         finally:
             work_queue.SLOTS = with_slots
         caller = Worker(SEARCHING, searcher=Searcher(work_queue.LOOK_FIRST, 0, 0))
         workers = (caller, *[Worker(COPYING)] * copiers)
-        self.first = World(None, tuple(map(Stage, workers)), self.memory.start())
+        self.first = State(None, tuple(map(Stage, workers)), self.memory.start())
 
     def text(self, stage: Stage) -> str:
         """The step in words."""
@@ -139,13 +143,13 @@ class QueueOverMemory(OverMemory):
             return f"searcher: {work_queue.SEARCHER_STEPS[stage.me.searcher.step]}"
         return _TEXTS[stage.me.pc]
 
-    def at_rest(self, world: World) -> bool:
+    def is_final(self, state: State) -> bool:
         """Everybody has ended."""
-        return all(stage.me.pc == ENDED for stage in world.stages)
+        return all(stage.me.pc == ENDED for stage in state.stages)
 
-    def outcomes(self, world: World, thread: int) -> Iterator[Outcome]:
+    def outcomes(self, state: State, thread: int) -> Iterator[Outcome]:
         """The step, by where the worker stands."""
-        stage = world.stages[thread]
+        stage = state.stages[thread]
         step = {
             SEARCHING: self._searches,
             PUT: self._puts,
@@ -154,7 +158,7 @@ class QueueOverMemory(OverMemory):
             CHECK_OUT: self._checks_out,
             RETURN: self._returns,
         }[stage.me.pc]
-        for after, memory in step(stage, thread, world.memory):
+        for after, memory in step(stage, thread, state.memory):
             yield None, after, memory
 
     Found = Iterator[tuple[Stage, Any]]
@@ -191,7 +195,7 @@ class QueueOverMemory(OverMemory):
     def _searched(self, me: Worker, head: Any, dirty: Any) -> tuple[Queue, Searcher]:
         """The model's step. Of the queue the searcher knows its own TAIL, and HEAD if it is given."""
         given = Queue(head, me.tail, UNKNOWN, UNKNOWN)
-        after, searcher = self._search(given, dirty, self._words, me.searcher)
+        after, searcher = self._searcher_step(given, dirty, self._words, me.searcher)
         if any(isinstance(part, Unknown) for part in searcher):
             raise TouchesAnotherWordError("the searcher depends on another word")
         return after, searcher
@@ -219,10 +223,10 @@ class QueueOverMemory(OverMemory):
             word = f"SLOT {me.copier.head % self._slots}"
         if kind == "load":
             for value, after in self.memory.loads(memory, thread, word, self.order(row)):
-                yield Stage(self._turned(me, word, value)[0]), after
+                yield Stage(self._copier_stepped(me, word, value)[0]), after
         elif row not in self._split:
             for old, write in self.memory.updates(memory, thread, word, self.order(row)):
-                moved, new = self._turned(me, word, old)
+                moved, new = self._copier_stepped(me, word, old)
                 after = write(new if new != old else None)
                 if after is not None:
                     yield Stage(moved), after
@@ -230,18 +234,18 @@ class QueueOverMemory(OverMemory):
             for value, after in self.memory.loads(memory, thread, word, self.order(row)):
                 yield Stage(me, 1, value), after
         else:
-            moved, new = self._turned(me, word, stage.kept)
+            moved, new = self._copier_stepped(me, word, stage.kept)
             stored = [memory]
             if new != stage.kept:
                 stored = self.memory.stores(memory, thread, word, new, self.order(row))
             yield from ((Stage(moved), after) for after in stored)
 
-    def _turned(self, me: Worker, word: str, value: Value) -> tuple[Worker, Any]:
+    def _copier_stepped(self, me: Worker, word: str, value: Value) -> tuple[Worker, Any]:
         """The model's step: the worker after it, and HEAD, which alone it may change."""
         fields = {HEAD: "head", TAIL: "tail", CLOSED: "closed"}
         unknown = Queue(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
         given = unknown._replace(**{fields.get(word, "slots"): value})
-        after, copier = self._turn(given, me.copier)
+        after, copier = self._copier_step(given, me.copier)
         if any(isinstance(part, Unknown) for part in copier):
             raise TouchesAnotherWordError(
                 f"{work_queue.STEPS[me.copier.step]} depends on another word"
@@ -261,12 +265,12 @@ class QueueOverMemory(OverMemory):
         value, memory = self.one(memory, thread, word, ONCE)
         if value != 0:
             raise Wrong(ONCE)
-        moved, _ = self._turned(me, "", 0)
+        moved, _ = self._copier_stepped(me, "", 0)
         for after in self.memory.stores(memory, thread, word, 1, Order.STREAMING):
             yield Stage(moved), after
 
     def _checks_out(self, stage: Stage, thread: int, memory: Any) -> Found:
-        """As in the join protocol: copiers by fetch-add, the caller awaits them all."""
+        """As in the check-in protocol: copiers by fetch-add, the caller awaits them all."""
         if thread:
             for old, write in self.memory.updates(memory, thread, OUT, Order.ACQ_REL):
                 if (after := write(old + 1)) is not None:

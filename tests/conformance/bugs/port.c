@@ -3,7 +3,7 @@
  * A port with bugs in it, one at a time: built with -DBUG=name it has that bug and no other, built
  * without it is right. What the conformance suite is measured by: it must fail every one of them.
  *
- * Each is a slip that a person porting a flush makes, in the place where it is made. The list is
+ * Each is a mistake that a person porting a flush makes, in the place where it is made. The list is
  * read by python -m tests.conformance.bugs; "race:" marks those that need threads to collide.
  */
 #define _GNU_SOURCE
@@ -447,7 +447,7 @@ static void flush_nth(const job *j, uint32_t nth, colo_stats *stats)
     flush_share(j, lower, upper, stats);
 }
 
-/* ---- threads: a pair of events each, shares claimed off a cursor ---- */
+/* ---- threads: a pair of events each, shares taken off a cursor ---- */
 
 typedef struct {
     _Alignas(64) atomic_int is_set;
