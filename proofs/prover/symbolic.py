@@ -98,15 +98,13 @@ class Natural:
         return Natural(self.z % natural(other).z)
 
     def __and__(self, mask: int) -> "Natural":
-        """As Python's: each run of ones in the mask is a division and a remainder."""
+        """As Python's. Each run of ones is a division and a remainder: x & 0b1100 == x // 4 % 4 * 4."""
         if mask < 0:
             return self - (self & ~mask)
-        if mask == 0:
-            return natural(0)
-        place = mask & -mask
-        length = (mask // place + 1) & -(mask // place + 1)
-        rest = mask - (length - 1) * place
-        return self // place % length * place + (self & rest)
+        found = natural(0)
+        for low, high in reversed(list(runs_of_ones(mask))):
+            found = self // 2**low % 2 ** (high - low) * 2**low + found
+        return found
 
     def __or__(self, mask: int) -> "Natural":
         """As Python's, for a mask that is not negative."""
@@ -133,6 +131,16 @@ class Natural:
     __hash__ = None  # type: ignore[assignment]
     __radd__ = __add__
     __rmul__ = __mul__
+
+
+def runs_of_ones(mask: int) -> Iterator[tuple[int, int]]:
+    """The bits ``[low, high)`` of each run of ones, from below: (1, 3) and (6, 8) of 0b1100_0110."""
+    low = 0
+    for bit in range(mask.bit_length() + 1):
+        if not mask >> bit & 1:
+            if low < bit:
+                yield low, bit
+            low = bit + 1
 
 
 def natural(value: Any) -> Natural:

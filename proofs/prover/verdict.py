@@ -10,11 +10,10 @@ to a z3 of its own: what was asked before in this process makes no difference.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import z3
 
@@ -134,10 +133,42 @@ def _not_stated(
     )
 
 
+Question = tuple[z3.BoolRef, ...]
+
+
+class Attempt(NamedTuple):
+    """A way to ask z3: quickly or not, preprocessed or not, near the witness or anywhere."""
+
+    quick: bool
+    preprocessed: bool = True
+    near_witness: bool = False
+
+    def answer(self, question: Question, witness: Question) -> z3.CheckSatResult:
+        """What z3 says. That there is no solution near the witness says nothing."""
+        terms = (*question, *witness) if self.near_witness else question
+        work = QUICK_WORK if self.quick else WORK
+        answer = Asked(terms, work, preprocessed=self.preprocessed).check()
+        return z3.unknown if self.near_witness and answer == z3.unsat else answer
+
+
+#: Made in this order, until one has an answer. With preprocessing or without it, z3 may be the quicker,
+#: or not come to an end; near the witness it finds refutations that it does not find elsewhere.
+ATTEMPTS = (
+    Attempt(quick=True),
+    Attempt(quick=True, preprocessed=False),
+    Attempt(quick=True, near_witness=True),
+    Attempt(quick=False, preprocessed=False),
+    Attempt(quick=False),
+)
+
+
 def decide(obligation: Obligation) -> Verdict:
     """Check that the assumptions can be met, then the obligation itself."""
+    assumed = tuple(t.z for t in obligation.assumed)
     witness = tuple(t.z for t in obligation.witness)
-    met = _first_answer(z3.sat, tuple(t.z for t in obligation.assumed), witness)
+    met = Asked((*assumed, *witness), WORK).check()
+    if met != z3.sat and witness:  # which need not be right
+        met = Asked(assumed, WORK).check()
     if met != z3.sat:
         return Verdict.VACUOUS if met == z3.unsat else Verdict.UNKNOWN
     answer = _answer(obligation.easier_question, witness)
@@ -148,29 +179,9 @@ def decide(obligation: Obligation) -> Verdict:
     return Verdict.PROVED if answer == z3.unsat else Verdict.REFUTED
 
 
-def _answer(question: tuple[z3.BoolRef, ...], witness: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
-    # Either way of solving is at times the quick one, and at times does not come to an end.
-    attempts: tuple[Callable[[], z3.CheckSatResult], ...] = (
-        lambda: Asked(question, QUICK_WORK).check(),
-        lambda: Asked(question, QUICK_WORK, preprocessed=False).check(),
-        lambda: _refuted_near_witness((*question, *witness)),
-        lambda: Asked(question, WORK, preprocessed=False).check(),
-        lambda: Asked(question, WORK).check(),
-    )
-    return next((a for attempt in attempts if (a := attempt()) != z3.unknown), z3.unknown)
-
-
-def _refuted_near_witness(asked: tuple[z3.BoolRef, ...]) -> z3.CheckSatResult:
-    """``sat`` if there is a solution near the claim's witness; else nothing is known."""
-    return z3.sat if Asked(asked, QUICK_WORK).check() == z3.sat else z3.unknown
-
-
-def _first_answer(
-    wanted: z3.CheckSatResult, asked: tuple[z3.BoolRef, ...], more: tuple[z3.BoolRef, ...]
-) -> z3.CheckSatResult:
-    """The answer to ``asked`` with ``more``, and, unless that is as wanted, without."""
-    answer = Asked((*asked, *more), WORK).check()
-    return answer if answer == wanted or not more else Asked(asked, WORK).check()
+def _answer(question: Question, witness: Question) -> z3.CheckSatResult:
+    answers = (attempt.answer(question, witness) for attempt in ATTEMPTS)
+    return next((answer for answer in answers if answer != z3.unknown), z3.unknown)
 
 
 class Asked:
@@ -236,33 +247,37 @@ def _counterexample(
     """
     if not proof.scenario_name:
         return None
-    near = (more for more in (obligation.preferred, obligation.witness) if more)
-    cases = iter(()) if control and control.without else SCENARIOS[proof.scenario_name].cases()
-    candidates = chain(
-        (_values(obligation, more, proof.scenario_values) for more in near),
-        cases,
-        (_values(obligation, more, proof.scenario_values) for more in ((),)),
-    )
     fault = control.fault if control else None
     name = control.name if control else None
     with broken(fault):
-        for values in filter(None, candidates):
+        for values in _candidates(control, proof, obligation):
             seen = replay(Counterexample(claim.name, name, fault, proof.scenario_name, values))
             if seen.failure:
                 return seen
     return None
 
 
+def _candidates(
+    control: Control | None, proof: Proof, obligation: Obligation
+) -> Iterator[dict[str, Any]]:
+    """Values to try: z3's near what the claim asks for, the scenario's small ones, any of z3's."""
+    for more in (obligation.preferred, obligation.witness):
+        if more:
+            yield from _values(obligation, more, proof.scenario_values)
+    if control is None or not control.without:
+        yield from SCENARIOS[proof.scenario_name].cases()
+    yield from _values(obligation, (), proof.scenario_values)
+
+
 def _values(
     obligation: Obligation, more: tuple[Truth, ...], values: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Small values that refute the obligation and agree with ``more``; None if z3 finds none."""
+) -> Iterator[dict[str, Any]]:
+    """Small values that refute the obligation and agree with ``more``, if z3 finds any."""
     asked = Asked((*obligation.question, *(t.z for t in more)), VALUES_WORK)
-    if asked.check() != z3.sat:
-        return None
-    asked.limit(MINIMISING_WORK)
-    solution = _smallest(asked, values)
-    return {name: _plain(solution, value) for name, value in values.items()}
+    if asked.check() == z3.sat:
+        asked.limit(MINIMISING_WORK)
+        solution = _smallest(asked, values)
+        yield {name: _plain(solution, value) for name, value in values.items()}
 
 
 def _smallest(asked: Asked, values: dict[str, Any]) -> Solution:
