@@ -354,7 +354,7 @@ def flush_returns_when_all_have_finished(p: Proof) -> None:
     """A flush returns only when every helper that checked in has finished."""
     w = prove_invariant(p)
     p.assume("the flush returns", stands(w.caller, h.RETURN))
-    p.prove("nobody works", p.lift(h.nobody_works)(w.at, w.caller))
+    p.prove("nobody works", p.lift(h.nobody_works)(w.at, w.caller), w.at.working == 0)
     p.prove("the helper is outside", ~stands(w.helper, *INSIDE))
 
 
@@ -366,6 +366,8 @@ def memory_is_touched_only_during_a_flush(p: Proof) -> None:
     alone = lent(p, w, w.caller) & p.lift(h.nobody_works)(w.at, w.caller)
     p.prove("the caller, alone", implies(stands(w.caller, h.FLUSH_ALONE), alone))
     p.prove("any helper", implies(stands(w.helper, h.COPY), lent(p, w, w.helper)))
+    in_progress = (w.at.live == w.helper.job) & (w.at.live != 0)
+    p.prove("no less is claimed", lent(p, w, w.helper) == in_progress)
 
 
 def lent(p: Proof, w: State, me: Process) -> Truth:
@@ -390,10 +392,14 @@ def each_batch_is_flushed_exactly_once(p: Proof) -> None:
     for me, copying in copies:
         first_time = p.lift(h.not_flushed_yet)(w.at, me)
         p.prove("not twice", implies(stands(me, copying), first_time))
+        untouched = (me.batch != w.at.watched) | (w.at.times == 0)
+        there_is_one = w.at.watched < w.at.words
+        p.prove("no less is claimed", implies(there_is_one, first_time == untouched))
     stays = p.lift(h.nothing_is_left)(w.at, w.helper)
     p.prove("no helper leaves work behind", implies(stands(w.helper, h.COMPLETE), stays))
     once = p.lift(h.flushed_once)(w.at, w.caller)
     p.prove("once", implies(stands(w.caller, h.RETURN), once))
+    p.prove("and once is once", once == (w.at.times == 1))
 
 
 @claim(
@@ -403,7 +409,11 @@ def all_counts_are_added_up(p: Proof) -> None:
     """When a flush returns every helper that took part has COMPLETED: the caller adds up its counts."""
     w = prove_invariant(p, whoever_took_part_completes)
     p.assume("the flush returns", stands(w.caller, h.RETURN))
-    p.prove("all are counted", p.lift(h.all_are_counted)(w.at, w.caller))
+    p.prove(
+        "all are counted",
+        p.lift(h.all_are_counted)(w.at, w.caller),
+        w.at.completed == w.at.took_part,
+    )
 
 
 @claim(

@@ -11,7 +11,7 @@ from model.faults.check_in import ACCESSES
 from model.protocols import accesses, work_queue
 from model.protocols import check_in as h
 from model.protocols.work_queue import SWAP
-from model.worker import COPY, STEPS, STORE_CACHE, STORE_HOST
+from model.worker import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST
 from proofs.check_in import any_state, in_domain, name_of, schedule_scenario, steps_of
 from proofs.prover.obligation import Proof, claim, faulty
 from proofs.prover.symbolic import every, implies
@@ -68,9 +68,12 @@ def a_step_of_the_protocol_writes_what_is_listed(p: Proof) -> None:
             p.prove_frame(name, w.at, in_domain(at), may_change=set(written(pc)))
 
 
-@claim(faulty("the window turns round", refutes="a worker keeps its window"))
+@claim(
+    faulty("the window turns round", refutes="a worker keeps its window"),
+    faulty("the host bitmap for both", refutes="only load host reads the host bitmap"),
+)
 def a_worker_writes_its_word(p: Proof) -> None:
-    """A worker writes one word a step at most, the one that the step is for, where it is at work."""
+    """A worker reads or writes one word a step, the one that the step is for, where it is at work."""
     memory, me = a_memory(p), a_worker(p, "me")
     (elsewhere,) = p.words("elsewhere")
     cache, host = p.words("cache host")
@@ -84,6 +87,12 @@ def a_worker_writes_its_word(p: Proof) -> None:
             p.assume("the step", me.step == step)
             may_change = {writes[step]} if step in writes else set[str]()
             p.prove_frame(f"only what it is for: {name}", memory, after, may_change=may_change)
+    for load, bitmap in ((LOAD_CACHE, "cache"), (LOAD_HOST, "host")):
+        (other,) = p.word_arrays(f"other_{bitmap}")
+        _, moved_there = p.lift_words(worker.step)(memory._replace(**{bitmap: other}), me)
+        same = every(*(a == b for a, b in zip(moved, moved_there, strict=True)))
+        name = f"only load {bitmap} reads the {bitmap} bitmap"
+        p.prove(name, implies(me.step != load, same))
     p.prove(
         "no other word",
         implies(

@@ -128,6 +128,10 @@ def _window_reversed(memory: Any, me: Any) -> Any:
     return after._replace(first=after.last, last=after.first)
 
 
+def _host_for_both(memory: Any, me: Any) -> Any:
+    return worker_after(memory._replace(cache=memory.host), me)
+
+
 def _search_stays(walk: Any, limit: Any) -> Any:
     return walk._replace(host_next=find(walk.host_dirty, walk.offset, limit))
 
@@ -364,6 +368,13 @@ FAULTS: dict[str, Fault] = {
             "model.worker",
             "worker_after",
             _window_reversed,
+        ),
+        Fault(
+            "the host bitmap for both",
+            "a worker loads the word of the host bitmap in place of that of the cache bitmap",
+            "model.worker",
+            "worker_after",
+            _host_for_both,
         ),
         Fault(
             "search does not move on",
