@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from model.boundary.command import run
+from model.boundary.command import run, started_processes_hear_no_ctrl_c
 from model.boundary.options import count
 from model.boundary.output import (
     INTERRUPTED,
@@ -33,6 +33,7 @@ from model.boundary.output import (
     printable,
     write_text,
 )
+from proofs.compiled.campaign import REFUSED, row_of, rows
 from proofs.compiled.source import provided, use
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Claim
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
     options = _options(arguments)
     claims = catalogue(options.only, slow=options.compiled is not None)
-    if options.compiled is not None:
+    if options.compiled is not None or options.mutants:
         claims = [claim for claim in claims if claim.name.startswith(COMPILED)]
     if not claims:
         print(f"error: no claim matches {printable(' '.join(options.only))}", file=sys.stderr)
@@ -90,6 +91,7 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
                 for outcome in outcomes(pool, claims):
                     report.add(outcome)
             second = _export_and_ask(pool, claims, options.export, options.second, console)
+            broken = _break_compiled(pool, console) if options.mutants else 0
     except KeyboardInterrupt:
         print("interrupted: nothing is concluded", file=sys.stderr)
         return INTERRUPTED
@@ -105,7 +107,28 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
         console.print(f"FAILED {complaint}", style="bold red", soft_wrap=True)
     _write_failures(found, options.export, console)
     console.print(summary(found, time.perf_counter() - begin), soft_wrap=True)
-    return exit_code(found) or second_exit_code(second)
+    return exit_code(found) or second_exit_code(second) or broken
+
+
+def _break_compiled(pool: ProcessPoolExecutor, console: Console) -> int:
+    """Break every instruction of every compiled function; 1 if one is accepted for no known reason."""
+    with started_processes_hear_no_ctrl_c():
+        waiting = [pool.submit(row_of, name, kind) for name, kind in rows()]
+    done = [row.result() for row in waiting]
+    for row in done:
+        refused = row.ends.get(REFUSED, 0)
+        equal = "; ".join(f"{n}: {why}" for why, n in row.ends.items() if why != REFUSED)
+        console.print(
+            f"mutants  {row.function}, {row.kind.replace('_', ' ')}: {refused} refused"
+            f"{f'; equivalent {equal}' if equal else ''}",
+            soft_wrap=True,
+        )
+        for mutant in () if row.good else row.unexplained:
+            console.print(f"FAILED {row.function}: accepted: {mutant}", style="bold red")
+    every = sum(sum(row.ends.values()) for row in done)
+    refused = sum(row.ends.get(REFUSED, 0) for row in done)
+    console.print(f"{every} mutants: {refused} refused, {every - refused} equivalent")
+    return 0 if all(row.good for row in done) else 1
 
 
 @contextmanager
@@ -143,6 +166,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         const=Path(),
         help="the claims about the compiled kernels, the slow ones too; "
         "of the IR in DIR if `python -m impl kernels --ir DIR` has written it",
+    )
+    parser.add_argument(
+        "--mutants",
+        action="store_true",
+        help="break every instruction of the compiled functions as well; about a minute",
     )
     parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
     return parser.parse_args(arguments)

@@ -5,7 +5,7 @@ What the kernels call is not a translation that was tested: the LLVM IR of each 
 over words. It is never poison, nothing on the way is undefined, and no exception is raised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ class Summary:
 
     results: tuple[Bits, ...]
     defined: z3.BoolRef
+    visits: Mapping[tuple[str, str], Sequence[Sequence[z3.BoolRef]]]
 
 
 def kinds(function: Function) -> list[str]:
@@ -118,7 +119,7 @@ def summary(
         last = [
             Bits(z3.If(taken, one.z, other.z)) for one, other in zip(results, last, strict=True)
         ]
-    return Summary(tuple(last), z3.And(*defined))
+    return Summary(tuple(last), z3.And(*defined), machine.visits)
 
 
 def _implied(path: Any, goal: z3.BoolRef) -> z3.BoolRef:

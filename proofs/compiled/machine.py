@@ -130,6 +130,8 @@ class Machine:
     ) -> None:
         self.obligations: list[Obligation] = []
         self.layouts: dict[str, Layout] = {}
+        #: By which paths each block of a function was come to.
+        self.visits: dict[tuple[str, str], list[tuple[z3.BoolRef, ...]]] = {}
         self._texts = texts
         self._contracts = contracts or {}
         self._loops = loops or {}
@@ -201,6 +203,7 @@ class Machine:
         self, function: Function, label: str, came_from: str, state: State
     ) -> Iterator[Outcome]:
         """Every path on from the beginning of a block."""
+        self.visits.setdefault((function.symbol, label), []).append(tuple(state.path))
         body = function.blocks[label]
         phis = [instruction for instruction in body if instruction.op == "phi"]
         incoming = {phi.result or "": self._incoming(state, phi, came_from) for phi in phis}

@@ -52,8 +52,10 @@ _CALLED = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A function with one line changed: the instruction it was, what was done to it, all its text."""
+    """A function with one instruction changed: which of a block it was, what was done, all the text."""
 
+    label: str
+    index: int
     instruction: Instruction
     change: str
     text: str
@@ -62,15 +64,15 @@ class Mutant:
 def mutants(text: str) -> Iterator[Mutant]:
     """Every mutant of a function, from its first instruction to its last."""
     lines = text.splitlines()
-    for at, line in enumerate(lines[1:-1], 1):
-        line = line.split(" ; ")[0].rstrip()
-        if not line.startswith("  ") or (
-            line.strip()[0] in "]i" and "[" not in line and "=" not in line
-        ):
-            continue
-        instruction = reader.instruction(line.strip())
-        for change, new in _broken(instruction, line):
-            yield Mutant(instruction, change, "\n".join([*lines[:at], *new, *lines[at + 1 :]]))
+    at = 0
+    for label, block in reader.read(text).blocks.items():
+        for index, instruction in enumerate(block):
+            at += 1
+            while lines[at].split(" ; ")[0].strip() != instruction.text:
+                at += 1
+            for change, new in _broken(instruction, f"  {instruction.text}"):
+                changed = "\n".join([*lines[:at], *new, *lines[at + 1 :]])
+                yield Mutant(label, index, instruction, change, changed)
 
 
 def _broken(instruction: Instruction, line: str) -> Iterator[tuple[str, list[str]]]:
@@ -140,11 +142,12 @@ def _constants(instruction: Instruction, line: str) -> Iterator[tuple[str, list[
     """Each constant one more, and each but 0 and 1 with its bits moved down by one."""
     if instruction.op in ("call", "phi", "switch"):
         return
-    values = [o.value.value for o in instruction.operands if isinstance(o.value, Number)]
-    for value in dict.fromkeys(values):
-        if instruction.operands[0].type == Integer(1):
-            word = "true" if value else "false"
-            other = "false" if value else "true"
+    constants = [
+        (o.type, o.value.value) for o in instruction.operands if isinstance(o.value, Number)
+    ]
+    for kind, value in dict.fromkeys(constants):
+        if kind == Integer(1):
+            word, other = ("true", "false") if value else ("false", "true")
             yield f"{other} for {word}", [re.sub(rf"\b{word}\b", other, line, count=1)]
             continue
         for new in dict.fromkeys((value + 1, value // 2)):

@@ -50,7 +50,15 @@ ORDERINGS = {"monotonic", "acquire", "release", "acq_rel", "seq_cst"}
 HINTS = {"prof", "nontemporal", "numba_exception_output", "llvm.loop"}
 #: Of a parameter or an argument: who may read, write or keep what a pointer leads to. numba's callers
 #: give each function a place of its own for its result and its exception.
-MEMORY_ATTRIBUTES = {"noalias", "captures", "readonly", "writeonly", "readnone", "initializes"}
+MEMORY_ATTRIBUTES = {
+    "noalias",
+    "nocapture",
+    "captures",
+    "readonly",
+    "writeonly",
+    "readnone",
+    "initializes",
+}
 LINKAGE = {"linkonce_odr", "internal", "private", "dso_local"}
 UNNAMED = {"local_unnamed_addr", "unnamed_addr"}
 

@@ -101,9 +101,14 @@ def complaints(outcomes: Iterable[Outcome]) -> list[str]:
     """A line for each outcome that is not as it must be."""
     return [
         f"{o.claim}{f', control {o.control!r}' if o.control else ''}: {o.complaint}"
-        for o in outcomes
-        if not o.good
+        for o in _wrong(outcomes)
     ]
+
+
+def _wrong(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    wrong = [o for o in outcomes if not o.good]
+    unknown = {o.claim for o in wrong if o.control is None and o.verdict is Verdict.UNKNOWN}
+    return [o for o in wrong if o.control is None or o.claim not in unknown]
 
 
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
@@ -124,9 +129,7 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 
     The controls of an unknown claim say nothing.
     """
-    wrong = [o for o in outcomes if not o.good]
-    unknown = {o.claim for o in wrong if o.control is None and o.verdict is Verdict.UNKNOWN}
-    wrong = [o for o in wrong if o.control is None or o.claim not in unknown]
+    wrong = _wrong(outcomes)
     if any(o.verdict is Verdict.REFUTED or o.control is not None for o in wrong):
         return 1
     if any(o.verdict is Verdict.VACUOUS for o in wrong):

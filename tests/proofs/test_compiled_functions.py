@@ -21,6 +21,7 @@ from impl import pool  # noqa: F401  # every kernel is defined, and what it read
 from impl.kernels.compile import compiled
 from model import shares
 from proofs.compiled import source
+from proofs.compiled.campaign import REFUSED, row_of, rows
 from proofs.compiled.functions import (
     DIVISORS,
     KINDS,
@@ -38,7 +39,7 @@ from proofs.prover.obligation import Proof
 from proofs.prover.report import exit_code
 from proofs.prover.symbolic import Word
 from proofs.prover.verdict import Outcome, Verdict, check
-from tests.support.needs import ROOT
+from tests.support.needs import LONG_RUN, ROOT
 
 Function = Callable[..., object]
 
@@ -222,3 +223,31 @@ def test_a_miscompiled_function_is_refuted_with_values(
     assert found.at == KINDS[kind]
     assert found.counterexample is not None
     assert found.counterexample.failure
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"), [("cleared", source.AS_MADE), ("in_reach", source.OPTIMISED)]
+)
+def test_every_mutant_is_refused_or_equivalent_for_a_reason(function: str, kind: str) -> None:
+    (name,) = (name for name, each in rows() if name.endswith(f".{function}") and each == kind)
+    found = row_of(name, kind)
+    assert found.unexplained == ()
+    assert found.ends[REFUSED] >= 5
+
+
+def test_every_mutant_of_all(long_run: bool) -> None:
+    if not long_run:
+        pytest.skip(LONG_RUN)
+    found = [row_of(name, kind) for name, kind in rows()]
+    assert [row for row in found if not row.good] == []
+    assert all(row.ends[REFUSED] >= 2 for row in found)
+
+
+def test_a_mutant_that_is_accepted_for_no_reason_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proofs.compiled.campaign.EQUIVALENT", ())
+    (name,) = (
+        name for name, kind in rows() if name.endswith(".is_open") and kind == source.AS_MADE
+    )
+    found = row_of(name, source.AS_MADE)
+    assert not found.good
+    assert "icmp ne" in found.unexplained[0]

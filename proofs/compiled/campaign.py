@@ -1,0 +1,232 @@
+"""Every mutant of every compiled function, and what became of it: refused, or equivalent for a reason.
+
+A mutant that is accepted has been proved to be the model's function: it is equivalent. That there are
+such for a reason that can be read, and no others, is what this list is for.
+"""
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import z3
+
+from proofs.compiled import reader, source
+from proofs.compiled.functions import (
+    DIVISORS,
+    Function,
+    Summary,
+    agrees,
+    arguments_of,
+    full_name,
+    kinds,
+    model_results,
+    summary,
+    with_names,
+)
+from proofs.compiled.ir import Function as Lowered
+from proofs.compiled.ir import Register, UnknownIR
+from proofs.compiled.mutants import Mutant, mutants
+from proofs.prover.obligation import Proof
+from proofs.prover.symbolic import Word
+from proofs.prover.verdict import QUICK_WORK, Asked
+
+REFUSED = "refused"
+NOT_REACHED = "no path leads there"
+NOT_USED = "its result is used for nothing"
+NO_REASON = "equivalent, for no reason that is listed"
+
+#: Why an accepted mutant is equivalent: its function, its instruction, what was done to it, and why.
+EQUIVALENT = (
+    (
+        ".*",
+        r"store \S+ (0|false|null), ptr",
+        ".*",
+        "numba sets a variable to 0 before it is written, and after its last use",
+    ),
+    (
+        ".*",
+        r"icmp \w+ i32 %\S+, -?\d|or i1 %",
+        ".*",
+        "it asks which exception a callee has raised: none",
+    ),
+    ("chunk|share", "ret i32 %", "0 returned", "no exception is raised, as threads is not 0"),
+    (".*", r"icmp \w+ i\d+ %\S+, 0$", "ule for eq|ugt for ne", "nothing is below 0"),
+    (".*", "icmp eq i64 64, 0", ".*", "64 is not 0, however that is asked"),
+    (".*", "zext i1", "sext for zext", "it is asked only whether it is 0"),
+    (
+        ".*",
+        "icmp u",
+        "ule for ult|ult for ule|ugt for uge|uge for ugt",
+        "where both are equal, both sides give the same",
+    ),
+    (".*", "add|sub", "n[us]w promised", "where it wraps it is not selected, or it never does"),
+    ("window_mask", "sub i64", "add for sub", "modulo 64, and base is a multiple of 64"),
+    ("window_mask", "icmp eq i64", "ule for eq", "where it is used, stop is not below base"),
+    ("window_mask", "select i1 .*, i64 0", "1 for 0", "where stop is base, no bit is selected"),
+    ("window_mask", "or disjoint", "xor for or", "no bit is in both"),
+    (
+        "chunk|share",
+        "udiv|load i64, ptr %quot|zext i32",
+        "its lowest bit flipped",
+        "cut_at_word drops it",
+    ),
+    (
+        "chunk|share",
+        r"or i64|and i64 %\S+, -4294967296|icmp (eq|ult) i64 %\d+|trunc i64|udiv i32|zext i32",
+        ".*",
+        "it chooses between a division of 32 bits and one of 64, which agree",
+    ),
+    (
+        "caller_must_be_woken",
+        "and i64 .* 4611686018427387904",
+        "4611686018427387905 for .*",
+        "whether bit 0 is set is asked as well",
+    ),
+)
+_EDGES = (0, 1, 2, 31, 32, 62, 63, 64, 65, 66, 127, 128, 129, 200, 1000, 2**31, 2**32 - 1, 2**32)
+_HIGH = (2**62, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 64, 2**64 - 2, 2**64 - 1)
+_TRIALS = 12
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a mutant: ``why`` is REFUSED, or the reason why it is equivalent."""
+
+    function: str
+    kind: str
+    mutant: Mutant
+    why: str
+
+
+def fates(function: Function, kind: str) -> Iterator[Fate]:
+    """What becomes of each mutant of a compiled function. Raises UnknownIR if itself is not known."""
+    kernels = source.kernels()
+    symbol = kernels.symbol(full_name(function))
+    text = kernels.texts[kind][symbol]
+    arguments = [Word(z3.BitVec(name, 64)) for name in arguments_of(function)]
+    by_name = dict(zip(arguments_of(function), arguments, strict=True))
+    want = model_results(Proof(), function, arguments)
+    assumed = [(by_name[divisor] != 0).z for divisor in DIVISORS[function]]
+    whole = summary(function, kind, arguments, want)
+    lowered = reader.read(text)
+    reached = {label for label in lowered.blocks if _is_reached(whole, symbol, label, assumed)}
+    used = _used(lowered, reached)
+    for mutant in mutants(text):
+        try:
+            found = summary(function, kind, arguments, want, mutant.text)
+        except UnknownIR:
+            why = REFUSED
+        else:
+            refused = _refused(agrees(found, want), arguments, assumed)
+            why = REFUSED if refused else _reason(function.__name__, mutant, reached, used)
+        yield Fate(full_name(function), kind, mutant, why)
+
+
+def _is_reached(whole: Summary, symbol: str, label: str, assumed: Sequence[z3.BoolRef]) -> bool:
+    paths = whole.visits.get((symbol, label), ())
+    return any(Asked((*assumed, *path), QUICK_WORK).check() != z3.unsat for path in paths)
+
+
+def _refused(
+    statement: z3.BoolRef, arguments: Sequence[Word], assumed: Sequence[z3.BoolRef]
+) -> bool:
+    """Is it not proved? Numbers are tried first: most mutants fail with the first of them."""
+    for numbers in _trials(len(arguments)):
+        values = [(a.z, z3.BitVecVal(n, 64)) for a, n in zip(arguments, numbers, strict=True)]
+        fails = z3.And(*assumed, z3.Not(statement))
+        if z3.is_true(z3.simplify(z3.substitute(fails, *values))):
+            return True
+    answer = Asked((*assumed, z3.Not(with_names(statement))), QUICK_WORK).check()
+    return bool(answer != z3.unsat)
+
+
+def _trials(count: int) -> Iterator[list[int]]:
+    draw = random.Random(count)
+    for _ in range(_TRIALS):
+        yield [draw.choice((*_EDGES, *_HIGH)) for _ in range(count)]
+        word = draw.randrange(5)
+        yield [word, *(max(0, 64 * word + draw.randrange(-70, 140)) for _ in range(count - 1))]
+
+
+def _reason(function: str, mutant: Mutant, reached: set[str], used: set[tuple[str, int]]) -> str:
+    if mutant.label not in reached:
+        return NOT_REACHED
+    if (mutant.label, mutant.index) not in used:
+        return NOT_USED
+    text = mutant.instruction.text
+    for name, instruction, change, why in EQUIVALENT:
+        is_it = re.fullmatch(name, function), re.search(instruction, text)
+        if all(is_it) and re.fullmatch(change, mutant.change):
+            return why
+    return NO_REASON
+
+
+def _used(function: Lowered, reached: set[str]) -> set[tuple[str, int]]:
+    """The instructions whose result may matter: from what is returned, stored or branched on, back."""
+    here = {
+        (label, index): instruction
+        for label in reached
+        for index, instruction in enumerate(function.blocks[label])
+    }
+    made = {instruction.result: place for place, instruction in here.items() if instruction.result}
+    variables = {i.result for i in here.values() if i.op == "alloca"}
+    stores: dict[str, list[tuple[str, int]]] = {}
+    todo = []
+    for place, instruction in here.items():
+        target = instruction.operands[-1].value if instruction.operands else None
+        if instruction.op == "store" and isinstance(target, Register) and target.name in variables:
+            stores.setdefault(target.name, []).append(place)
+        elif instruction.op in ("store", "ret", "br", "switch", "call"):
+            todo.append(place)
+    used: set[tuple[str, int]] = set()
+    while todo:
+        place = todo.pop()
+        if place not in used:
+            used.add(place)
+            for operand in here[place].operands:
+                if isinstance(operand.value, Register):
+                    todo += stores.get(operand.value.name, ())
+                    todo += [made[operand.value.name]] if operand.value.name in made else []
+    return used
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of the mutants of a function in one text: how many by why, and what has no reason."""
+
+    function: str
+    kind: str
+    ends: Mapping[str, int]
+    unexplained: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Every mutant is refused, or equivalent for a reason that is listed.
+
+        An optimised text is another on every processor, and so are its mutants: there an accepted one
+        is equivalent because it has been proved to be.
+        """
+        return self.kind == source.OPTIMISED or not self.unexplained
+
+
+def rows() -> list[tuple[str, str]]:
+    """What there is to break: each compiled function by its name, in each text."""
+    return [(full_name(function), kind) for function in DIVISORS for kind in kinds(function)]
+
+
+def row_of(name: str, kind: str) -> Row:
+    """The row of a function, by its name."""
+    (function,) = (each for each in DIVISORS if full_name(each) == name)
+    return row(function, kind)
+
+
+def row(function: Function, kind: str) -> Row:
+    """What becomes of every mutant of a compiled function."""
+    ends: dict[str, int] = {}
+    unexplained = []
+    for fate in fates(function, kind):
+        ends[fate.why] = ends.get(fate.why, 0) + 1
+        if fate.why == NO_REASON:
+            unexplained.append(f"{fate.mutant.instruction.text}: {fate.mutant.change}")
+    return Row(full_name(function).removeprefix("model."), kind, ends, tuple(unexplained))
