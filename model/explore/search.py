@@ -5,23 +5,20 @@ one access to shared memory; a schedule says whose step is next. :func:`explore`
 that any schedule reaches, breadth first, and stops at the first state that violates an invariant or
 in which nobody can move (a deadlock). If there is none it looks whether a *final* state, in which all has
 come to its end, can still be reached from every state by steps alone: from where it cannot, processes
-run for ever (a livelock). :func:`replay` runs one schedule.
+run for ever (a livelock). ``schedule.py`` runs one schedule.
 
 Shared memory here is sequentially consistent: a step's effect is seen by all at once. What the real
 code does to deserve that is listed in ``impl/README.md``.
-
-A schedule is a short string of process names, each with a count and what happened:
-``c*9 1*3 2 1~ c!`` is nine steps of ``c``, three of ``1``, one of ``2``, then a *spurious*
-wake-up of ``1`` (its futex returns though nobody woke it), then ``c`` is never scheduled again. In
-``c*3 | c*2`` the two steps after the bar lead back to where they began, and are taken for ever.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 
+from model.explore.livelock import Graph
 from model.explore.schedule import format_schedule, replay
+from model.explore.table import Table
 from model.transitions import (
     DEADLOCK,
     FOR_EVER,
@@ -51,82 +48,6 @@ class Explored(NamedTuple):
     failure: Failure | None
 
 
-State = tuple[int, ...]
-
-
-class _Numbered(Generic[S, L]):
-    """The system's states as tuples of small numbers: shared memory's, then each process's.
-
-    A step is worked out once for each pair of shared memory and process; after that every state
-    that has the pair in it finds the outcome in a table.
-    """
-
-    def __init__(self, system: System[S, L]) -> None:
-        self.system = system
-        self.number: dict[Any, int] = {}
-        self.value: list[Any] = []
-        self._moves: dict[tuple[int, int], list[tuple[str, int, int]]] = {}
-        self._broken: dict[tuple[int, int], str | None] = {}
-        self._fresh: dict[tuple[int, int], int] = {}
-
-    def intern(self, value: Any) -> int:
-        """The number of a shared memory or process."""
-        if value not in self.number:
-            self.number[value] = len(self.value)
-            self.value.append(value)
-        return self.number[value]
-
-    def start(self) -> State:
-        """The state that the system starts in."""
-        return (self.intern(self.system.shared), *map(self.intern, self.system.processes))
-
-    def moves(self, shared: int, process: int) -> list[tuple[str, int, int]]:
-        """(kind, shared after, process after) for all that may happen to a process."""
-        pair = (shared, process)
-        if pair not in self._moves:
-            outcomes = outcomes_of(self.system.steps, self.value[shared], self.value[process])
-            self._moves[pair] = [
-                (kind, self.intern(self.system.view_shared(after)), self.intern(me))
-                for kind, after, me in outcomes
-            ]
-        return self._moves[pair]
-
-    def after(self, state: State, position: int, shared: int, me: int) -> State:
-        """The state after the process at ``position`` has become ``me`` in memory ``shared``."""
-        after = (shared, *state[1:position], me, *state[position + 1 :])
-        if self.system.view_local is None or shared == state[0]:
-            return after
-        return (shared, *(self.fresh(shared, process) for process in after[1:]))
-
-    def fresh(self, shared: int, process: int) -> int:
-        """The process without what no longer matters to it."""
-        pair = (shared, process)
-        if pair not in self._fresh and self.system.view_local is not None:
-            self._fresh[pair] = self.intern(
-                self.system.view_local(self.value[shared], self.value[process])
-            )
-        return self._fresh[pair]
-
-    def broken(self, shared: int, process: int) -> str | None:
-        """The invariant that this process, about to take its step, violates."""
-        pair = (shared, process)
-        if pair not in self._broken:
-            self._broken[pair] = broken_invariant(
-                self.system.steps, self.value[shared], self.value[process]
-            )
-        return self._broken[pair]
-
-    def meaning(self, state: State) -> tuple[S, tuple[L, ...]]:
-        """Shared memory and the processes that a state stands for."""
-        return self.value[state[0]], tuple(self.value[number] for number in state[1:])
-
-    def all_moves(self, state: State) -> Iterator[tuple[Move, State]]:
-        """Every move from a state, and the state after it."""
-        for position in range(1, len(state)):
-            for kind, shared, me in self.moves(state[0], state[position]):
-                yield Move(position - 1, kind), self.after(state, position, shared, me)
-
-
 def explore(
     system: System[S, L],
     *,
@@ -145,7 +66,7 @@ def explore(
     for number, state in enumerate(search.states):
         if visited:
             visited(*search.table.meaning(state))
-        invariant = search.broken_invariant(state) or search.expand(state)
+        invariant = search.table.broken_invariant(state) or search.expand(number)
         if invariant:
             failure = Failure(invariant, search.schedule(search.path(number)))
             return Explored(len(search.states), search.transitions, failure)
@@ -155,98 +76,46 @@ def explore(
 
 
 class _Search(Generic[S, L]):
-    """Breadth first: the states met so far, each with the one it was met from.
-
-    Where the steps of a state lead is kept, state by state, for :meth:`livelock`.
-    """
+    """Breadth first: the states met so far, each with the one it was met from."""
 
     def __init__(self, system: System[S, L], reduced: bool) -> None:
         self.system = system
-        self.table = _Numbered(system)
+        self.table = Table(system, symmetric=reduced)
         self.transitions = 0
-        self._canonical = _sorting(system.symmetric_from) if reduced else _as_it_is
-        start = self._canonical(self.table.start())
-        self.states = [start]
-        self._number = {start: 0}
+        self.graph = Graph()
+        self.states = [self.table.representative(self.table.start())]
+        self._number = {self.states[0]: 0}
         self._came_from = array("l", [-1])
-        self._steps = array("l")
-        self._steps_from = array("l", [0])
-        self._everyone = tuple(range(1, len(start)))
 
-    def broken_invariant(self, state: State) -> str | None:
-        """The invariant that a process, about to take its step, violates."""
-        for position in self._everyone:
-            if invariant := self.table.broken(state[0], state[position]):
-                return invariant
-        return None
-
-    def expand(self, state: State) -> str | None:
+    def expand(self, number: int) -> str | None:
         """Add the new states one move away; DEADLOCK if nobody moves who should."""
-        number = len(self._steps_from) - 1
-        for position in self._everyone:
-            for kind, shared, me in self.table.moves(state[0], state[position]):
-                self.transitions += 1
-                after = self._canonical(self.table.after(state, position, shared, me))
-                found = self._number.setdefault(after, len(self.states))
-                if found == len(self.states):
-                    self.states.append(after)
-                    self._came_from.append(number)
-                if kind == STEP:
-                    self._steps.append(found)
-        self._steps_from.append(len(self._steps))
-        if self._after(number) or self.system.is_final(self.table.meaning(state)[1]):
+        steps = []
+        for _, kind, after in self.table.successors(self.states[number]):
+            self.transitions += 1
+            state = self.table.representative(after)
+            found = self._number.setdefault(state, len(self.states))
+            if found == len(self.states):
+                self.states.append(state)
+                self._came_from.append(number)
+            if kind == STEP:
+                steps.append(found)
+        self.graph.add(steps)
+        if steps or self.system.is_final(self.table.meaning(self.states[number])[1]):
             return None
         return DEADLOCK
 
-    def _after(self, number: int) -> "array[int]":
-        """The states one step away."""
-        return self._steps[self._steps_from[number] : self._steps_from[number + 1]]
-
     def livelock(self) -> Failure | None:
         """Once all states are known: the shortest way to run for ever, if no end can be reached."""
-        trapped = self._trapped()
         best: tuple[list[int], list[int]] | None = None
         length = len(self.states) + 1
-        for number in trapped:
+        for number in self.graph.trapped():
             stem = self.path(number)
             if len(stem) >= length:
                 break
-            loop = self._shortest_loop(number, length - len(stem))
+            loop = self.graph.shortest_loop(number, length - len(stem))
             if loop:
                 best, length = (stem, loop), len(stem) + len(loop)
-        if best is None:
-            return None
-        return Failure(LIVELOCK, self.schedule(*best))
-
-    def _trapped(self) -> list[int]:
-        """The states from which steps lead to no final state. (Where no step is possible is one.)"""
-        ends = bytearray(not self._after(number) for number in range(len(self.states)))
-        changed = True
-        while changed:
-            changed = False
-            for number in reversed(range(len(self.states))):
-                if not ends[number] and any(ends[after] for after in self._after(number)):
-                    ends[number] = changed = True
-        return [number for number, end in enumerate(ends) if not end]
-
-    def _shortest_loop(self, start: int, below: int) -> list[int]:
-        """The states of a shortest way from ``start`` back to it, of fewer than ``below`` steps."""
-        came_from: dict[int, int] = {}
-        frontier = [start]
-        for _ in range(below - 1):
-            found = []
-            for number in frontier:
-                for after in self._after(number):
-                    if after not in came_from:
-                        came_from[after] = number
-                        found.append(after)
-            if start in came_from:
-                loop = [start]
-                while len(loop) == 1 or loop[-1] != start:
-                    loop.append(came_from[loop[-1]])
-                return loop[-2::-1]
-            frontier = found
-        return []
+        return Failure(LIVELOCK, self.schedule(*best)) if best else None
 
     def path(self, number: int) -> list[int]:
         """The states on the way found to a state, without the first."""
@@ -257,16 +126,16 @@ class _Search(Generic[S, L]):
         return path[::-1]
 
     def schedule(self, path: list[int], loop: Sequence[int] = ()) -> str:
-        """The schedule that leads along a path, the processes told apart again; then round a loop."""
+        """The schedule that leads along a path, then round a loop; it tells symmetric processes apart."""
         state = self.table.start()
         moves: list[Move] = []
         for goal in (*path, *loop):
-            move, state = next(
-                (move, after)
-                for move, after in self.table.all_moves(state)
-                if self._canonical(after) == self.states[goal]
+            process, kind, state = next(
+                move
+                for move in self.table.successors(state)
+                if self.table.representative(move[-1]) == self.states[goal]
             )
-            moves.append(move)
+            moves.append(Move(process, kind))
         stem, round_and_round = moves[: len(path)], moves[len(path) :]
         parts = [format_schedule(stem, self.system.names)]
         if round_and_round:
@@ -274,20 +143,7 @@ class _Search(Generic[S, L]):
         return " ".join(filter(None, parts))
 
 
-def _as_it_is(state: State) -> State:
-    return state
-
-
-def _sorting(symmetric_from: int) -> Callable[[State], State]:
-    first = symmetric_from + 1
-
-    def canonical(state: State) -> State:
-        return (*state[:first], *sorted(state[first:]))
-
-    return canonical
-
-
-# Schedules as strings, and their replay.
+# What fails at the end of a schedule.
 
 
 def failure_of(system: System[S, L], schedule: str) -> str | None:
@@ -299,9 +155,9 @@ def failure_of(system: System[S, L], schedule: str) -> str | None:
     start = replace(system, shared=before[0], processes=before[1])
     loops = _canonical_state(system, *before) == _canonical_state(system, *after)
     search = _Search(start, reduced=False)
-    for state in search.states:
-        search.expand(state)
-    return LIVELOCK if loops and 0 in search._trapped()[:1] else verdict(system, *after)
+    for number, _ in enumerate(search.states):
+        search.expand(number)
+    return LIVELOCK if loops and 0 in search.graph.trapped()[:1] else verdict(system, *after)
 
 
 def _at_end(system: System[S, L], schedule: str) -> tuple[S, tuple[L, ...]]:

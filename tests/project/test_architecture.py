@@ -29,7 +29,7 @@ LAYERS = {
         model.transitions
         model.protocols
         model.faults
-        model.explore.search model.explore.schedule
+        model.explore.search model.explore.schedule model.explore.table model.explore.livelock
         model.explore.weak
         model.explore
         model.scenarios
