@@ -10,7 +10,7 @@ from model import walk, worker
 from model.faults.check_in import ACCESSES
 from model.protocols import accesses, work_queue
 from model.protocols import check_in as h
-from model.protocols.work_queue import SWAP
+from model.protocols.work_queue import READ_CLOSED, READ_SLOT, SWAP
 from model.worker import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST
 from proofs.check_in import any_state, in_domain, name_of, schedule_scenario, steps_of
 from proofs.prover.obligation import Proof, claim, faulty
@@ -104,7 +104,10 @@ def a_worker_writes_its_word(p: Proof) -> None:
     )
 
 
-@claim(faulty("closing drops what is queued", refutes="closing writes CLOSED"))
+@claim(
+    faulty("closing drops what is queued", refutes="closing writes CLOSED"),
+    faulty("a slot is read before it is written", refutes="only read slot reads a slot"),
+)
 def the_queue_keeps_what_it_has(p: Proof) -> None:
     """Who queues writes a slot and TAIL, who closes CLOSED, who takes HEAD; nobody anything else."""
     state = a_state(p)
@@ -123,6 +126,17 @@ def the_queue_keeps_what_it_has(p: Proof) -> None:
     after, _ = p.lift(work_queue.copier_step)(now, me)
     p.prove_frame("a copier writes HEAD", now, after, may_change={"head"})
     p.prove("when it takes an entry", implies(me.step != SWAP, after.head == now.head))
+
+    _, moved = p.lift(work_queue.copier_step)(now, me)
+    (other_slots,) = p.sequences("other_slots")
+    (other_closed,) = p.naturals("other_closed")
+    for load, elsewhere, what in (
+        (READ_CLOSED, now._replace(closed=other_closed), "only read closed reads CLOSED"),
+        (READ_SLOT, now._replace(slots=other_slots), "only read slot reads a slot"),
+    ):
+        _, moved_there = p.lift(work_queue.copier_step)(elsewhere, me)
+        same = every(*(a == b for a, b in zip(moved, moved_there, strict=True)))
+        p.prove(what, implies(me.step != load, same))
 
 
 @claim(

@@ -278,6 +278,9 @@ def every_word_is_flushed_once(p: Proof) -> None:
     p.prove("nothing is flushed twice", implies(holds(w.me, w.entry), ~w.done))
     flushes = w.me.step == FLUSH
     p.prove("only a dirty word is flushed", implies(flushes, w.was[w.me.word]))
+    _, after = p.lift(work_queue.copier_step)(w.queue, w.me)
+    stays = implies(w.me.step == FINISHED, after.step == FINISHED)
+    p.prove("who has finished does not begin again", stays)
     p.assume("all have finished", w.me.step == FINISHED, w.other.step == FINISHED)
     dirty = (w.word < w.end) & w.was[w.word]
     p.assume("the entry of a dirty word", dirty, w.entry == w.place[w.word])

@@ -17,7 +17,16 @@ from model.faults.check_in import BROKEN, BROKEN_IN_A_CHILD, BROKEN_IN_A_STATIC_
 from model.flush import Page
 from model.protocols import check_in
 from model.protocols.accesses import Access
-from model.protocols.work_queue import LOOK_ON, QUEUE, SWAP, offer, searcher_step
+from model.protocols.work_queue import (
+    LOOK_ON,
+    QUEUE,
+    READ_HEAD,
+    READ_SLOT,
+    SWAP,
+    copier_step,
+    offer,
+    searcher_step,
+)
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.shares import cut_at_word
 from model.walk import ONE, ZERO, Walk, copy_next, find, finished, search_host
@@ -184,6 +193,12 @@ def _tail_stays(queue: Any, word: Any) -> Any:
 
 def _never_leaves(me: Any) -> Any:
     return me.step != me.step
+
+
+def _reads_slot_early(queue: Any, me: Any) -> Any:
+    after, moved = copier_step(queue, me)
+    _, early = copier_step(queue, me._replace(step=READ_SLOT, head=queue.head))
+    return after, moved._replace(word=select(me.step == READ_HEAD, early.word, me.word))
 
 
 def _takes_blindly(queue: Any, me: Any) -> Any:
@@ -459,6 +474,13 @@ FAULTS: dict[str, Fault] = {
             "model.protocols.work_queue",
             "leaves",
             _never_leaves,
+        ),
+        Fault(
+            "a slot is read before it is written",
+            "a copier reads the slot when it reads HEAD, before it knows of an entry there",
+            "model.protocols.work_queue",
+            "copier_step",
+            _reads_slot_early,
         ),
         Fault(
             "an entry taken without comparing",
