@@ -7,12 +7,12 @@ shrunk. Here each is computed from what there is at the flush; the patch's way i
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 from model.ram import Layout
 
-Natural = Any
-Truth = Any
+Natural: TypeAlias = int
+Truth: TypeAlias = bool
 
 ONE = 1
 

@@ -7,14 +7,14 @@ All quantities are page or word numbers, natural numbers. Each function is read 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from model.domain import select
 from model.ram import Layout, Region
 from model.words import population
 
-Natural = Any
-Truth = Any
+Natural: TypeAlias = int
+Truth: TypeAlias = bool
 
 ZERO = 0
 ONE = 1

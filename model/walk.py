@@ -12,15 +12,18 @@ pages that are set, and z3, where it is an array; the bitmap operations are the 
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from model.domain import select
 from model.flush import Flushed, Ram, check_count, check_no_stray
 from model.ram import Layout, Region
 from model.shares import windows
 
-Natural = Any
-Bitmap = Any
+Natural: TypeAlias = int
+Bitmap: TypeAlias = frozenset[int]
+
+# A record holds terms of whichever domain its functions are lifted to.
+Field: TypeAlias = Any
 
 ZERO = 0
 ONE = 1
@@ -34,15 +37,15 @@ class Walk(NamedTuple):
     ``migration_dirty_pages``, ``host_dirty``, ``both_dirty``.
     """
 
-    offset: Natural
-    cache_next: Natural
-    host_next: Natural
-    cache_dirty: Bitmap
-    host_dirty: Bitmap
-    copied: Bitmap
-    dirty_pages: Natural
-    host_count: Natural
-    both_count: Natural
+    offset: Field
+    cache_next: Field
+    host_next: Field
+    cache_dirty: Field
+    host_dirty: Field
+    copied: Field
+    dirty_pages: Field
+    host_count: Field
+    both_count: Field
 
 
 def begin(

@@ -5,13 +5,13 @@ Bit ``b`` of word ``w`` is page ``64 * w + b``. Each function is read in three d
 ever by 64 or more: Python, z3 and LLVM disagree about those.
 """
 
-from typing import Any
+from typing import TypeAlias
 
 from model.domain import select
 from model.ram import PAGES_PER_WORD
 
 # Any stands for a 64-bit word in whichever domain the function is being read.
-Word = Any
+Word: TypeAlias = int
 
 ZERO = 0
 ONE = 1

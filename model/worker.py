@@ -8,13 +8,16 @@ differs from the checkpoint is marked, and a flush that stops anywhere is finish
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from model.domain import select
 from model.words import both, cleared, either, population, window_mask, without_next
 
-Word = Any
-Words = Any
+Word: TypeAlias = int
+Words: TypeAlias = tuple[int, ...]
+
+# A record holds terms of whichever domain its functions are lifted to.
+Field: TypeAlias = Any
 
 ZERO = 0
 ONE = 1
@@ -27,9 +30,9 @@ STEPS = ("load cache", "load host", "copy", "store cache", "store host")
 class Memory(NamedTuple):
     """What workers share: the two bitmaps, and as a third one which pages have been copied."""
 
-    cache: Words
-    host: Words
-    copied: Words
+    cache: Field
+    host: Field
+    copied: Field
 
 
 class Worker(NamedTuple):
@@ -39,17 +42,17 @@ class Worker(NamedTuple):
     copy of this word. The last four count the pages of the words behind it, as a flush reports them.
     """
 
-    step: Word
-    word: Word
-    first: Word
-    last: Word
-    cache: Word
-    host: Word
-    to_copy: Word
-    copied: Word
-    host_dirty: Word
-    cache_dirty: Word
-    both_dirty: Word
+    step: Field
+    word: Field
+    first: Field
+    last: Field
+    cache: Field
+    host: Field
+    to_copy: Field
+    copied: Field
+    host_dirty: Field
+    cache_dirty: Field
+    both_dirty: Field
 
 
 def starting(word: Word, first: Word, last: Word) -> Worker:

@@ -297,7 +297,7 @@ def constants(before: State, after: State) -> Iterator[Truth]:
         yield getattr(before.at, name) == getattr(after.at, name)
 
 
-def at_first(w: State) -> Iterator[Truth]:
+def at_first(w: State) -> Iterator[MaybeTruth]:
     """Everybody is about to take the first step, and nothing has happened.
 
     There are at least one helper and the other, or there never was another.

@@ -26,7 +26,7 @@ primitives: dict[Callable[..., Any], Any] = {
 }
 
 #: A function of model/ as numba machine code on uint64.
-compiled = Domain(number=np.uint64, primitives=primitives, finish=numba.njit)
+compiled = Domain(np.uint64, primitives, finish=numba.njit)
 
 #: Every kernel, in the order of definition: what a kernel calls stands before it.
 kernels: list[Any] = []

@@ -9,13 +9,13 @@ says, and ``tests/impl/test_memory_order.py`` holds the rows against ``impl/READ
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from model.protocols import check_in as h
 from model.protocols.check_in import ControlBlock, Process
 from model.transitions import ENDED
 
-Truth = Any
+Truth: TypeAlias = bool
 
 
 class Whose(Enum):

@@ -23,14 +23,14 @@ number of helpers and rounds as z3 terms (``proofs/check_in.py``).
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from model.domain import select
 from model.transitions import ENDED, STOPPED, Invariant, Step, System, step
 
 # Any stands for a 64-bit word in whichever domain the function is being read.
-Word = Any
-Truth = Any
+Word: TypeAlias = int
+Truth: TypeAlias = bool
 
 ZERO = 0
 ONE = 1

@@ -10,13 +10,16 @@ alone. A copier leaves when it has seen the search closed and *then* found the q
 ``impl/kernels/strategies.py`` has the same steps.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from model.domain import select
 
-Natural = Any
-Bitmap = Any
-Slots = Any
+Natural: TypeAlias = int
+Bitmap: TypeAlias = frozenset[int]
+Slots: TypeAlias = tuple[int, ...]
+
+# A record holds terms of whichever domain its functions are lifted to.
+Field: TypeAlias = Any
 
 ZERO = 0
 ONE = 1
@@ -35,37 +38,44 @@ SEARCHER_STEPS = ("look for the first word", "look on", "queue", "close", "searc
 class Queue(NamedTuple):
     """What the searcher and the copiers share. ``closed`` is 1 when everything has been queued."""
 
-    head: Natural
-    tail: Natural
-    closed: Natural
-    slots: Slots
+    head: Field
+    tail: Field
+    closed: Field
+    slots: Field
 
 
 class Copier(NamedTuple):
     """A copier at a step: what it saw of ``closed`` and HEAD, and the word it read from the slot."""
 
-    step: Natural
-    closed: Natural
-    head: Natural
-    word: Natural
+    step: Field
+    closed: Field
+    head: Field
+    word: Field
 
 
 class Searcher(NamedTuple):
     """The searcher at a step: the word it is to queue next, and how far it has looked on."""
 
-    step: Natural
-    word: Natural
-    looked: Natural
+    step: Field
+    word: Field
+    looked: Field
+
+
+def ring_slots() -> Natural:
+    """How many slots the ring has. A domain may have a smaller one as a primitive, to be explored."""
+    return SLOTS
 
 
 def has_room(queue: Queue) -> Any:
     """Can another word be queued? If not the searcher copies one itself."""
-    return queue.tail < queue.head + SLOTS
+    return queue.tail < queue.head + ring_slots()
 
 
 def offer(queue: Queue, word: Natural) -> Queue:
     """The searcher queues a word; only if the queue has room."""
-    return queue._replace(slots=put(queue.slots, queue.tail % SLOTS, word), tail=queue.tail + ONE)
+    return queue._replace(
+        slots=put(queue.slots, queue.tail % ring_slots(), word), tail=queue.tail + ONE
+    )
 
 
 def close(queue: Queue) -> Queue:
@@ -120,7 +130,7 @@ def copier_step(queue: Queue, me: Copier) -> tuple[Queue, Copier]:
         step=following(queue, me),
         closed=select(me.step == READ_CLOSED, queue.closed, me.closed),
         head=select(me.step == READ_HEAD, queue.head, me.head),
-        word=select(me.step == READ_SLOT, get(queue.slots, me.head % SLOTS), me.word),
+        word=select(me.step == READ_SLOT, get(queue.slots, me.head % ring_slots()), me.word),
     )
 
 
@@ -141,7 +151,8 @@ def following(queue: Queue, me: Copier) -> Natural:
     after_swap = select(takes(queue, me), FLUSH, READ_HEAD)
     late = select(me.step == SWAP, after_swap, select(me.step == FLUSH, READ_CLOSED, FINISHED))
     middle = select(me.step == READ_TAIL, after_tail, select(me.step == READ_SLOT, SWAP, late))
-    return select(me.step < READ_TAIL, me.step + ONE, middle)
+    next_step: Natural = me.step + ONE
+    return select(me.step < READ_TAIL, next_step, middle)
 
 
 # The domain's primitives, here on Python's tuples and frozensets.

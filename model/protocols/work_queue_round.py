@@ -4,8 +4,8 @@ The caller (``c``) searches, copies a word itself whenever the queue is full, th
 and returns when all have finished.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator
+from typing import NamedTuple
 
 from model.domain import Domain
 from model.protocols import work_queue
@@ -22,6 +22,7 @@ from model.protocols.work_queue import (
     Copier,
     Queue,
     Searcher,
+    ring_slots,
 )
 from model.transitions import ENDED, Invariant, Step, System
 
@@ -77,7 +78,12 @@ def _goes_to(pc: Hashable) -> Callable[[Shared, Worker], After]:
 
 
 def _steps(words: int, slots: int, first_time: Invariant) -> Iterator[tuple[Hashable, Step]]:
-    searcher_step, copier_step = _read(slots)
+    # The model's own steps, as they are now, with a ring of ``slots``.
+    domain = Domain(int, {ring_slots: lambda: slots})
+    searcher_step, copier_step = (
+        domain.lift(work_queue.searcher_step),
+        domain.lift(work_queue.copier_step),
+    )
 
     def searches(at: Shared, me: Worker) -> After:
         if me.searcher is None:
@@ -113,14 +119,3 @@ def _steps(words: int, slots: int, first_time: Invariant) -> Iterator[tuple[Hash
         yield ("copy", step), Step(text, copies, invariants=invariants)
         yield ("help", step), Step(f"{text}, the queue being full", helps, invariants=invariants)
     yield ("copy", FINISHED), Step("finished", finishes)
-
-
-def _read(slots: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``searcher_step`` and ``copier_step`` with a ring of ``slots``, as the model has them now."""
-    size, work_queue.SLOTS = work_queue.SLOTS, slots
-    nothing_native: Mapping[Callable[..., Any], Any] = {}
-    try:
-        read = Domain(lambda value: value, nothing_native)
-        return read(work_queue.searcher_step), read(work_queue.copier_step)
-    finally:
-        work_queue.SLOTS = size

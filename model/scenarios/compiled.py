@@ -59,7 +59,7 @@ def on_words(function: str, arguments: list[int], searches: list[list[int]]) -> 
         trailing_zeros: lambda word: trailing_zeros(word) if word else Word(64),
         first_word_with: lambda _table, pages: found[pages],
     }
-    results = Domain(Word, primitives)(definition)(*map(Word, arguments))
+    results = Domain(Word, primitives).lift(definition)(*map(Word, arguments))
     return [int(result) for result in (results if isinstance(results, tuple) else (results,))]
 
 

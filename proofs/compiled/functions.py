@@ -144,15 +144,15 @@ def _search(_machine: Machine, state: State, arguments: list[Datum]) -> Datum:
 
 
 def model_results(p: Proof, function: Function, arguments: list[Word]) -> list[Word | Truth]:
-    """What the model says, read over 64-bit words."""
-    read = p.lift_words
+    """What the model says, lifted to 64-bit words."""
+    lift = p.lift_words.lift
     if function is shares.batch_words:
         of_table: dict[Function, Any] = {
             shares.first_word_with: lambda table, pages: Word(_found(table.z, pages.z)),
             select: symbolic.select,
         }
-        read = p.domain(symbolic.word, of_table)
-    results = read(function)(*arguments)
+        lift = p.domain(symbolic.word, of_table).lift
+    results = lift(function)(*arguments)
     return list(results) if isinstance(results, tuple) else [results]
 
 

@@ -84,8 +84,8 @@ def select(condition: Condition, then: Any, otherwise: Any) -> Number:
 
 
 def in_64_bits(p: Proof) -> Domain:
-    """A reading of model functions in this domain."""
-    return p.domain(lambda value: value, {domain.select: select})
+    """The domain of such numbers."""
+    return p.domain(int, {domain.select: select})
 
 
 def _made(exact: Natural, left: Number, right: Any) -> Number:

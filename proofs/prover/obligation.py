@@ -16,7 +16,7 @@ import z3
 
 from model import domain, shares, walk, words, worker
 from model.boundary.docstring import docstring
-from model.domain import Domain
+from model.domain import NONE_INSTEAD, Domain
 from model.errors import ColoError
 from model.faults.definitions import broken
 from model.protocols import check_in, work_queue
@@ -129,6 +129,10 @@ class Proof:
     """Collects the obligations of one claim, in order; what has been proved may be used later."""
 
     dropped: str | None = None
+    #: Functions in the place of the model's, wherever those are lifted: faults, mutants.
+    instead: Mapping[Callable[..., Any], Callable[..., Any]] = field(
+        default_factory=lambda: NONE_INSTEAD
+    )
     mutant: str | None = None
     #: Is it about compiled code, not about what stands in ``model/`` alone?
     compiled: bool = False
@@ -160,7 +164,7 @@ class Proof:
             words.population: symbolic.population,
         }
         # The same code over integers, or over words if its constants are words.
-        self.lift = self.domain(lambda value: value, primitives)
+        self.lift = self.domain(int, primitives)
         # There a population is any number: who needs to know which lifts it by ``lift``.
         of_words = dict(primitives)
         of_words[words.population] = symbolic.some_population
@@ -170,7 +174,7 @@ class Proof:
         self, number: Callable[[int], Any], primitives: Mapping[Callable[..., Any], Any]
     ) -> Domain:
         """A domain to lift model functions to; they count among those the claim is about."""
-        made = Domain(number, primitives)
+        made = Domain(number, primitives, instead=self.instead)
         self._domains.append(made)
         return made
 
@@ -352,10 +356,18 @@ class Listed:
     pages: Natural
 
 
-def stated(claim: Claim, control: Control | None = None) -> Proof:
-    """The obligations of a claim, or of its control, as they are put to z3."""
+def stated(
+    claim: Claim,
+    control: Control | None = None,
+    *,
+    instead: Mapping[Callable[..., Any], Callable[..., Any]] = NONE_INSTEAD,
+) -> Proof:
+    """The obligations of a claim, or of its control, as they are put to z3.
+
+    ``instead`` puts functions in the place of the model's, wherever those are lifted.
+    """
     control = control or Control("", "")
-    proof = Proof(dropped=control.without, mutant=control.mutant)
+    proof = Proof(dropped=control.without, instead=instead, mutant=control.mutant)
     with broken(control.fault):
         claim.state(proof)
     return proof

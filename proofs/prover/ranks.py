@@ -7,7 +7,7 @@ from proofs.prover.symbolic import Natural, Truth, every, natural, select, truth
 Rank = tuple[Natural, ...]
 
 
-def among(numbers: Mapping[int, int], step: Natural) -> Natural:
+def among(numbers: Mapping[int, int], step: Natural | int) -> Natural:
     """The number that a step has in a table; 0 if it has none."""
     found = natural(0)
     for at, number in numbers.items():

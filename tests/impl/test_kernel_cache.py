@@ -264,7 +264,7 @@ def test_a_constant_or_function_replaced_in_memory_is_neither_run_nor_kept(
     """``model.faults.broken`` does so."""
 
     def union() -> Callable[..., Any]:
-        either = Domain(np.uint64, primitives, numba.njit)(words.either)
+        either = Domain(np.uint64, primitives, finish=numba.njit).lift(words.either)
         return lambda cache, host: either(cache, host)
 
     assert run(union(), 1, 2) == (3, False)

@@ -1,8 +1,10 @@
 """One definition, three domains: Python, z3 and numba compute the same."""
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import pytest
 import z3
@@ -10,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impl import pool  # noqa: F401  # every kernel is defined, and what it reads of the model
-from impl.kernels.compile import compiled
+from impl.kernels.compile import compiled, primitives
 from model import shares, words
+from model.domain import Domain, NotLiftableError
 from model.protocols import check_in
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Proof, stated
@@ -100,13 +103,17 @@ def test_every_function_that_is_compiled_is_compared() -> None:
     assert FUNCTIONS.keys() - compiled.functions <= PROVED_ONLY
 
 
+#: Not the one that the kernels are made with: some functions here are in no kernel.
+numba_words = Domain(np.uint64, primitives, finish=numba.njit)
+
+
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f"{f.__module__}.{f.__name__}")
 @given(data=st.data())
 def test_three_readings_agree(function: Callable[..., object], data: st.DataObject) -> None:
     draw, kind = FUNCTIONS[function]
     arguments = data.draw(draw)
     in_python = function(*arguments)
-    in_numba = compiled(function)(*(np.uint64(a) for a in arguments))
+    in_numba = numba_words.lift(function)(*(np.uint64(a) for a in arguments))
     into = z3.IntVal if kind is Natural else lambda a: z3.BitVecVal(a, 64)
     in_z3 = Proof().lift(function)(*(kind(into(a)) for a in arguments))
     assert _plain(in_numba) == _plain(in_python)
@@ -125,8 +132,99 @@ def successor(place: Place) -> int:
 
 
 def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
-    """Read as one it would be lifted, and lifted again, for ever."""
+    """Taken for one it would be lifted, and lifted again, for ever."""
     assert Proof().lift(successor)(Place(5)) == 5
+
+
+STRIDE = 64
+ENABLED = True
+
+
+def rounded(pages: int) -> int:
+    return pages // STRIDE * STRIDE
+
+
+def twice_rounded(pages: int) -> int:
+    return rounded(rounded(pages)) + rounded(pages)
+
+
+def half(pages: int) -> int:
+    return rounded(pages) // TWO
+
+
+TWO = 2
+
+
+def test_a_function_is_put_in_the_place_of_another_wherever_it_is_called() -> None:
+    """And may call the one that it replaces. Nothing is patched: the module's own stays whole."""
+    faulty = Domain(int, {}, instead={rounded: half})
+    assert faulty.lift(rounded)(200) == 96
+    assert faulty.lift(twice_rounded)(200) == 32 + 96
+    assert twice_rounded(200) == 384
+    assert faulty.functions == {half, rounded, twice_rounded}
+
+
+def test_a_primitive_is_known_by_the_function_and_not_by_its_name() -> None:
+    namesake = FunctionType(rounded.__code__, {"STRIDE": 1}, "rounded")
+    assert Domain(int, {namesake: str}).lift(rounded)(200) == 192
+    assert Domain(int, {rounded: str}).lift(rounded)(200) == "200"
+
+
+def with_a_bare_number(pages: int) -> int:
+    return pages + 1
+
+
+def with_a_bare_pair(pages: int) -> tuple[int, int]:
+    return (63, 64)
+
+
+def with_a_default(pages: int, stride: int = STRIDE) -> int:
+    return pages // stride
+
+
+def with_a_keyword(*, stride: int = STRIDE) -> int:
+    return stride
+
+
+def with_a_function_in_it(pages: int) -> int:
+    return (lambda: pages)()
+
+
+def with_a_truth(pages: int) -> bool:
+    return ENABLED
+
+
+def by_a_call(pages: int) -> int:
+    return rounded(with_a_bare_number(pages))
+
+
+def with_a_closure() -> Callable[[int], int]:
+    stride = STRIDE
+    return lambda pages: pages // stride
+
+
+@pytest.mark.parametrize(
+    "function, reason",
+    [
+        (with_a_bare_number, "with_a_bare_number holds the bare number 1"),
+        (with_a_bare_pair, "the bare number 63"),
+        (by_a_call, "with_a_bare_number holds the bare number 1"),
+        (with_a_default, "has defaults"),
+        (with_a_keyword, "has defaults"),
+        (with_a_closure(), "closes over stride"),
+        (with_a_function_in_it, "holds a function of its own|closes over"),
+        (with_a_truth, "reads True, a constant that is no number"),
+        (len, "is not a plain function"),
+    ],
+    ids=str,
+)
+def test_what_would_mean_something_else_is_not_lifted(
+    function: Callable[..., object], reason: str
+) -> None:
+    for instead in ({}, {rounded: function}):
+        domain = Domain(int, {}, instead=instead)
+        with pytest.raises(NotLiftableError, match=reason):
+            domain.lift(rounded if instead else function)
 
 
 def _plain(value: object) -> object:

@@ -32,7 +32,7 @@ class Mutation(NamedTuple):
 MUTATIONS = tuple(
     Mutation(*mutation)
     for mutation in (
-        ("shares.cut_at_word", "~LAST_BIT", "~(LAST_BIT // 2)"),
+        ("shares.cut_at_word", "~LAST_BIT", "~(LAST_BIT >> ONE)"),
         ("shares.cut_at_word", "~LAST_BIT", "LAST_BIT"),
         ("shares.cut_at_word", "& ~LAST_BIT", "| LAST_BIT"),
         ("shares.chunk", "pages // threads", "pages // (threads + ONE)"),
@@ -53,7 +53,7 @@ MUTATIONS = tuple(
         ("shares.batch", "cursor + grain, words", "cursor + grain + ONE, words"),
         ("shares.batch", "cursor + grain < words", "cursor < words"),
         ("words.word_of", "PAGES_PER_WORD", "LAST_BIT"),
-        ("words.bit_of", "LAST_BIT", "(LAST_BIT // 2)"),
+        ("words.bit_of", "LAST_BIT", "(LAST_BIT >> ONE)"),
         ("words.pages_below", "count == ZERO, ZERO", "count == ZERO, ONE"),
         ("words.pages_below", "PAGES_PER_WORD - count", "LAST_BIT - count"),
         ("words.pages_below", ">> (", "<< ("),

@@ -345,7 +345,7 @@ def test_a_slip_in_the_source_is_found_and_its_counterexample_replays(tmp_path: 
     shares = tmp_path / "model" / "shares.py"
     text = shares.read_text()
     assert text.count("return pages & ~LAST_BIT") == 1
-    shares.write_text(text.replace("return pages & ~LAST_BIT", "return pages & ~(LAST_BIT >> 1)"))
+    shares.write_text(text.replace("return pages & ~LAST_BIT", "return pages & ~(LAST_BIT >> ONE)"))
     done = subprocess.run(
         [sys.executable, "-m", "proofs", "--only", "shares.no_word_shared"],
         capture_output=True,

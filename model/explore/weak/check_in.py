@@ -81,8 +81,8 @@ class CheckInOverMemory(OverMemory):
         self._helpers = range(1, helpers + 1)
         pages = [page for of_one in system.shared.plan for page in self._pages_of(of_one)]
         self._steps: Mapping[Any, Step] = system.steps
-        read = with_unknown_words()
-        self._acts = {pc: read(step.act) for pc, step in self._steps.items()}
+        lift = with_unknown_words().lift
+        self._acts = {pc: lift(step.act) for pc, step in self._steps.items()}
         at_first = {word: getattr(system.shared, word.lower()) for word in WORDS}
         self._pages = list(dict.fromkeys(pages))
         at_first |= dict.fromkeys(pages, 0)

@@ -62,8 +62,8 @@ def _select(condition: Any, then: Any, otherwise: Any) -> Any:
 def with_unknown_words(
     primitives: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> Domain:
-    """A reading of the model's functions on plain integers of which some are unknown."""
-    return Domain(lambda number: number, {select: _select, **(primitives or {})})
+    """Plain integers of which some are unknown."""
+    return Domain(int, {select: _select, **(primitives or {})})
 
 
 class Wrong(Exception):

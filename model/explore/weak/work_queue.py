@@ -116,21 +116,16 @@ class QueueOverMemory(OverMemory):
         at_first |= {f"SLOT {i}": 0 for i in range(slots)}
         at_first |= {f"WORD {i}": 0 for i in range(words)}
         self.memory = memory(at_first, copiers + 1, 0)
-        with_slots, work_queue.SLOTS = work_queue.SLOTS, slots
-        try:
-            read = with_unknown_words(
-                {
-                    work_queue.get: _the_slot,
-                    work_queue.put: _slot_and_word,
-                    work_queue.marked: _is_dirty,
-                }
-            )
-            self._copier_step, self._searcher_step = (
-                read(work_queue.copier_step),
-                read(work_queue.searcher_step),
-            )
-        finally:
-            work_queue.SLOTS = with_slots
+        domain = with_unknown_words(
+            {
+                work_queue.ring_slots: lambda: slots,
+                work_queue.get: _the_slot,
+                work_queue.put: _slot_and_word,
+                work_queue.marked: _is_dirty,
+            }
+        )
+        self._copier_step = domain.lift(work_queue.copier_step)
+        self._searcher_step = domain.lift(work_queue.searcher_step)
         caller = Worker(SEARCHING, searcher=Searcher(work_queue.LOOK_FIRST, 0, 0))
         workers = (caller, *[Worker(COPYING)] * copiers)
         self.first = State(None, tuple(map(Stage, workers)), self.memory.start())
