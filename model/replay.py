@@ -15,7 +15,7 @@ from model.boundary.input import read_text
 from model.boundary.options import Parser
 from model.boundary.output import printable, run_command
 from model.errors import ColoError
-from model.faults.definitions import FAULTS, broken
+from model.faults import FAULTS, broken
 from model.scenarios import FAILS, SCENARIOS
 
 #: In bytes. They are small by nature; JSON takes twenty times its size in memory.

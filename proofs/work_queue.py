@@ -266,7 +266,7 @@ def prove_invariant(p: Proof) -> State:
     faulty(
         "the searcher skips a word", refutes="the searcher preserves it: look for the first word"
     ),
-    faulty("queueing moves no TAIL", refutes="the searcher preserves it: queue"),
+    faulty("queueing moves no tail", refutes="the searcher preserves it: queue"),
 )
 def every_word_is_flushed_once(p: Proof) -> None:
     """Every dirty word is flushed exactly once, and all are when the copiers have finished.

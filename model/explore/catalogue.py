@@ -23,8 +23,8 @@ from model.boundary.output import run_command
 from model.explore.schedule import replay
 from model.explore.search import explore, failure_of
 from model.explore.weak import catalogue as weakened
+from model.faults import broken
 from model.faults.check_in import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
-from model.faults.definitions import broken
 from model.protocols import flush_workers, patch_events
 from model.protocols.check_in import Round, check_in_protocol, forked_child, state_in_words
 from model.protocols.marking import marking
@@ -147,7 +147,7 @@ _QUEUE_REFUTES = {
     "closing drops what is queued": ONCE,
     "the searcher looks on too late": ONCE,
     "the searcher skips a word": ONCE,
-    "queueing moves no TAIL": ONCE,
+    "queueing moves no tail": ONCE,
     "copiers never leave": LIVELOCK,
 }
 

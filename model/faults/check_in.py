@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from model.domain import select
+from model.faults.registry import Fault, register
 from model.protocols import accesses as a
 from model.protocols import check_in as h
 from model.protocols.accesses import Access
@@ -382,3 +383,14 @@ BROKEN_IN_A_CHILD: Mapping[str, BrokenSteps] = {
         DEADLOCK,
     ),
 }
+
+
+def _with_steps(name: str, broken: BrokenSteps) -> Fault:
+    def program() -> Mapping[Hashable, Step]:
+        return {**h.CALLER, **h.HELPER, **broken.steps}
+
+    return Fault(name, broken.what, h.program, program)
+
+
+for _name, _broken in {**BROKEN, **BROKEN_IN_A_STATIC_ROUND, **BROKEN_IN_A_CHILD}.items():
+    register(_with_steps(_name, _broken))

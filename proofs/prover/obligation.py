@@ -18,7 +18,7 @@ from model import domain, shares, walk, words, worker
 from model.boundary.docstring import docstring
 from model.domain import NONE_INSTEAD, Domain
 from model.errors import ColoError
-from model.faults.definitions import broken
+from model.faults import broken
 from model.protocols import check_in, work_queue
 from proofs.prover import symbolic
 from proofs.prover.symbolic import (

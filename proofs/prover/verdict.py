@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import z3
 
-from model.faults.definitions import broken
+from model.faults import broken
 from model.replay import Counterexample, replay
 from model.scenarios import SCENARIOS
 from proofs.prover.obligation import (

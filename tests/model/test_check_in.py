@@ -13,13 +13,13 @@ from model.explore import catalogue as explored
 from model.explore.catalogue import HOLD, REFUTED, Exploration, fork_anywhere
 from model.explore.schedule import replay as play
 from model.explore.search import explore, verdict
+from model.faults import FAULTS, broken
 from model.faults.check_in import (
     BROKEN,
     BROKEN_IN_A_CHILD,
     BROKEN_IN_A_STATIC_ROUND,
     CHILD_KEEPS_STATE,
 )
-from model.faults.definitions import FAULTS, broken
 from model.protocols import check_in
 from model.protocols.check_in import ControlBlock, Process
 from model.replay import Counterexample

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model import resize
 from model.errors import LayoutError
-from model.faults.definitions import broken
+from model.faults import broken
 from model.ram import BitmapKind, Block, Layout
 from model.replay import load, replay
 from model.scenarios import SCENARIOS

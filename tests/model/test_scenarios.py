@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from model.faults.definitions import broken
+from model.faults import broken
 from model.scenarios import FAILS, SCENARIOS
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model import flush as spec
 from model import shares, walk
-from model.faults.definitions import broken
+from model.faults import broken
 from model.ram import Block, Layout
 from tests.support.cases import Case, cases
 

@@ -31,8 +31,8 @@ from model.explore.weak.catalogue import (
 from model.explore.weak.check_in import CheckInOverMemory
 from model.explore.weak.memory import SequentiallyConsistent
 from model.explore.weak.search import TouchesAnotherWordError, Unknown
+from model.faults import broken
 from model.faults.check_in import ACCESSES, BROKEN, BROKEN_IN_A_STATIC_ROUND
-from model.faults.definitions import broken
 from model.protocols.check_in import Process
 from model.replay import Counterexample
 from model.transitions import DEADLOCK, LIVELOCK

@@ -2,7 +2,7 @@
 
 from model.explore.catalogue import dynamic
 from model.explore.search import explore
-from model.faults.definitions import broken
+from model.faults import broken
 from model.scenarios import SCENARIOS
 
 
