@@ -1,22 +1,32 @@
-"""Run a counterexample on the model and print each step: ``python -m model.replay FILE``.
+"""Run counterexamples on the model and print each step: ``python -m model.replay FILE...``.
 
 A counterexample is what refutes a claim, or a control of one: concrete values, small ones. It is never
 believed because a solver said so; it is run here, on the definitions that the solver was shown, and must
 fail. Exit 0: it fails as recorded. 1: it does not. 2: not a counterexample.
+
+``--html`` draws them, to be stepped through in a browser; ``--json`` writes what is drawn.
 """
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from model.boundary.command import run
+from model.boundary.docstring import docstring
 from model.boundary.input import read_text
 from model.boundary.options import Parser
-from model.boundary.output import printable, run_command
+from model.boundary.output import check_outputs, printable, run_command
 from model.errors import ColoError
 from model.faults import FAULTS, broken
+from model.page.document import Document, Replays, document, save
+from model.page.page import write_page
 from model.scenarios import FAILS, SCENARIOS
+
+TRAPS = Path(__file__).parent / "TRAPS.md"
 
 #: In bytes. They are small by nature; JSON takes twenty times its size in memory.
 LARGEST_COUNTEREXAMPLE = 4 << 20
@@ -70,24 +80,80 @@ def _check_types(path: str, found: Counterexample) -> None:
 
 def replay(counterexample: Counterexample) -> Counterexample:
     """Run it, under its fault. The result has its steps, and its failure ("" if it does not fail)."""
+    lines, failure = lines_of(counterexample)
+    return replace(counterexample, steps=[str(line) for line in lines], failure=failure)
+
+
+def lines_of(counterexample: Counterexample) -> tuple[list[str], str]:
+    """Run it: its lines, some with a picture (``model.page.picture``), and its failure."""
     with broken(counterexample.fault):
         lines = list(SCENARIOS[counterexample.scenario].run(**counterexample.values))
     failure = lines[-1].removeprefix(FAILS) if lines and lines[-1].startswith(FAILS) else ""
-    steps = lines[:-1] if failure else lines
-    return replace(counterexample, steps=steps, failure=failure)
+    return (lines[:-1] if failure else lines), failure
+
+
+def add_to(
+    replays: Replays, name: str, counterexample: Counterexample, lines: Sequence[str], failure: str
+) -> str:
+    """Add a run of it to a document, under this name."""
+    fault, scenario = counterexample.fault, SCENARIOS[counterexample.scenario]
+    return replays.add(
+        name,
+        lines,
+        failure,
+        claim=counterexample.claim,
+        control=counterexample.control,
+        broken=FAULTS[fault].what if fault else None,
+        scenario=counterexample.scenario,
+        about=docstring(scenario.run).splitlines()[0],
+        values=counterexample.values,
+    )
+
+
+def traps(text: str) -> list[Document]:
+    """The traps of TRAPS.md, each with the names of the counterexamples that its section quotes."""
+    rows = re.findall(r"^\| \[(\d+)\]\(#\d+\) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
+    sections = dict(re.findall(r"^## (\d+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    return [
+        {
+            "number": int(number),
+            "title": title.replace("`", ""),
+            "verdict": verdict.replace("*", ""),
+            "replays": re.findall(r"tests/counterexamples/(\S+?)\.json", sections[number]),
+        }
+        for number, title, verdict in rows
+    ]
 
 
 def main(arguments: list[str]) -> int:
-    """Replay one file."""
+    """Replay some files."""
     parser = Parser(prog="python -m model.replay", description=__doc__)
     parser.add_argument(
-        "file", metavar="FILE", help="a counterexample: tests/counterexamples/*.json"
+        "files",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="a counterexample: tests/counterexamples/*.json",
     )
-    path = parser.parse_args(arguments).file
-    return run_command(lambda: _show(path))
+    parser.add_argument("--json", metavar="OUT", type=Path, help="write every step")
+    parser.add_argument("--html", metavar="OUT", type=Path, help="draw every step")
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _show_all(options.files, options.json, options.html))
 
 
-def _show(path: str) -> int:
+def _show_all(files: Sequence[Path], json_file: Path | None, html_file: Path | None) -> int:
+    check_outputs(json_file, html_file, inputs=files)
+    replays = Replays()
+    codes = [_show(str(path), replays) for path in files]
+    found = document("replays", traps=traps(TRAPS.read_text("utf-8")), **replays.parts())
+    if max(codes) < 2 and json_file:
+        save(json_file, found)
+    if max(codes) < 2 and html_file:
+        write_page(html_file, found)
+    return max(codes)
+
+
+def _show(path: str, replays: Replays) -> int:
     try:
         recorded = load(path)
     except NotACounterexample as error:
@@ -99,7 +165,7 @@ def _show(path: str) -> int:
     if recorded.fault:
         print(f"broken: {FAULTS[recorded.fault].what}")
     try:
-        seen = replay(recorded)
+        lines, failure = lines_of(recorded)
     except Exception as error:  # values that no run of this scenario can have
         print(
             f"error: {printable(path)}: not a counterexample: scenario {recorded.scenario!r} cannot "
@@ -107,10 +173,11 @@ def _show(path: str) -> int:
             file=sys.stderr,
         )
         return 2
-    for number, step in enumerate(seen.steps, 1):
-        print(f"{number:4}  {printable(step)}")
-    print(FAILS + printable(seen.failure) if seen.failure else "does not fail")
-    return 0 if seen.failure else 1
+    for number, line in enumerate(lines, 1):
+        print(f"{number:4}  {printable(line)}")
+    print(FAILS + printable(failure) if failure else "does not fail")
+    add_to(replays, Path(path).stem, recorded, lines, failure)
+    return 0 if failure else 1
 
 
 if __name__ == "__main__":

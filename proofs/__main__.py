@@ -7,9 +7,7 @@ written. 130: interrupted.
 """
 
 import argparse
-import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -33,14 +31,16 @@ from model.boundary.output import (
     printable,
     write_text,
 )
+from model.page.document import save, slug
+from model.page.page import write_page
 from proofs.compiled.campaign import REFUSED, row_of, rows
 from proofs.compiled.source import provided, use
 from proofs.prover.catalogue import catalogue
+from proofs.prover.document import as_document
 from proofs.prover.obligation import Claim
 from proofs.prover.parallel import outcomes, processes, second_answers
 from proofs.prover.report import (
     Report,
-    as_json,
     as_markdown,
     complaints,
     exit_code,
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         for folder in (options.export, options.record):
             if folder:
                 check_folder(folder)
-        check_outputs(options.json)
+        check_outputs(options.json, options.html)
         return _prove(claims, options)
     except OutputError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
@@ -92,6 +92,8 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
                     report.add(outcome)
             second = _export_and_ask(pool, claims, options.export, options.second, console)
             broken = _break_compiled(pool, console) if options.mutants else 0
+            if options.json or options.html:
+                _write_document(claims, report, time.perf_counter() - begin, prepare, options)
     except KeyboardInterrupt:
         print("interrupted: nothing is concluded", file=sys.stderr)
         return INTERRUPTED
@@ -99,8 +101,6 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
     found = [
         report.outcomes[claim.name, part.name if part else None] for claim, part in parts(claims)
     ]
-    if options.json:
-        write_text(options.json, json.dumps(as_json(claims, found), indent=2) + "\n")
     if options.record:
         _write((outcome for outcome in found if outcome.control), options.record)
     for complaint in complaints(found):
@@ -131,6 +131,25 @@ def _break_compiled(pool: ProcessPoolExecutor, console: Console) -> int:
     return 0 if all(row.good for row in done) else 1
 
 
+def _write_document(
+    claims: Sequence[Claim],
+    report: Report,
+    seconds: float,
+    prepare: Callable[[], None] | None,
+    options: argparse.Namespace,
+) -> None:
+    if prepare:
+        prepare()
+    try:
+        made = as_document(claims, report.outcomes, seconds)
+    finally:
+        use(None)
+    if options.json:
+        save(options.json, made)
+    if options.html:
+        write_page(options.html, made)
+
+
 @contextmanager
 def _compiled(claims: Sequence[Claim], folder: Path | None) -> Iterator[Callable[[], None] | None]:
     """What each process does first, so that it finds the IR of the kernels if a claim is about that."""
@@ -148,6 +167,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--only", metavar="GLOB", nargs="+", default=["*"], help="claims by name, e.g. 'walk.*'"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all outcomes")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="draw all outcomes, to look at")
     parser.add_argument(
         "--export", metavar="DIR", type=Path, help="write each obligation as an SMT-LIB file"
     )
@@ -228,8 +248,7 @@ def _write(outcomes: Iterable[Outcome], folder: Path) -> list[Path]:
     paths = []
     for outcome in outcomes:
         if outcome.counterexample:
-            name = ".".join(part for part in (outcome.claim, outcome.control) if part)
-            path = folder / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower()).strip('-')}.json"
+            path = folder / f"{slug(outcome.claim, outcome.control)}.json"
             write_text(path, outcome.counterexample.to_json())
             paths.append(path)
     return paths

@@ -5,7 +5,8 @@ not say. It is accepted only if some behaviour of ``model.protocols.check_in`` h
 all of them, from the pool's start to the end of its last helper. Steps without an event may happen
 between.
 
-Exit 0: explained. 1: not, with the events that nothing explains. 2: not a log.
+Exit 0: explained. 1: not, with the events that nothing explains. 2: not a log. ``--html`` draws that
+behaviour, to be stepped through in a browser; ``--json`` writes what is drawn.
 """
 
 import json
@@ -20,8 +21,12 @@ from impl.pool import MAX_THREADS
 from model.boundary.command import run
 from model.boundary.input import read_text
 from model.boundary.options import Parser
-from model.boundary.output import printable, run_command
+from model.boundary.output import check_outputs, printable, run_command
 from model.errors import ColoError
+from model.explore.pictures import picture
+from model.page.document import Document, Replays, document, save
+from model.page.page import write_page
+from model.page.picture import drawn
 from model.protocols import check_in as h
 from model.protocols.check_in import ControlBlock, Process, Round
 from model.transitions import ENDED
@@ -40,6 +45,9 @@ class Event(NamedTuple):
     def __str__(self) -> str:
         return " ".join([self.name, *(f"{key}={value:#x}" for key, value in self.values.items())])
 
+
+#: As many steps of a behaviour are drawn.
+MOST_STEPS = 2000
 
 Log = tuple[tuple[Event, ...], ...]
 
@@ -68,15 +76,6 @@ def _number(value: int | str) -> int:
     return number
 
 
-class Explained(NamedTuple):
-    """Whether the model explains a log; if not, how far any behaviour got, and what came next."""
-
-    accepted: bool
-    events: int
-    states: int
-    unexplained: tuple[str, ...] = ()
-
-
 class State(NamedTuple):
     """A state of the model, and how many of each worker's events have been explained."""
 
@@ -93,25 +92,60 @@ class Step(NamedTuple):
     after: State
 
 
+class Explained(NamedTuple):
+    """Whether the model explains a log; if not, how far any behaviour got, and what came next.
+
+    ``way``: the states of that behaviour between which there is a choice, from the start on.
+    """
+
+    accepted: bool
+    events: int
+    states: int
+    unexplained: tuple[str, ...] = ()
+    way: tuple[State, ...] = ()
+
+
 def explain(log: Log) -> Explained:
     """Search for a behaviour of the model with exactly these events."""
     total = sum(map(len, log))
     if not log or not _count(log[0], "begin"):
         return Explained(False, 0, 0, ("a log without a round",))
     stack = [_start(log)]
-    seen = {stack[0]}
-    furthest = stack[0]
+    came_from: dict[State, State | None] = {stack[0]: None}
+    furthest, its_last_choice = stack[0], stack[0]
     while stack:
-        state = _settle(log, stack.pop())
+        choice = stack.pop()
+        state = _settle(log, choice)
         if sum(state.done) > sum(furthest.done):
-            furthest = state
+            furthest, its_last_choice = state, choice
         if sum(state.done) == total and _over(state):
-            return Explained(True, total, len(seen))
+            return Explained(True, total, len(came_from), way=_way(came_from, choice))
         for step in _steps(log, state):
-            if step.after not in seen:
-                seen.add(step.after)
+            if step.after not in came_from:
+                came_from[step.after] = choice
                 stack.append(step.after)
-    return Explained(False, sum(furthest.done), len(seen), tuple(_waiting(log, furthest)))
+    missing, way = tuple(_waiting(log, furthest)), _way(came_from, its_last_choice)
+    return Explained(False, sum(furthest.done), len(came_from), missing, way)
+
+
+def _way(came_from: dict[State, State | None], last: State | None) -> tuple[State, ...]:
+    way = []
+    while last is not None:
+        way.append(last)
+        last = came_from[last]
+    return tuple(reversed(way))
+
+
+def behaviour(log: Log, way: tuple[State, ...]) -> Iterator[tuple[int, State]]:
+    """Every step along a way: the worker, and the state after its step."""
+    state = way[0]
+    for after in way[1:]:
+        for worker, moved in _settling(log, state):
+            yield worker, (state := moved)
+        steps = ((worker, _step(log, state, worker)) for worker in range(len(log)))
+        yield next((worker, after) for worker, step in steps if step and step.after == after)
+        state = after
+    yield from _settling(log, state)
 
 
 def _start(log: Log) -> State:
@@ -149,6 +183,12 @@ def _waiting(log: Log, state: State) -> Iterator[str]:
 
 
 def _settle(log: Log, state: State) -> State:
+    for _, moved in _settling(log, state):
+        state = moved
+    return state
+
+
+def _settling(log: Log, state: State) -> Iterator[tuple[int, State]]:
     """Take every step that is free; their order makes no difference."""
     moved = True
     while moved:
@@ -157,8 +197,8 @@ def _settle(log: Log, state: State) -> State:
             step = _step(log, state, worker)
             while step is not None and step.free:
                 state, moved = step.after, True
+                yield worker, state
                 step = _step(log, state, worker)
-    return state
 
 
 def _steps(log: Log, state: State) -> Iterator[Step]:
@@ -265,17 +305,56 @@ def _leads_on(at: ControlBlock, me: Process, after: Process, event: Event) -> bo
     return True
 
 
+def as_document(path: str, log: Log, found: Explained) -> Document:
+    """The behaviour found, as a replay: its first steps, or, if it explains not all, its last."""
+    replays = Replays()
+    replays.add(
+        Path(path).name,
+        list(_told(log, found)),
+        "; ".join(("no behaviour of the model goes on", *found.unexplained))
+        if found.unexplained
+        else "",
+        claim="the model explains what this pool did",
+        control=None,
+        about="Each worker's events are from the log; how the workers interleaved was searched for.",
+    )
+    return document("replays", traps=[], **replays.parts())
+
+
+def _told(log: Log, found: Explained) -> Iterator[str]:
+    names = ["c", *map(str, range(1, len(log)))]
+    state, system = found.way[0], h.check_in_protocol(len(log) - 1, 0, 0, plan=tuple(_plan(log)))
+    steps = list(behaviour(log, found.way))
+    left_out = max(len(steps) - MOST_STEPS, 0)
+    first = left_out if found.unexplained else 0
+    if first:
+        state = steps[first - 1][1]
+    text = f"{len(log)} workers; {first} steps of {len(steps)} are left out before this one"
+    yield drawn(text, picture(system, state.at, state.processes, names=names))
+    for worker, after in steps[first : first + MOST_STEPS]:
+        step = h.program()[state.processes[worker].pc]
+        events = log[worker][state.done[worker] : after.done[worker]]
+        text = f"{names[worker]}  {step.text}" + "".join(f"   [{event}]" for event in events)
+        yield drawn(text, picture(system, after.at, after.processes, names[worker], names))
+        state = after
+    if left_out and not first:
+        yield f"and {left_out} steps more"
+
+
 def main(arguments: list[str]) -> int:
     """Check one log."""
     parser = Parser(prog="python -m tests.trace", description=__doc__)
     parser.add_argument(
         "file", metavar="FILE.ndjson", help="python -m impl flush --events FILE.ndjson"
     )
-    path = parser.parse_args(arguments).file
-    return run_command(lambda: _check(path))
+    parser.add_argument("--json", metavar="OUT", type=Path, help="write the behaviour found")
+    parser.add_argument("--html", metavar="OUT", type=Path, help="draw it, step by step")
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _check(options.file, options.json, options.html))
 
 
-def _check(path: str) -> int:
+def _check(path: str, json_file: Path | None, html_file: Path | None) -> int:
+    check_outputs(json_file, html_file, inputs=[Path(path)])
     try:
         log = load(path)
     except NotALog as error:
@@ -285,6 +364,12 @@ def _check(path: str) -> int:
     total = sum(map(len, log))
     rounds = _count(log[0], "begin") if log else 0
     print(f"{len(log)} workers, {rounds} rounds, {total} events")
+    if found.way and (json_file or html_file):
+        made = as_document(path, log, found)
+        if json_file:
+            save(json_file, made)
+        if html_file:
+            write_page(html_file, made)
     if found.accepted:
         print(
             f"explained: a behaviour of the model has all of them ({found.states} states searched)"

@@ -6,7 +6,6 @@ copy limit copies a list of pages known beforehand, by threads that are already 
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from impl.bench import charts, measures, patterns, simulate
+from impl.bench import charts, maps, measures, patterns, simulate
 from impl.bench.bound_port import BoundPort
 from impl.bench.copy_limit import BEST_MODE, MODES, PageList
 from impl.bench.measures import Measure, ours
@@ -25,7 +24,7 @@ from impl.bench.rows import Row
 from impl.block import Block
 from impl.display.figure import check_matplotlib
 from impl.display.terminal import Table, console
-from impl.machine.cpus import usable_cpus
+from impl.machine.cpus import processor, usable_cpus
 from impl.machine.memory import check_memory
 from impl.pool import FlushPool
 from impl.ports.build import (
@@ -42,7 +41,9 @@ from impl.ram import ColoRam
 from impl.traces import format as traces
 from impl.traces.holes import without_holes
 from model.boundary import options
-from model.boundary.output import check_outputs, printable, write_text
+from model.boundary.output import check_outputs, printable
+from model.page.document import Document, document, save
+from model.page.page import write_page
 from model.ram import Layout
 
 # A pipe has no width of its own.
@@ -154,6 +155,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--only", help="patterns whose name contains this, and nothing else")
     parser.add_argument("--simulate", action="store_true", help="scaling past this machine, only")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="draw all of it, to look at")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.set_defaults(run=run)
 
@@ -162,10 +164,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print tables and the summary; 0 whatever was measured."""
     if arguments.plot:
         check_matplotlib()
-    check_outputs(arguments.json, arguments.plot, inputs=arguments.traces or ())
+    outputs = arguments.json, arguments.html, arguments.plot
+    check_outputs(*outputs, inputs=arguments.traces or ())
     recorded = _traces(arguments.traces)
     if arguments.simulate:
-        return simulate.run(recorded, arguments.json, arguments.plot)
+        speed_ups = simulate.run(recorded, arguments.plot)
+        _write(arguments, _document(recorded, speed_ups))
+        return 0
     bench = Bench(arguments.threads, arguments.seconds)
     size = arguments.ram
     with Progress(transient=True, console=console(stderr=True)) as progress:
@@ -179,8 +184,10 @@ def run(arguments: argparse.Namespace) -> int:
             found += _single_measures(bench, size)
     bench.close()
     _print(rows, found, bench.left_out)
-    if arguments.json:
-        write_text(arguments.json, _json(rows, found, bench.left_out))
+    if arguments.json or arguments.html:
+        speed_ups = {name: list(simulate.speed_ups(trace)) for name, trace in recorded.items()}
+        measured = _measured(rows, found, bench.left_out)
+        _write(arguments, _document(recorded, speed_ups, **measured))
     if arguments.plot:
         charts.draw_ratios(rows, arguments.plot)
     return 0
@@ -260,7 +267,27 @@ def _print(rows: list[Row], found: list[Measure], left_out: str | None) -> None:
     print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
 
 
-def _json(rows: list[Row], found: list[Measure], left_out: str | None) -> str:
+def _document(
+    recorded: dict[str, traces.Trace], speed_ups: simulate.SpeedUps, **measured: Any
+) -> Document:
+    """What was measured, if anything, and what was computed of the traces."""
+    return document(
+        "bench",
+        machine={"processor": processor(), "cpus": usable_cpus()},
+        **measured,
+        scaling=speed_ups,
+        maps=[maps.dirty_map(name, trace) for name, trace in recorded.items()],
+    )
+
+
+def _write(arguments: argparse.Namespace, made: Document) -> None:
+    if arguments.json:
+        save(arguments.json, made)
+    if arguments.html:
+        write_page(arguments.html, made)
+
+
+def _measured(rows: list[Row], found: list[Measure], left_out: str | None) -> dict[str, Any]:
     patterns_found = [
         {
             "pattern": row.times.pattern.name,
@@ -277,12 +304,11 @@ def _json(rows: list[Row], found: list[Measure], left_out: str | None) -> str:
         }
         for row in rows
     ]
-    document = {
+    return {
         "patterns": patterns_found,
         "measures": [m.as_json() for m in found],
         "left_out": {"what": IN_C, "why": left_out} if left_out else None,
     }
-    return json.dumps(document, indent=2) + "\n"
 
 
 def _traces(paths: list[Path] | None) -> dict[str, traces.Trace]:

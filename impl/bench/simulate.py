@@ -5,7 +5,6 @@ best possible speed-up of a split is then all pages over the pages of the busies
 """
 
 import heapq
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +18,13 @@ from impl.display.terminal import Table, console
 from impl.kernels.check_in import batch_size
 from impl.traces.format import Trace
 from model import shares
-from model.boundary.output import write_text
 from model.ram import PAGES_PER_WORD
 
 THREADS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 Counts = npt.NDArray[np.int64]
+#: By trace, what :func:`speed_ups` yields.
+SpeedUps = dict[str, list[tuple[int, float, float, float]]]
 
 
 class DirtyWords(NamedTuple):
@@ -90,8 +90,8 @@ def speed_ups(trace: Trace) -> Iterator[tuple[int, float, float, float]]:
         )
 
 
-def run(recorded: dict[str, Trace], json_file: Path | None, plot_file: Path | None) -> int:
-    """``python -m impl bench --simulate``: one table a trace; 0."""
+def run(recorded: dict[str, Trace], plot_file: Path | None) -> SpeedUps:
+    """``python -m impl bench --simulate``: one table a trace."""
     screen = console()
     found = {name: list(speed_ups(trace)) for name, trace in recorded.items()}
     for name, rows in found.items():
@@ -101,8 +101,6 @@ def run(recorded: dict[str, Trace], json_file: Path | None, plot_file: Path | No
         for threads, *figures in rows:
             table.add_row(str(threads), *(f"{figure:.2f}" for figure in figures))
         screen.print(table)
-    if json_file:
-        write_text(json_file, json.dumps(found, indent=2) + "\n")
     if plot_file:
         charts.draw_scaling(found, plot_file)
-    return 0
+    return found

@@ -5,7 +5,9 @@ beside the others but after them: the kernel stops the whole cgroup until the ne
 """
 
 import os
+import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from impl.machine.cgroups import cgroups, text_of
@@ -25,3 +27,13 @@ def _quota(cgroup: Path) -> Iterator[int]:
         if len(limit) == 2 and all(map(str.isdecimal, limit)):  # neither "max" nor -1
             quota, period = map(int, limit)
             yield -(-quota // max(1, period))
+
+
+def processor() -> str:
+    """What this machine's processor calls itself."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.machine()

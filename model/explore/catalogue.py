@@ -10,27 +10,34 @@ elsewhere. Beyond the bounds stands the proof for any number of helpers and roun
 Then the same over weaker memories, with what breaks if an access is weakened (``model.explore.weak``);
 those bounds are smaller, for a memory multiplies the states, and each line says what they are enough for.
 
-Exit 0: every invariant holds, and every faulty variant fails as it should. 1 otherwise.
+Exit 0: every invariant holds, and every faulty variant fails as it should. 1 otherwise. ``--html``
+draws it, each failure to be stepped through; ``--json`` writes what is drawn.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from model.boundary.options import Parser
-from model.boundary.output import run_command
+from model.boundary.output import check_outputs, run_command
+from model.explore.pictures import picture
 from model.explore.schedule import replay
-from model.explore.search import explore, failure_of
+from model.explore.search import Explored, Failure, explore, failure_of
 from model.explore.weak import catalogue as weakened
 from model.faults import broken
 from model.faults.check_in import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
+from model.page.document import Document, Replays, document, save, slug
+from model.page.page import write_page
+from model.page.picture import drawn
 from model.protocols import flush_workers, patch_events
 from model.protocols.check_in import Round, check_in_protocol, forked_child, state_in_words
 from model.protocols.marking import marking
 from model.protocols.work_queue_round import ONCE, TWICE, queue_round
 from model.transitions import DEADLOCK, LIVELOCK, System
 
+FAILS = "FAILS: "
 AnySystem = System[Any, Any]
 
 
@@ -224,8 +231,8 @@ def shortest_failure(words: int = 1) -> str:
 def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
     """Replay a schedule: each move and what it changed in shared memory, then what fails."""
     made = SYSTEMS[system](**options)
-    yield f"{made.name}: {schedule}"
     shared = made.shared
+    yield drawn(f"{made.name}: {schedule}", picture(made, shared, made.processes))
     for taken in replay(made, schedule):
         changed = ", ".join(
             f"{field}: {_text(field, before)} -> {_text(field, after)}"
@@ -233,10 +240,11 @@ def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
             if before != after
         )
         shared = taken.shared
-        yield f"{taken.name}{taken.kind}  {taken.text}" + (f"   [{changed}]" if changed else "")
+        text = f"{taken.name}{taken.kind}  {taken.text}" + (f"   [{changed}]" if changed else "")
+        yield drawn(text, picture(made, shared, taken.processes, taken.name))
     failure = failure_of(made, schedule)
     if failure:
-        yield f"FAILS: {failure}"
+        yield f"{FAILS}{failure}"
 
 
 def _text(field: str, value: Any) -> str:
@@ -247,12 +255,63 @@ def main(arguments: list[str]) -> int:
     """Explore the catalogue and print it as a table."""
     parser = Parser(prog="python -m model.explore", description=__doc__)
     parser.add_argument("--deep", action="store_true", help="also with four helpers: minutes more")
-    deep = parser.parse_args(arguments).deep
-    return run_command(lambda: _explore_all(deep))
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write what was found")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="draw what was found")
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _explore_and_write(options.deep, options.json, options.html))
 
 
-def _explore_all(deep: bool) -> int:
-    good = True
+def _explore_and_write(deep: bool, json_file: Path | None, html_file: Path | None) -> int:
+    check_outputs(json_file, html_file)
+    found = Found()
+    _explore_all(deep, found)
+    made = document("explored", systems=found.systems, **found.replays.parts())
+    if json_file:
+        save(json_file, made)
+    if html_file:
+        write_page(html_file, made)
+    return 0 if found.good else 1
+
+
+class Found:
+    """What was found, for a document (``model.page``)."""
+
+    def __init__(self) -> None:
+        self.good = True
+        self.systems: list[Document] = []
+        self.replays = Replays()
+
+    def add(
+        self,
+        title: str,
+        failure: Failure | None,
+        as_expected: bool,
+        told: Iterator[str],
+        seen: Explored | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """One system: how it fails, if it does, ``told`` in the lines of a replay."""
+        self.good = self.good and as_expected
+        lines = [line for line in told if not line.startswith(FAILS)] if failure else []
+        name = slug("explored", title) if lines else None
+        if failure and name:
+            about = {"claim": failure.invariant, "control": title}
+            self.replays.add(name, lines, failure.invariant, **about)
+        self.systems.append(
+            {
+                "title": title,
+                "failure": failure.invariant if failure else None,
+                "as_expected": as_expected,
+                "states": seen.states if seen else None,
+                "transitions": seen.transitions if seen else None,
+                "seconds": None if seconds is None else round(seconds, 2),
+                "schedule": failure.schedule if failure else "",
+                "replay": name,
+            }
+        )
+
+
+def _explore_all(deep: bool, found: Found) -> None:
     print(f"{'states':>9} {'transitions':>11} {'seconds':>7}  system")
     for exploration in (*HOLD, *REFUTED):
         if exploration.deep and not deep:
@@ -261,8 +320,11 @@ def _explore_all(deep: bool) -> int:
         seen = explore(exploration.make(), reduced=exploration.refutes is None)
         seconds = time.perf_counter() - begin
         got = seen.failure.invariant if seen.failure else None
-        good = good and got == exploration.refutes
-        verdict_line = "holds" if got is None else f"FAILS: {got}   {seen.failure.schedule}"  # type: ignore[union-attr]
+        schedule = seen.failure.schedule if seen.failure else ""
+        told = lines(exploration.system, schedule, **exploration.options)
+        as_expected = got == exploration.refutes
+        found.add(exploration.title, seen.failure, as_expected, told, seen, seconds)
+        verdict_line = "holds" if got is None else f"{FAILS}{got}   {schedule}"
         wanted = "" if got == exploration.refutes else f"   (expected: {exploration.refutes})"
         print(
             f"{seen.states:9} {seen.transitions:11} {seconds:7.1f}  {exploration.title}: "
@@ -271,10 +333,11 @@ def _explore_all(deep: bool) -> int:
         )
     for keeps_state, wanted_failure in ((False, None), (True, DEADLOCK)):
         blocks, failure_seen = fork_anywhere(2, 2, keeps_state=keeps_state)
-        good = good and failure_seen == wanted_failure
         what = CHILD_KEEPS_STATE if keeps_state else "a forked child flushes and closes"
         print(f"{blocks:9} {'':11} {'':7}  {what}: {failure_seen or 'holds'}", flush=True)
-    for line, as_expected in weakened.report(deep=deep):
-        good = good and as_expected
-        print(line if as_expected else f"{line}   (not as expected)", flush=True)
-    return 0 if good else 1
+        failure = Failure(failure_seen, "") if failure_seen else None
+        found.add(what, failure, failure_seen == wanted_failure, iter(()))
+    for one in weakened.report(deep=deep):
+        print(one.line if one.expected else f"{one.line}   (not as expected)", flush=True)
+        failure = one.found.failure if one.found else None
+        found.add(one.title, failure, one.expected, one.told(), one.seen, one.seconds)

@@ -6,6 +6,7 @@ Nothing here is wrong; it is why four cores gave 20 ms -> 16 ms.
 from itertools import product
 
 from model import shares, walk, words
+from model.page.picture import drawn, of_pages
 from model.ram import PAGES_PER_WORD
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 
@@ -23,13 +24,17 @@ def search_cost(pages: int, threads: int, cache_dirty: list[int]) -> Lines:
     ``walk.step`` bounds the cache search by the block, as the patch does, so a thread whose share is
     clean reads on through the shares of the others.
     """
+    ranges: dict[str, tuple[int, int]] = {}
     yield f"a block of {pages} pages, cache-dirty {cache_dirty}; {threads} threads"
     beyond = []
     for thread in range(threads):
         lower, upper = shares.share(pages, threads, thread)
         read = _cache_words_read(frozenset(cache_dirty), lower, upper, pages)
         own = _words_between(lower, upper)
-        yield f"thread {thread} has {own} words and reads {read} of the cache bitmap"
+        ranges |= {f"share of thread {thread}": (lower, upper)}
+        ranges |= {f"thread {thread} reads": (lower, min(lower + 64 * read, pages))}
+        text = f"thread {thread} has {own} words and reads {read} of the cache bitmap"
+        yield drawn(text, of_pages(pages, ranges))
         if read > own + len(cache_dirty):
             beyond.append(thread)
     if beyond:
@@ -65,12 +70,15 @@ def balance(pages: int, threads: int, dirty: list[int]) -> Lines:
 
     ``dirty``: ``[first, last)`` of the dirty pages.
     """
+    ranges = {"dirty": (dirty[0], dirty[1])}
     yield f"{pages} pages, {threads} threads; pages {dirty[0]} to {dirty[1] - 1} are dirty"
     copied = []
     for thread in range(threads):
         lower, upper = shares.share(pages, threads, thread)
+        ranges |= {f"thread {thread}": (lower, upper)}
         copied.append(max(0, min(upper, dirty[1]) - max(lower, dirty[0])))
     busiest, total = max(copied), sum(copied)
-    yield f"the least busy thread copies {min(copied)} pages, the busiest {busiest} of {total}"
+    text = f"the least busy thread copies {min(copied)} pages, the busiest {busiest} of {total}"
+    yield drawn(text, of_pages(pages, ranges))
     if 2 * total < busiest * threads:
         yield f"{FAILS}{threads} threads are at most {total / busiest:.2f} times as fast as one"

@@ -9,6 +9,7 @@ from itertools import combinations, product
 from typing import NamedTuple
 
 from model import walk
+from model.page.picture import Picture, drawn, of_pages
 from model.ram import PAGES_PER_WORD
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 from model.words import bit_of, word_of
@@ -37,11 +38,24 @@ def killed(
 ) -> Lines:
     """One block is flushed and dies after so many accesses. Is a page lost?"""
     cache, host = frozenset(cache_dirty), frozenset(host_dirty)
-    yield f"{pages} pages, cache-dirty {cache_dirty}, host-dirty {host_dirty}"
+    differs = cache | host
+
+    def picture(at: Instant) -> Picture:
+        return of_pages(
+            pages,
+            cache_dirty=at.cache_dirty,
+            host_dirty=at.host_dirty,
+            copied=at.copied,
+            differs=differs,
+        )
+
+    text = f"{pages} pages, cache-dirty {cache_dirty}, host-dirty {host_dirty}"
+    yield drawn(text, picture(Instant("", frozenset(), cache, host)))
     order = _clear_first if clear_first else _copy_first
     now = Instant("", frozenset(), cache, host)
     for _, now in zip(range(after), order(pages, cache, host), strict=False):
-        yield f"{now.access}: cache-dirty {sorted(now.cache_dirty)}, host-dirty {sorted(now.host_dirty)}"
+        dirty = f"cache-dirty {sorted(now.cache_dirty)}, host-dirty {sorted(now.host_dirty)}"
+        yield drawn(f"{now.access}: {dirty}", picture(now))
     yield "the flush is killed"
     lost = (cache | host) - now.copied - now.cache_dirty - now.host_dirty
     if lost:

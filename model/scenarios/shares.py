@@ -1,9 +1,11 @@
 """Who flushes what: shares of the pages, batches off the cursor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import combinations, product
 
 from model import shares, words
+from model.page.picture import Picture, drawn, of_pages
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 from model.words import ALL_PAGES
 
@@ -30,14 +32,17 @@ def _pairs_of_pages() -> Rows:
 @scenario(_pairs_of_pages)
 def two_shares(pages: int, threads: int, one: int, other: int, page: int, other_page: int) -> Lines:
     """Two threads, a page of each: do their bits lie in one word?"""
-    yield f"{pages} pages, {threads} threads"
+    ranges: dict[str, tuple[int, int]] = {}
+    yield drawn(f"{pages} pages, {threads} threads", of_pages(pages))
     for thread, mine in ((one, page), (other, other_page)):
         lower, upper = shares.share(pages, threads, thread)
         word = words.word_of(mine)
         if not lower <= mine < upper:
             yield f"thread {thread} has pages {lower} to {upper - 1}: page {mine} is not among them"
             return
-        yield f"thread {thread} has pages {lower} to {upper - 1}; page {mine} is in word {word}"
+        ranges |= {f"thread {thread}": (lower, upper)}
+        text = f"thread {thread} has pages {lower} to {upper - 1}; page {mine} is in word {word}"
+        yield drawn(text, of_pages(pages, ranges))
     if words.word_of(page) == words.word_of(other_page):
         yield f"{FAILS}threads {one} and {other} both write word {words.word_of(page)}"
 
@@ -51,16 +56,20 @@ def _pages() -> Rows:
 @scenario(_pages)
 def owners(pages: int, threads: int, page: int) -> Lines:
     """Which threads' shares hold a page? Exactly one must, and ``owner`` must name it."""
-    yield f"{pages} pages, {threads} threads"
+    bounds = [shares.share(pages, threads, thread) for thread in range(threads)]
+    yield drawn(f"{pages} pages, {threads} threads", of_pages(pages, _by_thread(bounds)))
     holding = []
-    for thread in range(threads):
-        lower, upper = shares.share(pages, threads, thread)
+    for thread, (lower, upper) in enumerate(bounds):
         if lower <= page < upper:
             holding.append(thread)
             yield f"thread {thread} has pages {lower} to {upper - 1}: page {page} is among them"
     named = shares.owner(pages, threads, page)
     if holding != [named]:
         yield f"{FAILS}page {page} is in the shares of threads {holding}; its owner is said to be {named}"
+
+
+def _by_thread(bounds: Iterable[tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    return {f"thread {thread}": pages for thread, pages in enumerate(bounds)}
 
 
 def _threads() -> Rows:
@@ -74,7 +83,9 @@ def end_to_end(pages: int, threads: int, thread: int) -> Lines:
     """A share is ordered, begins at a whole word, and ends where the next begins, or all pages do."""
     lower, upper = shares.share(pages, threads, thread)
     after = pages if thread + 1 == threads else shares.share(pages, threads, thread + 1)[0]
-    yield f"{pages} pages, {threads} threads: thread {thread} has [{lower}, {upper})"
+    bounds = [shares.share(pages, threads, each) for each in range(max(threads, thread + 1))]
+    text = f"{pages} pages, {threads} threads: thread {thread} has [{lower}, {upper})"
+    yield drawn(text, of_pages(pages, _by_thread(bounds)))
     if not 0 <= lower <= upper <= pages:
         yield f"{FAILS}[{lower}, {upper}) is no part of the RAM"
     elif lower % 64 or (thread == 0 and lower):
@@ -103,11 +114,13 @@ def _pairs_of_batches() -> Rows:
 @scenario(_pairs_of_batches)
 def two_batches(words: int, grain: int, one: int, other: int, word: int) -> Lines:
     """Two batches off the cursor: is a bitmap word in both?"""
+    ranges: dict[str, tuple[int, int]] = {}
     yield f"{words} words, handed out {grain} at a time"
     holding = []
     for number in (one, other):
         first, last = shares.batch(number * grain, grain, words)
-        yield f"batch {number}: words [{first}, {last})"
+        ranges |= {f"batch {number}": (64 * first, 64 * last)}
+        yield drawn(f"batch {number}: words [{first}, {last})", of_pages(64 * words, ranges))
         holding += [number] * (first <= word < last)
     if len(holding) > 1:
         yield f"{FAILS}word {word} is in both batches"
@@ -123,10 +136,12 @@ def _words() -> Rows:
 def all_batches(words: int, grain: int, word: int) -> Lines:
     """All batches off the cursor, up to the first empty one: is the word in one of them?"""
     yield f"{words} words, handed out {grain} at a time"
+    ranges: dict[str, tuple[int, int]] = {}
     holding, cursor = 0, 0
     while True:
         first, last = shares.batch(cursor, grain, words)
-        yield f"cursor {cursor}: words [{first}, {last})"
+        ranges |= {f"batch at {cursor}": (64 * first, 64 * last)}
+        yield drawn(f"cursor {cursor}: words [{first}, {last})", of_pages(64 * words, ranges))
         if first >= last:
             break
         if last > words:
@@ -149,12 +164,17 @@ def _unions() -> Rows:
 def batches_of_dirty_pages(union: list[int], grain: int) -> Lines:
     """All batches of dirty pages, cut at words: is each word with a dirty page in exactly one?"""
     before = shares.dirty_before(union)
-    yield f"dirty pages in the words below each word: {before}; handed out {grain} at a time"
+    dirty = Picture(64 * len(union), {"dirty": union})
+    text = f"dirty pages in the words below each word: {before}; handed out {grain} at a time"
+    yield drawn(text, dirty)
     holding = [0] * len(union)
     for cursor in range(0, before[-1], grain):
         first, last = shares.batch(cursor, grain, before[-1])
         low, high = shares.batch_words(before, first, last)
-        yield f"cursor {cursor}: dirty pages [{first}, {last}), words [{low}, {high})"
+        ranges = {**dirty.ranges, f"batch at {cursor}": (64 * low, 64 * high)}
+        dirty = replace(dirty, ranges=ranges)
+        text = f"cursor {cursor}: dirty pages [{first}, {last}), words [{low}, {high})"
+        yield drawn(text, dirty)
         for word in range(low, min(high, len(union))):
             holding[word] += 1
     wrong = [w for w, bits in enumerate(union) if bits and holding[w] != 1]

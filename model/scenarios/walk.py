@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations, groupby, product
 
 from model import shares, walk
+from model.page.picture import drawn, of_pages
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 
 
@@ -25,14 +26,20 @@ def one_window(
 ) -> Lines:
     """The walk over one window: copies the union, clears both bitmaps, counts right."""
     cache, host = frozenset(cache_dirty), frozenset(host_dirty)
+    window_of = {"the window": (start, limit)}
     yield f"window [{start}, {limit}) of a block of {used} pages"
-    yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {len(cache)}"
+    yield drawn(
+        f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {len(cache)}",
+        of_pages(used, window_of, cache_dirty=cache, host_dirty=host, copied=()),
+    )
     most_iterations = len(cache | host) + 1
     iterations = walk.flush_window(cache, host, len(cache), start, limit, used)
     for _, state in zip(range(most_iterations), iterations, strict=False):
-        yield (
+        dirty = {"cache_dirty": state.cache_dirty, "host_dirty": state.host_dirty}
+        yield drawn(
             f"copied {sorted(state.copied)}; cache-dirty {sorted(state.cache_dirty)}, "
-            f"host-dirty {sorted(state.host_dirty)}, dirty count {state.dirty_pages}"
+            f"host-dirty {sorted(state.host_dirty)}, dirty count {state.dirty_pages}",
+            of_pages(used, window_of, **dirty, copied=state.copied),
         )
     window = set(range(start, limit))
     expected = {
@@ -72,7 +79,10 @@ def whole_flush(
     cache, host = frozenset(cache_dirty), frozenset(host_dirty)
     blocks = list(_runs(in_use))
     yield f"{pages} pages, {threads} threads; blocks of (first bit, used pages): {blocks}"
-    yield f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {dirty_pages}"
+    yield drawn(
+        f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {dirty_pages}",
+        of_pages(pages, cache_dirty=cache, host_dirty=host),
+    )
     for thread, (first, used) in product(range(threads), blocks):
         lower, upper = shares.share(pages, threads, thread)
         start, limit = shares.clip(first, used, lower, upper)
@@ -84,9 +94,15 @@ def whole_flush(
         cache = cache - {first + page for page in mine - end.cache_dirty}
         host = host - {first + page for page in others - end.host_dirty}
         dirty_pages = end.dirty_pages
-        yield (
+        yield drawn(
             f"thread {thread} flushes pages {start} to {limit - 1} of the block at bit {first}: "
-            f"cache-dirty {sorted(cache)}, dirty count {dirty_pages}"
+            f"cache-dirty {sorted(cache)}, dirty count {dirty_pages}",
+            of_pages(
+                pages,
+                {f"thread {thread}": (first + start, first + limit)},
+                cache_dirty=cache,
+                host_dirty=host,
+            ),
         )
     if dirty_pages or cache:
         yield f"{FAILS}the dirty count is {dirty_pages}, not 0; cache-dirty pages left: {sorted(cache)}"

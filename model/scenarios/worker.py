@@ -1,10 +1,12 @@
 """Workers that flush words, alone and together."""
 
+from collections.abc import Mapping, Sequence
 from itertools import islice, product
 
 from model import shares, words
 from model import worker as kernel
 from model.flush import Page, page_after
+from model.page.picture import Instruction, Picture, Place, drawn, words_of
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 from model.scenarios.words import BITS, TELLING_WORDS, bits_text
 from model.worker import Memory, Worker
@@ -24,14 +26,17 @@ def word_flush(cache: int, host: int, first: int, last: int, differs: int) -> Li
     At each step every page that differs must be marked; at the end the window's pages are copied
     and clear, and nothing else has changed.
     """
-    yield f"cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}, pages [{first}, {last})"
+    window = {"the window": (first, last)}
+    text = f"cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}, pages [{first}, {last})"
+    yield drawn(text, Picture(64, {"cache-dirty": (cache,), "host-dirty": (host,)}, window))
     before = cache, host
     mask = sum(1 << bit for bit in BITS if first <= bit < last)
     states = kernel.flush_words(Memory((cache,), (host,), (0,)), 0, 1, first, last)
     for _, (memory, me) in zip(range(2 * 64 + 5), states, strict=False):
         (cache,), (host,), (copied,) = memory
         unmarked = differs & ~copied & ~(cache | host)
-        yield _state(memory, me)
+        shown = _picture(memory, {"worker": me}, {"differs": (differs,)}, window)
+        yield drawn(_state(memory, me), shown)
         if unmarked:
             yield f"{FAILS}pages {bits_text(unmarked)} differ from the checkpoint and are not marked"
             return
@@ -50,6 +55,34 @@ def _state(memory: Memory, me: Worker) -> str:
     at = kernel.STEPS[me.step] if me.step < len(kernel.STEPS) else f"step {me.step}"
     cache, host, copied = (bits_text(array[0]) for array in memory)
     return f"cache-dirty {cache}, host-dirty {host}, copied {copied}; next: {at} of word {me.word}"
+
+
+def _picture(
+    memory: Memory,
+    workers: Mapping[str, Worker],
+    bitmaps: Mapping[str, Sequence[int]] | None = None,
+    ranges: Mapping[str, tuple[int, int]] | None = None,
+) -> Picture:
+    """Both bitmaps, what has been copied, and where each worker stands in its program."""
+    cache, host, copied = memory
+    return Picture(
+        pages=64 * len(cache),
+        bitmaps={"cache-dirty": cache, "host-dirty": host, "copied": copied, **(bitmaps or {})},
+        ranges=dict(ranges or {}),
+        processes={name: _place(worker) for name, worker in workers.items()},
+        program=_PROGRAM,
+    )
+
+
+def _place(me: Worker) -> Place:
+    loaded = {name: f"{value:#x}" for name, value in me._asdict().items() if name in _LOADED}
+    return Place(str(me.step), {"word": str(me.word), **loaded})
+
+
+_LOADED = ("cache", "host", "to_copy")
+_PROGRAM = tuple(
+    Instruction(str(step), text, kernel.step) for step, text in enumerate(kernel.STEPS)
+)
 
 
 def _pages_of_a_block() -> Rows:
@@ -76,6 +109,7 @@ def page_of_a_block(
     Each must be as the spec says if it is the block's and in the range, and as it was if it is not.
     """
     end = words.word_of(first + used + 63)
+    ranges = {"the worker's range": (lower, upper), "the block": (first, first + used)}
     yield f"a worker has bits [{lower}, {upper}); a block of {used} pages from bit {first}"
     yield f"page {page}: cache-dirty {cache_dirty}, host-dirty {host_dirty}"
     memory = Memory(
@@ -85,7 +119,9 @@ def page_of_a_block(
         start, limit = shares.clip(first, used, lower, upper)
         window = first + start, first + limit
         begin, stop = words.word_of(window[0]), words.word_of(window[1] + 63)
-        yield f"it flushes pages [{start}, {limit}) of the block, in words [{begin}, {stop})"
+        ranges |= {"the window": window}
+        text = f"it flushes pages [{start}, {limit}) of the block, in words [{begin}, {stop})"
+        yield drawn(text, _picture(memory, {}, ranges=ranges))
         states = kernel.flush_words(memory, begin, min(stop, end), *window)
         for memory, _ in islice(states, 70 * (stop - begin + 1)):  # noqa: B007
             pass
@@ -98,7 +134,8 @@ def page_of_a_block(
         mine = max(first, lower) <= bit < min(first + used, upper)
         wanted = flushed if mine else before
         if after != wanted:
-            yield f"the page of bit {bit} is {after}"
+            shown = _picture(memory, {}, {"this page": words_of([bit], end)}, ranges)
+            yield drawn(f"the page of bit {bit} is {after}", shown)
             yield f"{FAILS}it should be {wanted}"
             return
 
@@ -106,10 +143,13 @@ def page_of_a_block(
 @scenario()
 def flushed_again(cache: int, host: int, copied: int, differs: int) -> Lines:
     """A flush has stopped with these words and pages copied; another one is run from the start."""
-    yield f"left: cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}"
+    memory, unlike = Memory((cache,), (host,), (copied,)), {"differs": (differs,)}
+    left = f"left: cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}"
+    yield drawn(left, _picture(memory, {}, unlike))
     yield f"copied {bits_text(copied)} of the pages {bits_text(differs)} that differ"
-    *_, (memory, _) = kernel.flush_words(Memory((cache,), (host,), (copied,)), 0, 1, 0, 64)
-    yield f"flushed again: copied {bits_text(memory.copied[0])}"
+    *_, (memory, _) = kernel.flush_words(memory, 0, 1, 0, 64)
+    text = f"flushed again: copied {bits_text(memory.copied[0])}"
+    yield drawn(text, _picture(memory, {}, unlike))
     wrong = differs & ~memory.copied[0]
     if wrong or memory.cache[0] or memory.host[0]:
         yield f"{FAILS}pages {bits_text(wrong)} still differ from the checkpoint"
@@ -132,14 +172,18 @@ def two_orders(
     """
     memory = Memory(tuple(cache), tuple(host), tuple(copied))
     first, second = Worker(*one), Worker(*other)
-    yield f"one is to {kernel.STEPS[first.step]} of word {first.word}: {_seen(memory)}"
+    text = f"one is to {kernel.STEPS[first.step]} of word {first.word}: {_seen(memory)}"
+    yield drawn(text, _picture(memory, {"one": first, "the other": second}))
     yield f"the other is to {kernel.STEPS[second.step]} of word {second.word}"
     between, first_after = kernel.step(memory, first)
     one_then_other = (*kernel.step(between, second), first_after)
-    yield f"one, then the other: {_seen(one_then_other[0])}"
+    ended = {"one": first_after, "the other": one_then_other[1]}
+    text = f"one, then the other: {_seen(one_then_other[0])}"
+    yield drawn(text, _picture(one_then_other[0], ended))
     between, second_after = kernel.step(memory, second)
     after, first_after = kernel.step(between, first)
-    yield f"the other, then one: {_seen(after)}"
+    ended = {"one": first_after, "the other": second_after}
+    yield drawn(f"the other, then one: {_seen(after)}", _picture(after, ended))
     if one_then_other != (after, second_after, first_after):
         yield f"{FAILS}the outcome depends on the order"
 
@@ -150,8 +194,10 @@ def lost_update(cache: int, host: int, one: list[int], other: list[int]) -> Line
 
     Every interleaving is tried; the first that does not end as one worker after the other does is told.
     """
-    yield f"cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}; windows {one}, {other}"
+    windows = {"window of 1": (one[0], one[1]), "window of 2": (other[0], other[1])}
     memory = Memory((cache,), (host,), (0,))
+    text = f"cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}; windows {one}, {other}"
+    yield drawn(text, _picture(memory, {}, ranges=windows))
     workers = kernel.starting(0, *one), kernel.starting(0, *other)
     serial: Memory | None = None
     unfinished = [(memory, workers, "")]
@@ -161,8 +207,10 @@ def lost_update(cache: int, host: int, one: list[int], other: list[int]) -> Line
         if not moving:
             serial = serial or memory
             if memory != serial:
-                yield f"one after the other: {_seen(serial)}"
-                yield f"in the order {schedule}: {_seen(memory)}"
+                text = f"one after the other: {_seen(serial)}"
+                yield drawn(text, _picture(serial, {}, ranges=windows))
+                text = f"in the order {schedule}: {_seen(memory)}"
+                yield drawn(text, _picture(memory, {}, ranges=windows))
                 yield f"{FAILS}a bit that had been cleared is set again"
                 return
         for number in moving:

@@ -1,8 +1,6 @@
 """What the proofs found, as a table that fills in while they run, as plain lines, and as JSON."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import z3
 from rich.console import Console, Group
@@ -186,23 +184,3 @@ def runs(proof: Proof) -> bool:
     if proof.compiled:
         return True
     return bool(proof.functions) and {name.split(".")[0] for name in proof.functions} <= RUN
-
-
-def as_json(claims: Sequence[Claim], outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """All outcomes, for programs."""
-    sentences = {claim.name: claim.sentence for claim in claims}
-    return [
-        {
-            "claim": o.claim,
-            "control": o.control,
-            "sentence": sentences[o.claim],
-            "verdict": o.verdict,
-            "at": o.at,
-            "good": o.good,
-            "complaint": o.complaint,
-            "seconds": round(o.seconds, 3),
-            "obligations": [asdict(decided) for decided in o.decided],
-            "counterexample": asdict(o.counterexample) if o.counterexample else None,
-        }
-        for o in outcomes
-    ]

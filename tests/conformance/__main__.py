@@ -6,9 +6,9 @@ is nothing to check (no such file, no such check).
 
 import argparse
 import fnmatch
-import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from model.boundary.command import run
 from model.boundary.options import Parser, factor, seed
-from model.boundary.output import check_outputs, printable, run_command, write_text
+from model.boundary.output import check_outputs, printable, run_command
+from model.page.document import document, save
+from model.page.page import write_page
 from tests.conformance.call import call_to_json, outcome_to_json
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding
 from tests.conformance.process import PATIENCE, Subject
 from tests.conformance.rules import RULES
-from tests.conformance.show import c_program, picture
+from tests.conformance.show import as_rows, c_program, picture
 from tests.conformance.suite import Check, Effort, Session, all_checks
 
 
@@ -51,6 +53,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "valgrind, sanitizers and emulators",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, for programs")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="draw the results, to look at")
     return parser.parse_args(given)
 
 
@@ -78,13 +81,16 @@ def _check(options: argparse.Namespace) -> int:
     if not checks:
         console.print(f"no check matches {printable(options.only)}: see --list")
         return 2
-    check_outputs(options.json, inputs=[Path(options.library)] if options.library else ())
+    inputs = [Path(options.library)] if options.library else ()
+    check_outputs(options.json, options.html, inputs=inputs)
     library = str(Path(options.library).resolve()) if options.library else None
     subject = Subject(library, options.strategy)
     results = _run(subject, checks, options, console)
+    found = document("conformance", subject=str(subject), checks=results)
     if options.json:
-        report = {"subject": str(subject), "checks": results}
-        write_text(options.json, json.dumps(report, indent=1) + "\n")
+        save(options.json, found)
+    if options.html:
+        write_page(options.html, found)
     failed = [result["name"] for result in results if not result["passed"]]
     console.print(_verdict(subject, results, failed))
     return 1 if failed else 0
@@ -104,7 +110,7 @@ def _run(
             start = time.monotonic()
             found = check.run(session)
             seconds = time.monotonic() - start
-            results.append(_result(check, found, seconds))
+            results.append(result_of(check, found, seconds))
             if isinstance(found, Finding):
                 console.print(
                     f"FAIL {check.name} ({seconds:.1f} s)\n{explain(found)}", markup=False
@@ -114,20 +120,37 @@ def _run(
     return results
 
 
-def _result(check: Check, found: int | Finding, seconds: float) -> dict[str, Any]:
+def result_of(check: Check, found: int | Finding, seconds: float) -> dict[str, Any]:
+    """A check's part of the document: how many cases went well, or the failure in full."""
     result: dict[str, Any] = {"name": check.name, "seconds": round(seconds, 3)}
     if isinstance(found, int):
         return {**result, "passed": True, "cases": found}
     return {
         **result,
         "passed": False,
+        "rule": RULES[found.rule],
         "rules": sorted({violation.rule for violation in found.violations}),
-        "details": [violation.detail for violation in found.violations],
+        "broken": [asdict(violation) for violation in found.violations],
         "calls": [call_to_json(call) for call in found.calls],
         "expected": [outcome_to_json(expect(call)) for call in found.calls],
         "got": outcome_to_json(found.outcome) if found.outcome else None,
         "note": found.note,
+        "picture": _picture(found),
+        "program": _program(found),
     }
+
+
+def _picture(finding: Finding) -> dict[str, Any] | None:
+    if not finding.calls:
+        return None
+    last = finding.calls[-1]
+    return as_rows(last, expect(last), finding.outcome)
+
+
+def _program(finding: Finding) -> str | None:
+    if not (finding.calls and finding.repeats):
+        return None
+    return c_program(finding.calls, [expect(call) for call in finding.calls])
 
 
 MOST_DETAILS = 6
@@ -146,8 +169,7 @@ def explain(finding: Finding) -> str:
         if len(finding.calls) > 1:
             lines.append(f"The last of these {len(finding.calls)} calls:")
         lines.append(picture(last, expect(last), finding.outcome))
-        if finding.repeats:
-            program = c_program(finding.calls, [expect(call) for call in finding.calls])
+        if program := _program(finding):
             lines += ["", "To repeat it:", "", program]
     return "\n".join(lines)
 

@@ -1,10 +1,15 @@
 """A failure for people: the layout and bitmaps drawn as words, and a C program that repeats it."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tests.conformance.call import WORD, Block, Call, Outcome, letters
 
 MOST_WORDS = 12
+KEY = (
+    "dirty: C in the cache bitmap, H in the host bitmap, B in both; - no page",
+    "pages: c has the cache's content, h still the host's own, x neither",
+)
 BLOCK_NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -21,9 +26,20 @@ def picture(call: Call, expected: Outcome, got: Outcome | None) -> str:
     if len(shown) > MOST_WORDS:
         lines.append(f"... and {len(shown) - MOST_WORDS} words more")
     if shown:
-        lines += ["", "dirty: C in the cache bitmap, H in the host bitmap, B in both; - no page"]
-        lines.append("pages: c has the cache's content, h still the host's own, x neither")
+        lines += ["", *KEY]
     return "\n".join(lines)
+
+
+def as_rows(call: Call, expected: Outcome, got: Outcome | None) -> dict[str, Any]:
+    """The same picture for programs: ``head``, ``words`` with rows of 64 letters, and the ``key``."""
+    return {
+        "head": list(_header(call)),
+        "words": [
+            {"word": word, "rows": _rows(call, expected, got, word)}
+            for word in _words_to_show(call, expected, got)[:MOST_WORDS]
+        ],
+        "key": "; ".join(KEY),
+    }
 
 
 def _header(call: Call) -> Iterator[str]:
@@ -41,6 +57,13 @@ def _header(call: Call) -> Iterator[str]:
 
 
 def _word(call: Call, expected: Outcome, got: Outcome | None, word: int) -> Iterator[str]:
+    for i, (title, row) in enumerate(_rows(call, expected, got, word).items()):
+        lead = f"word {word}" if i == 0 else ""
+        if row.strip():
+            yield f"{lead:<10}{title:<8}{row}".rstrip()
+
+
+def _rows(call: Call, expected: Outcome, got: Outcome | None, word: int) -> dict[str, str]:
     bits = range(word * WORD, (word + 1) * WORD)
     rows = {
         "blocks": "".join(_owner(call, bit) for bit in bits),
@@ -52,10 +75,7 @@ def _word(call: Call, expected: Outcome, got: Outcome | None, word: int) -> Iter
         rows["left"] = "".join(_dirt(got.cache, got.host, bit) for bit in bits)
         wrong = [_is_wrong(call, expected, got, bit) for bit in bits]
         rows["wrong"] = "".join("^" if bad else " " for bad in wrong)
-    for i, (title, row) in enumerate(rows.items()):
-        lead = f"word {word}" if i == 0 else ""
-        if row.strip():
-            yield f"{lead:<10}{title:<8}{row}".rstrip()
+    return rows
 
 
 def _words_to_show(call: Call, expected: Outcome, got: Outcome | None) -> list[int]:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -16,8 +17,10 @@ from impl.bench.command import _single_measures as single_measures
 from impl.bench.measures import ours
 from impl.bench.paired import Contender, PairedRuns, WrongResult
 from impl.bench.patterns import Epoch, Pattern, synthetic
+from model.page.page import FOLDER
 from tests.support.needs import needs_cc
 
+SCHEMA = json.loads((FOLDER / "schema.json").read_text())
 PAGES = 4096
 TRACE = str(Path(__file__).parents[1] / "traces" / "colo-idle-512m.npz")
 BENCH = ["bench", "--ram", "16M", "--threads", "2", "--seconds", "0", "--traces"]
@@ -29,7 +32,9 @@ def test_a_row_has_every_contender(tmp_path: Path, capsys: pytest.CaptureFixture
     found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
     arguments = [*BENCH, TRACE, "--only", "idle", "--json", str(found), "--plot", str(plot)]
     assert main(arguments) == 0
-    [row] = json.loads(found.read_text())["patterns"]
+    document = json.loads(found.read_text())
+    jsonschema.validate(document, SCHEMA)
+    [row] = document["patterns"]
     assert row["pages"] == 61
     assert set(row["median_ns"]) == {
         *("serial", "dynamic, 1", "dynamic, 2", "static, 2", "queue, 2"),
@@ -114,7 +119,9 @@ def test_the_single_measures_need_no_compiler(
 def test_scaling_is_computed_from_a_trace(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     assert main(["bench", "--simulate", "--traces", TRACE, "--json", str(found)]) == 0
-    [rows] = json.loads(found.read_text()).values()
+    document = json.loads(found.read_text())
+    jsonschema.validate(document, SCHEMA)
+    [rows] = document["scaling"].values()
     assert [row[0] for row in rows] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
     assert rows[0][1:] == [1, 1, 1]
     assert all(1 <= speed_up <= threads for threads, *speed_ups in rows for speed_up in speed_ups)

@@ -10,6 +10,7 @@ import pytest
 from impl.__main__ import main as impl
 from impl.traces import format as traces
 from model.ram import Block, Layout
+from model.replay import main as replay
 from proofs.__main__ import CANNOT_WRITE
 from proofs.__main__ import main as proofs
 from tests.conformance.__main__ import main as conformance
@@ -21,6 +22,7 @@ from tests.support.needs import needs_cc
 TRACE = "a small trace's file"
 SIMULATE = ("bench", "--simulate", "--traces", TRACE)
 BENCH = ("bench", "--ram=1M", "--threads=1", "--seconds=0.01", "--only=nothing", "--traces")
+SCHEDULE = "tests/counterexamples/schedule-check-in-never-closes.json"
 CLAIM = ("--only", "words.no_shift_by_64", "--jobs", "1")
 CHECK = ("--implementation", "impl", "--only", "vector/copying/cache-page")
 
@@ -38,9 +40,17 @@ FILES = {
     "plot -o": Output(impl, ("plot", TRACE, "-o"), "impl.traces.format.load"),
     "bench --simulate --json": Output(impl, (*SIMULATE, "--json"), "impl.traces.format.load"),
     "bench --simulate --plot": Output(impl, (*SIMULATE, "--plot"), "impl.traces.format.load"),
+    "bench --simulate --html": Output(impl, (*SIMULATE, "--html"), "impl.traces.format.load"),
+    "bench --html": Output(impl, (*BENCH, "--html"), "impl.bench.command.Bench"),
     "bench --json": Output(impl, (*BENCH, "--json"), "impl.bench.command.Bench"),
     "bench --plot": Output(impl, (*BENCH, "--plot"), "impl.bench.command.Bench"),
     "proofs --json": Output(proofs, (*CLAIM, "--json"), "proofs.__main__.processes"),
+    "proofs --html": Output(proofs, (*CLAIM, "--html"), "proofs.__main__.processes"),
+    "replay --json": Output(replay, (SCHEDULE, "--json"), "model.replay.load"),
+    "replay --html": Output(replay, (SCHEDULE, "--html"), "model.replay.load"),
+    "conformance --html": Output(
+        conformance, (*CHECK, "--html"), "tests.conformance.__main__._run"
+    ),
     "conformance --json": Output(
         conformance, (*CHECK, "--json"), "tests.conformance.__main__._run"
     ),

@@ -20,6 +20,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "model.replay": ["tests/counterexamples/schedule-check-in-never-closes.json"],
     "model.explore": [],
     "model.explore.weak": [],
+    "model.page": ["FILE", "--html", "/dev/null"],
     "proofs": [],
     "impl": ["flush", "tests/traces/colo-churn-512m.npz"],
     "impl.ports.build": [],
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "tests.conformance.accumulated": ["--check"],
     "tests.guest": ["image"],
     "tests.trace": ["FILE"],
+    "tests.page.screenshot": ["FILE", "-o", "/dev/null"],
     "tests.model.test_check_in": [],
     "tests.model.test_weakened": [],
     "tests.kit_tests.thread_sanitizer": [],
@@ -36,6 +38,7 @@ COMMANDS: dict[str, Sequence[str]] = {
 #: Every one that takes a file, with the arguments before and after it.
 READS: dict[tuple[str, ...], Sequence[str]] = {
     ("model.replay",): [],
+    ("model.page",): ["--html", "/dev/null"],
     ("tests.trace",): [],
     ("impl.ports.build",): [],
     ("impl", "flush"): [],
@@ -61,6 +64,7 @@ def main_of(name: str) -> Callable[[list[str]], int]:
     package = name in (
         "model.explore",
         "model.explore.weak",
+        "model.page",
         "proofs",
         "impl",
         "tests.conformance",

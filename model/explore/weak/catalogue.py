@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from model.boundary.options import Parser
 from model.boundary.output import run_command
 from model.errors import ColoError
-from model.explore.search import Failure
+from model.explore.search import Explored, Failure
 from model.explore.weak import search as weak
 from model.explore.weak import work_queue
 from model.explore.weak.check_in import CheckInOverMemory
@@ -27,6 +27,7 @@ from model.explore.weak.release_acquire import ReleaseAcquire
 from model.explore.weak.search import OverMemory
 from model.explore.weak.store_buffers import StoreBuffers
 from model.explore.weak.work_queue import QueueOverMemory
+from model.page.picture import drawn
 from model.protocols.accesses import DOORBELL, STATE
 
 SC, TSO, WARY, RA = "sc", "tso", "tso, locked instructions mistrusted", "release/acquire"
@@ -493,7 +494,7 @@ def _cell(found: Found | None) -> str:
 def lines(system: str, memory: str, schedule: str, **options: Any) -> Iterator[str]:
     """Replay a schedule: each move, and what it changed in memory, then what fails."""
     made = over_memory(system, memory, **options)
-    yield f"{made.name} ({memory}): {schedule}"
+    yield drawn(f"{made.name} ({memory}): {schedule}", weak.picture(made, made.first))
     yield from weak.replay_lines(made, schedule)
 
 
@@ -507,8 +508,27 @@ def shortest_failure() -> str:
     return found.failure.schedule if found else ""
 
 
-def report(*, deep: bool) -> Iterator[tuple[str, bool]]:
-    """Explore all of it: (a line to print, is it as expected?)."""
+class Reported(NamedTuple):
+    """One line of the report, and what it says. ``seen``, ``seconds``: of a single exploration."""
+
+    line: str
+    title: str
+    found: Found | None
+    expected: bool
+    """does it fail where it must, and nowhere else?"""
+    seen: Explored | None = None
+    seconds: float | None = None
+
+    def told(self) -> Iterator[str]:
+        """The failure, step by step."""
+        if self.found:
+            execution, failure = self.found
+            system, memory, options = execution.system, execution.memory, execution.options
+            yield from lines(system, memory, failure.schedule, **options)
+
+
+def report(*, deep: bool) -> Iterator[Reported]:
+    """Explore all of it."""
     for execution in (*HOLD, *weakest()):
         if deep or not execution.deep:
             begin = time.perf_counter()
@@ -521,11 +541,14 @@ def report(*, deep: bool) -> Iterator[tuple[str, bool]]:
             )
             why = execution.why or "the weakest orders, all at once"
             counts = f"{seen.states:9} {seen.transitions:11} {seconds:7.1f}"
-            yield f"{counts}  {execution.title}: {failed}   ({why})", seen.failure is None
+            line = f"{counts}  {execution.title}: {failed}   ({why})"
+            found = Found(execution, seen.failure) if seen.failure else None
+            yield Reported(line, execution.title, found, not found, seen, seconds)
     for weakening in weakenings():
         found = first_failure(e for e in weakening.executions if deep or not e.deep)
         what = f"{weakening.row.name}, {weakening.how}"
-        yield f"{'':29}  {what}: {_cell(found)}", weakening.holds == (found is None)
+        line = f"{'':29}  {what}: {_cell(found)}"
+        yield Reported(line, what, found, weakening.holds == (found is None))
 
 
 def main(arguments: list[str]) -> int:

@@ -17,6 +17,7 @@ from model.domain import Domain, select
 from model.errors import ColoError, ScheduleError
 from model.explore.search import Explored, Failure
 from model.explore.weak.memory import DataRace, Memory, Order, Value
+from model.page.picture import Picture, Place, drawn
 from model.transitions import DEADLOCK, ENDED, FOR_EVER, LIVELOCK, STOPPED
 
 DRAIN, SPURIOUS, STOP = "'", "~", "!"
@@ -319,9 +320,34 @@ def replay_lines(system: OverMemory, schedule: str) -> Iterator[str]:
     """A replay in lines: each move, what it changed and, last, what fails."""
     for move, before in replay(system, schedule):
         if move.label:
-            yield f"{move.label}  {move.text}" + _changes(system, before, move.after)
+            text = f"{move.label}  {move.text}" + _changes(system, before, move.after)
+            yield drawn(text, picture(system, move.after or before, move.label[0]))
         if move.failure:
             yield f"FAILS: {move.failure}"
+
+
+def picture(system: OverMemory, state: State, moved: str = "") -> Picture:
+    """A state: what is to be read in memory and in buffers, and what each process is about to do."""
+    memory = {word: system.shown(word, value) for word, value in system.memory.values(state.memory)}
+    processes = {
+        f"process {name}": Place(_doing(system, stage), dict(_locals(system, stage.me)))
+        for name, stage in zip(NAMES, state.stages, strict=False)
+    }
+    return Picture(memory=memory, processes=processes, moved=f"process {moved}" if moved else "")
+
+
+def _doing(system: OverMemory, stage: Stage) -> str:
+    if stage.me.pc == STOPPED:
+        return "is never scheduled again"
+    return "has ended" if stage.me.pc == ENDED else f"is about to: {system.text(stage)}"
+
+
+def _locals(system: OverMemory, me: Any) -> Iterator[tuple[str, str]]:
+    for name, value in zip(me._fields, me, strict=True):
+        if hasattr(value, "_fields"):
+            yield from _locals(system, value)
+        elif value and name not in ("pc", "step"):
+            yield name, system.shown(name, value)
 
 
 def _changes(system: OverMemory, before: State, after: State | None) -> str:
