@@ -26,7 +26,7 @@ from impl import (
 )
 from impl.kernels.events import EventLog
 from model import ram as model
-from tests.impl.test_dirtylog import pages_of
+from tests.support.bits import pages_of
 
 PAGE = 4096
 INTEGERS = [np.dtype(kind) for kind in "bBhHiIqQ"]

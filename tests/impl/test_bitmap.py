@@ -15,7 +15,7 @@ from impl import Block, ColoRam, KernelDirtyLog, LayoutError
 from impl.arrays import address
 from impl.bitmap import set_bits
 from impl.kernels.intrinsics import atomic_or
-from tests.impl.test_dirtylog import pages_of
+from tests.support.bits import pages_of
 from tests.support.needs import needs_dirty_log
 
 PAGE = 4096

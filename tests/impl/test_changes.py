@@ -13,8 +13,8 @@ import pytest
 from impl import Block, ColoRam, FlushPool, KernelDirtyLog, LayoutError, WatchLost
 from impl.dirtylog import Watched
 from tests.impl.changes import CHANGES, KINDS, PAGE, SIZE, Change, Memory, Pinned, truncate
-from tests.impl.test_dirtylog import pages_of
 from tests.support import needs
+from tests.support.bits import pages_of
 from tests.support.needs import needs_dirty_log
 
 pytestmark = needs_dirty_log

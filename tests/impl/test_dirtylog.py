@@ -20,6 +20,7 @@ import pytest
 from impl.dirtylog import KernelDirtyLog, Watched
 from impl.errors import DirtyLogError
 from tests.support import needs
+from tests.support.bits import pages_of
 
 HOST_PAGE = mmap.PAGESIZE
 HUGE_PAGE = 2 << 20
@@ -62,10 +63,6 @@ def hugetlb(size: int) -> Any:
 
 def array(memory: Any, size: int | None = None) -> Any:
     return np.frombuffer(memory, np.uint8)[:size]
-
-
-def pages_of(words: Any) -> set[int]:
-    return set(np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist())
 
 
 @pytest.fixture

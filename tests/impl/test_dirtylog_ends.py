@@ -28,7 +28,8 @@ from impl import (
 from impl.dirtylog import Watched, WatchedBlocks
 from impl.machine import writewatch
 from tests.impl.test_dirtylog import write_each
-from tests.impl.test_lifecycle import in_a_child, pages_of
+from tests.support.bits import pages_of
+from tests.support.children import in_a_child
 from tests.support.injector import Kind, struck_everywhere
 from tests.support.needs import needs_dirty_log
 

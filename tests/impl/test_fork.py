@@ -20,7 +20,8 @@ import pytest
 
 from impl import Block, ColoRam, DirtyCountMismatch, FlushPool
 from impl.pool import STRATEGIES, Strategy
-from tests.impl.test_lifecycle import in_a_child, pages_of
+from tests.support.bits import pages_of
+from tests.support.children import in_a_child
 from tests.support.needs import needs_dirty_log
 
 pytestmark = needs_dirty_log

@@ -39,6 +39,7 @@ from impl.kernels.compile import _compile_whole
 from impl.kernels.events import EventLog
 from impl.pool import STRATEGIES, Strategy
 from model import flush as spec
+from tests.support.bits import pages_of
 from tests.support.injector import (
     Kind,
     Strike,
@@ -157,10 +158,6 @@ each_call = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=needs_dirty_log if call.log else ()) for name, call in CALLS.items()],
 )
-
-
-def pages_of(bitmap: Any) -> set[int]:
-    return set(np.flatnonzero(np.unpackbits(bitmap.view(np.uint8), bitorder="little")).tolist())
 
 
 def contents(ram: ColoRam) -> tuple[dict[int, object], dict[int, object]]:

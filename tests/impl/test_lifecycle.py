@@ -1,6 +1,5 @@
 """The RAM cache's life: dirty log, growth, refusals, Ctrl-C, fork, interpreter exit."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -29,6 +28,8 @@ from impl import (
 )
 from impl.dirtylog import WatchedBlocks
 from impl.pool import STRATEGIES, Strategy
+from tests.support.bits import pages_of
+from tests.support.children import in_a_child
 from tests.support.needs import needs_dirty_log
 
 PAGE = 4096
@@ -42,10 +43,6 @@ def pool() -> Iterator[FlushPool]:
 
 def page(value: int) -> bytes:
     return bytes([value]) * PAGE
-
-
-def pages_of(words: Any) -> set[int]:
-    return set(np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist())
 
 
 # --- the dirty log in the life cycle ----------------------------------------------------------
@@ -359,19 +356,6 @@ def test_an_interrupt_at_any_moment_leaves_nothing_half_done() -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
     assert interrupted > 100
-
-
-def in_a_child(work: Callable[[], None]) -> int:
-    """Run ``work`` in a forked child; its exit code, 0 if nothing was raised."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("strategy", list(STRATEGIES))

@@ -21,7 +21,7 @@ from impl import (
     ThreadsUnavailable,
 )
 from impl.pool import STRATEGIES, Strategy
-from tests.impl.test_lifecycle import in_a_child
+from tests.support.children import in_a_child
 
 PAGE = 4096
 every_strategy = pytest.mark.parametrize("strategy", list(STRATEGIES))

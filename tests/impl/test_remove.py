@@ -23,7 +23,9 @@ from impl import (
 from impl.dirtylog import Watched
 from impl.pool import STRATEGIES, Strategy
 from tests.impl.test_dirtylog_ends import array, differing, map_anew, unmap, write
-from tests.impl.test_lifecycle import in_a_child, page, pages_of
+from tests.impl.test_lifecycle import page
+from tests.support.bits import pages_of
+from tests.support.children import in_a_child
 from tests.support.injector import Kind, struck_everywhere
 from tests.support.needs import kernel_keeps_a_log, needs_dirty_log
 

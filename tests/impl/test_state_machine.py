@@ -23,6 +23,7 @@ from model import flush as spec
 from model import ram as model
 from model import resize as growth
 from tests.impl.changes import call, libc
+from tests.support.bits import pages_of
 from tests.support.needs import kernel_keeps_a_log
 
 PAGE = 4096
@@ -48,10 +49,6 @@ def pool(count: int) -> FlushPool:
 
 def shared(size: int) -> Any:
     return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)[:size]
-
-
-def bits_of(words: Any) -> set[int]:
-    return set(np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist())
 
 
 def places(layout: model.Layout) -> list[tuple[str, int, int, int]]:
@@ -208,7 +205,7 @@ class Secondary(RuleBasedStateMachine):
     def sync(self) -> None:
         if self.logged:
             self.ram.sync()
-            assert bits_of(self.ram.host_dirty) == self.model.host_dirty
+            assert pages_of(self.ram.host_dirty) == self.model.host_dirty
 
     @rule(strategy=strategies, count=threads)
     def flush(self, strategy: Any, count: int) -> None:
@@ -285,8 +282,8 @@ class Secondary(RuleBasedStateMachine):
             return
         assert places(self.ram.layout) == places(self.layout)
         assert self.ram.dirty_pages == len(self.model.cache_dirty)
-        assert bits_of(self.ram.cache_dirty) == self.model.cache_dirty
-        found = bits_of(self.ram.host_dirty)
+        assert pages_of(self.ram.cache_dirty) == self.model.cache_dirty
+        found = pages_of(self.ram.host_dirty)
         assert found <= self.model.host_dirty if self.logged else found == self.model.host_dirty
         for region in self.regions:
             block = self.ram.block(region.block.name)

@@ -17,6 +17,7 @@ from impl.recorder.ram_file import RamFileError
 from impl.traces import format as trace
 from model.errors import ColoError
 from tests.recorder.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu, fake_qemus
+from tests.support.bits import pages_of
 
 FIRST_BIT = 200  # of pc.ram
 
@@ -43,8 +44,7 @@ def run(
 
 def pages(words: np.ndarray) -> set[int]:
     """The pages of pc.ram whose bits are set."""
-    bits = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
-    return {int(bit) - FIRST_BIT for bit in bits}
+    return {bit - FIRST_BIT for bit in pages_of(words)}
 
 
 def test_each_epoch_holds_exactly_what_the_guest_wrote(tmp_path: Path, make) -> None:
