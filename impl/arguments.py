@@ -72,7 +72,7 @@ def page_content(data: Any, page_size: int, what: str) -> Bytes:
 
 
 def bitmap_words(words: Any, n_words: int, what: str) -> Words:
-    """A bitmap of exactly so many words, uint64 in native byte order. Raises LayoutError."""
+    """A bitmap of exactly ``n_words`` words, uint64 in native byte order. Raises LayoutError."""
     try:
         array = np.array(words)
     except (TypeError, ValueError, ArithmeticError) as error:

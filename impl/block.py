@@ -135,7 +135,7 @@ def _number_of(name: str, what: str, value: Any, default: int) -> int:
 
 
 def zeroed_words(count: int, what: str) -> Words:
-    """So many words of our own, all clear. Raises LayoutError if there is no memory for them."""
+    """``count`` words of our own, all clear. Raises LayoutError if there is no memory for them."""
     try:
         return np.zeros(count, np.uint64)
     except (MemoryError, ValueError) as error:

@@ -268,7 +268,7 @@ def checkpoints(
     strategy: Strategy = "dynamic",
     with_log: bool = True,
 ) -> Iterator[Checkpoint]:
-    """Run a COLO pair for so many checkpoints; DemoFailed once one leaves a byte different."""
+    """Run a COLO pair for a number of checkpoints; DemoFailed once one leaves a byte different."""
     with (
         process(run_primary, machine, interval) as to_primary,
         process(run_guest, machine, with_log) as to_guest,

@@ -549,7 +549,7 @@ def _clear(installed: Installed, bits: range) -> None:
 
 
 def _enough(attached: Words | None, before: Words, n_words: int, what: str) -> Words:
-    """The bitmap for so many words: the attached memory, or our own with the old bits."""
+    """The bitmap of ``n_words`` words: the attached memory, or our own with the old bits."""
     if attached is None:
         if len(before) >= n_words:
             return before[:n_words]

@@ -54,7 +54,7 @@ def a_flush_is_the_spec(p: Proof) -> None:
     other blocks share its word, which is then flushed once for each block under a mask of its own.
     That one worker's range holds the page, and no other's, is ``blocks``, ``shares`` and ``queue``;
     that a worker flushes its words whatever others do is ``interleaving``; that it has done so when
-    the flush returns is ``handshake``.
+    the flush returns is ``check_in``.
     """
     lower, upper, first, used, page = p.words("lower upper first used page")
     other_first, other_used = p.words("other_first other_used")
@@ -190,7 +190,7 @@ def the_index_counts_dirty_words(p: Proof) -> None:
 def batches_are_numbered(p: Proof) -> None:
     """The protocol hands out batch 0, 1, ...: the ones that have pages, and no others.
 
-    ``handshake`` counts batches; ``shares`` cuts them from a cursor that moves on by a grain.
+    ``check_in`` counts batches; ``shares`` cuts them from a cursor that moves on by a grain.
     """
     dirty, grain, number, count = p.naturals("dirty grain number count")
     p.assume("a grain", grain >= 1)

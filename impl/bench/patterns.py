@@ -15,7 +15,7 @@ from model.ram import PAGES_PER_WORD
 Words = npt.NDArray[np.uint64]
 Pages = npt.NDArray[np.int64]
 
-# Of the pages dirty in a recorded COLO pair, so many in a hundred are dirty in both bitmaps.
+# Of the pages dirty in a recorded COLO pair, the percentage that is dirty in both bitmaps.
 BOTH_PERCENT = 90
 
 

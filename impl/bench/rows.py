@@ -7,7 +7,7 @@ from impl.bench import measures
 from impl.bench.measures import Measure
 from impl.bench.paired import Ratio, Times
 
-# From so many pages on the targets for large flushes hold.
+# Dirty pages from which on the targets for large flushes hold.
 LARGE = 5000
 
 

@@ -17,7 +17,7 @@ RESERVE = 0.05
 
 
 def check_memory(needed: int, what: str) -> None:
-    """Raise TooLittleMemory, which names ``what``, unless so many bytes are to be had now."""
+    """Raise TooLittleMemory, which names ``what``, unless ``needed`` bytes are available now."""
     there = int(available() * (1 - RESERVE))
     if needed > there:
         raise TooLittleMemory(

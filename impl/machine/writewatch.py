@@ -156,7 +156,7 @@ class WriteWatch:
 
 
 def room_for(extents: int) -> Extents:
-    """An empty table for so many extents that a scan finds."""
+    """An empty table for up to ``extents`` extents that a scan finds."""
     return np.zeros((extents, _EXTENT_WORDS), np.uint64)
 
 

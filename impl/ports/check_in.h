@@ -35,7 +35,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 static struct {
     _Alignas(LINE) atomic_uint_fast64_t state;  /* OPEN, QUIT, and how many helpers are inside */
-    _Alignas(LINE) atomic_uint doorbell;        /* a futex, rung once a round */
+    _Alignas(LINE) atomic_uint doorbell;        /* a futex, woken once a round */
     _Alignas(LINE) uint64_t round;              /* written before a round opens, read inside it */
     uint32_t helpers;                           /* that are wanted in this round */
     void (*work)(uint32_t worker);

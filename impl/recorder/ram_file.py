@@ -68,7 +68,7 @@ class RamFile:
         return stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) == self.identity
 
     def pieces_with_data(self, piece: int) -> npt.NDArray[np.bool_]:
-        """For each piece of so many bytes, whether it may hold anything but zeros: bool (pieces,)."""
+        """For each piece of ``piece`` bytes, whether it may hold anything but zeros: bool (pieces,)."""
         found = np.zeros(-(-self.size // piece), np.bool_)
         number = 0
         while number < len(found):

@@ -109,7 +109,7 @@ class _InPieces(io.FileIO):
     """A file of which nobody reads much at once: not a list of millions of members, say."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """At most so many bytes, or all that are left. Raises TraceError if that is too much."""
+        """At most ``size`` bytes, or all that are left. Raises TraceError if that is too much."""
         if size is None or size < 0:
             size = max(0, os.fstat(self.fileno()).st_size - self.tell())
         if size > _PIECE_BYTES:

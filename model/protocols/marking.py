@@ -64,7 +64,7 @@ def flush(at: Bitmap, me: Marker) -> After:
 
 
 def marking(markers: int, pages: int, fault: str | None = None) -> System[Bitmap, Marker]:
-    """Markers (``1``, ``2``, ...) of so many pages each, all in the same two words; ``c`` flushes."""
+    """Markers (``1``, ``2``, ...) of ``pages`` pages each, all in the same two words; ``c`` flushes."""
     all_pages = [
         tuple(page % 2 * PAGES_PER_WORD + page * markers + marker for page in range(pages))
         for marker in range(markers)

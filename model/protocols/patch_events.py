@@ -1,4 +1,4 @@
-"""The patch's handshake: each thread has an event that triggers it and one that says it is done.
+"""The patch's events: each thread has one that triggers it and one that says it is done.
 
 ``colo_flush_ram_cache`` resets every completion and sets every trigger, then waits for every
 completion. A thread waits for its trigger, resets it, leaves if ``quit`` is set, flushes its share,

@@ -36,7 +36,7 @@ def _small_deaths() -> Rows:
 def killed(
     pages: int, cache_dirty: list[int], host_dirty: list[int], clear_first: bool, after: int
 ) -> Lines:
-    """One block is flushed and dies after so many accesses. Is a page lost?"""
+    """One block is flushed and dies after ``after`` accesses. Is a page lost?"""
     cache, host = frozenset(cache_dirty), frozenset(host_dirty)
     differs = cache | host
 

@@ -93,7 +93,7 @@ def _pages(call: Call, i: int) -> int:
 
 
 def _dropped(call: Call, i: int, back: int, front: int = 0) -> Call:
-    """Without so many pages of a block at its back and front, and without their bits."""
+    """Without ``back`` and ``front`` pages of a block at its ends, and without their bits."""
     block, pages = call.blocks[i], _pages(call, i)
     keep = [ALL_ONES] * len(call.cache)
     for page in (*range(front), *range(max(pages - back, 0), pages)):

@@ -67,7 +67,7 @@ class Collision:
 def stress(
     bench: Bench, scenario: Scenario, seed: tuple[int, ...], seconds: float
 ) -> Collision | int:
-    """Rounds until this process has used so many seconds of processor time, or until there were as many
+    """Rounds until this process has used ``seconds`` of processor time, or until there were as many
     as take that long where nothing waits: how many; or the first that looks wrong."""
     random = np.random.default_rng(seed)
     end = time.process_time() + seconds

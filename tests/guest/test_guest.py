@@ -128,7 +128,7 @@ def record(guest: Guest, output: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def wait_for_epoch(recorder: subprocess.Popen[str], number: int) -> None:
-    """Wait until so many epochs have been recorded."""
+    """Wait until ``number`` epochs have been recorded."""
     assert recorder.stderr is not None
     for line in recorder.stderr:
         if line.startswith(f"epoch {number}: "):

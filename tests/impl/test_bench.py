@@ -149,16 +149,16 @@ def leaves_a_count(ram: ColoRam, epoch: Epoch) -> None:
     ram.dirty_pages = 1
 
 
-@pytest.mark.parametrize("slip", [leaves_a_page_as_it_was, leaves_a_bit_set, leaves_a_count])
+@pytest.mark.parametrize("fault", [leaves_a_page_as_it_was, leaves_a_bit_set, leaves_a_count])
 def test_a_contender_that_does_not_flush_is_refused(
-    slip: Callable[[ColoRam, Epoch], None], ram: ColoRam, pools: dict[int, FlushPool]
+    fault: Callable[[ColoRam, Epoch], None], ram: ColoRam, pools: dict[int, FlushPool]
 ) -> None:
     """The control: the same contender passes without the fault."""
     sound = ours("sound", pools[2], ram, "dynamic")
 
     def flush(epoch: Epoch) -> int:
         took = sound.flush(epoch)
-        slip(ram, epoch)
+        fault(ram, epoch)
         return took
 
     epoch = pattern("10 % random").epochs[0]

@@ -171,7 +171,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
 
 @contextmanager
 def full_after(size: int) -> Iterator[None]:
-    """No file can grow past so many bytes."""
+    """No file can grow past ``size`` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

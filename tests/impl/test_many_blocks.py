@@ -29,7 +29,7 @@ MOST_GROWTH = 14
 
 
 def made(number: int) -> ColoRam:
-    """So many blocks of a page, three to a bitmap word."""
+    """``number`` blocks of a page, three to a bitmap word."""
     memory = np.zeros((2, number, PAGE), np.uint8)
     return ColoRam(
         Block(f"b{i}", host=host, cache=cache, offset=(64 * (i // 3) + i % 3) * PAGE)

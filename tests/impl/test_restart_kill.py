@@ -147,7 +147,7 @@ def as_the_round_opens(ram: SharedRam, dice: random.Random) -> None:
 
 
 def in_the_middle(ram: SharedRam, dice: random.Random) -> None:
-    """So many words of a large flush are done."""
+    """Some of the words of a large flush are done."""
     left = dice.randrange(2, WORDS - 1)
     wait_until(lambda: ram.flushing[0] == 1 and ram.words_left() == WORDS)
     wait_until(lambda: ram.words_left() <= left)

@@ -41,7 +41,7 @@ static uint64_t drawn(void)
     return state;
 }
 
-/* Write and mark about so many eighths of the pages; their number in the cache's bitmap. */
+/* Write and mark about this many eighths of the pages; their number in the cache's bitmap. */
 static uint64_t dirty_some(unsigned eighths)
 {
     uint64_t received = 0;

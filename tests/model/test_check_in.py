@@ -1,4 +1,4 @@
-"""The handshakes, explored: every claim holds, every broken variant fails for its named reason."""
+"""The protocols, explored: every invariant holds, every faulty variant fails for its named reason."""
 
 import json
 from pathlib import Path

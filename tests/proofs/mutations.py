@@ -1,6 +1,6 @@
 """Mutants: one-character changes and the like in ``model/``, each of which some claim must refuse.
 
-Slips that change nothing are left out: ``first <= upper`` in ``shares.in_reach`` adds an empty window.
+Mutants that change nothing are left out: ``first <= upper`` in ``shares.in_reach`` adds an empty window.
 """
 
 import inspect

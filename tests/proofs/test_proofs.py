@@ -115,7 +115,7 @@ def test_every_left_out_assumption_is_one_that_the_claim_makes() -> None:
 
 
 def test_every_fault_is_used() -> None:
-    """Those of the handshake that no proof uses are explored (``model.explore``)."""
+    """Those of the check-in protocol that no proof uses are explored (``model.explore``)."""
     used = {control.fault for claim in catalogue() for control in claim.controls}
     here = {name for name, fault in FAULTS.items() if fault.target is not check_in.program}
     assert here <= used
@@ -337,7 +337,7 @@ def test_the_command_line_is_checked() -> None:
     assert run("--nonsense").returncode == 64
 
 
-def test_a_slip_in_the_source_is_found_and_its_counterexample_replays(tmp_path: Path) -> None:
+def test_a_mutant_of_the_source_is_found_and_its_counterexample_replays(tmp_path: Path) -> None:
     for package in ("model", "proofs"):
         shutil.copytree(
             ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")

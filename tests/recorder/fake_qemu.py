@@ -35,7 +35,7 @@ class FakeQemu:
     def __init__(
         self, folder: Path, seed: int = 0, gone_after: int | None = None, memfd: bool = False
     ) -> None:
-        """``gone_after`` so many stops the monitor hangs up instead of answering.
+        """After ``gone_after`` stops the monitor hangs up instead of answering.
 
         ``memfd``: the RAM has no path but ``/proc/PID/fd/N``, and is of sparse shared memory.
         """

@@ -77,7 +77,7 @@ def struck_everywhere(
     """Run ``act`` on a new world for each point, calling ``strike`` there; ends after the last point.
 
     ``act`` must take the same way each time. It runs twice before, which does whatever is done only once
-    (imports, caches) and finds the points. ``at_most``: a sample of so many, spread evenly.
+    (imports, caches) and finds the points. ``at_most``: a sample of that size, spread evenly.
     """
     run(act, prepare(), Search(kind))
     search = Search(kind)
@@ -115,7 +115,7 @@ def paused_everywhere(
 
 
 def sample(points: list[int], at_most: int | None) -> list[int]:
-    """At most so many of the points, spread evenly."""
+    """At most ``at_most`` of the points, spread evenly."""
     if at_most is None or len(points) <= at_most:
         return points
     return [points[i * len(points) // at_most] for i in range(at_most)]

@@ -42,7 +42,7 @@ def library(bug: Bug | None) -> str:
 
 
 def catch_in_runs(bug: Bug, runs: int, effort: float = 1.0) -> Iterator[Catch | None]:
-    """What catches the bug, in each of so many runs with different seeds."""
+    """What catches the bug, in each of a number of runs with different seeds."""
     path = library(bug)
     for seed in range(runs):
         yield first_failure(path, Effort(effort, seed, shrink=False))

@@ -15,7 +15,7 @@
 enum { WORDS = 6, ROUNDS = 700 };
 
 static volatile unsigned longest;       /* microseconds that a thread is held up; 0: none is */
-static volatile int one_in;             /* of so many times */
+static volatile int one_in;             /* times */
 static _Thread_local uint64_t state;
 
 static void hold_up(void)

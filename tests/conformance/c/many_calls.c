@@ -38,7 +38,7 @@ static void flush_little(one_block *b, uint32_t threads, const char *during)
     flush_and_judge(b, 0, during);
 }
 
-/* ---- a helper that sleeps through so many calls ---- */
+/* ---- a helper that sleeps through many calls ---- */
 
 static void asleep_for(uint32_t calls, uint32_t threads_meanwhile)
 {
