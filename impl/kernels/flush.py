@@ -54,8 +54,8 @@ _LAST_BIT = np.uint64(63)
 _PAGES_PER_WORD = np.uint64(64)
 # What is fetched of the next page: enough for the hardware prefetcher to follow on.
 _FETCHED_BYTES = np.uint64(8 * LINE_BYTES)
-# Bytes copied from which on streaming wins, the pages having just been written. Measured on Sapphire Rapids
-# and on Zen 5, where fetching whole pages wins as well, as long as a last-level cache holds them all.
+# Bytes to copy from which on streaming wins, the pages having just been written. Measured on Sapphire
+# Rapids, and on Zen 5, where fetching whole pages wins as well, while a last-level cache holds them.
 _STREAM_FROM_BYTES = np.uint64(0 if IS_ZEN else 4 << 20)
 _FETCH_WHOLE_UP_TO_BYTES = np.uint64(16 << 20 if IS_ZEN else 0)
 _LARGEST_FETCHED_WHOLE = np.uint64(4096)
