@@ -12,7 +12,7 @@ behaviour, to be stepped through in a browser; ``--json`` writes what is drawn.
 import json
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -254,55 +254,89 @@ def _moved(state: State, worker: int, at: ControlBlock, me: Process, explained: 
 
 def _shown(state: State, me: Process, after: Process, event: Event) -> Event | None:
     """The event that a step from ``me`` to ``after`` leaves in the log, if it leaves one."""
-    at, pc = state.at, me.pc
-    if pc in (h.OPEN_JOB, h.WAKE_HELPERS, h.WAKE_TO_QUIT):
-        # What is in these is not the model's to say: the job's size, how many a futex woke.
-        name = "open" if pc == h.OPEN_JOB else "wake"
+    if me.pc in NOT_OURS_TO_SAY:
+        name = NOT_OURS_TO_SAY[me.pc]
         return event if event.name == name else Event(name, {})
-    if pc in (h.TAKE_BATCH, h.CALLER_TAKE_BATCH):
-        if at.words:
-            return Event("take batch", {"cursor": at.cursor * state.grain})
-        # A static or queued round hands out nothing by the cursor.
-        return Event("await all", {}) if pc == h.CALLER_TAKE_BATCH and at.awaited else None
-    if pc == h.COPY:
-        return Event("done", {"cursor": me.batch * state.grain}) if at.words else None
-    if pc == h.LOOK_INSIDE and after.pc == h.CALLER_PARK:
-        return Event("caller park", {"state": at.state})
-    if pc == h.CHECK_IN and after.pc == h.READ_JOB:
-        return Event("check in", {"doorbell": me.seen_doorbell, "state": me.seen_state})
-    if pc == h.LOOK_AT_DOORBELL and after.pc == h.HELPER_PARK:
-        return Event("helper park", {"doorbell": at.doorbell})
-    values: dict[int, tuple[str, dict[str, int]]] = {
-        h.WRITE_JOB: ("begin", {"round": after.job}),
-        h.RING_DOORBELL: ("ring doorbell", {"doorbell": at.doorbell}),
-        h.RING_TO_QUIT: ("ring doorbell", {"doorbell": at.doorbell}),
-        h.CALLER_COPY: ("done", {"cursor": me.batch * state.grain}),
-        h.AWAIT_ALL: ("all completed", {}),
-        h.CLOSE_JOB: ("close", {"state": at.state}),
-        h.RETURN: ("return", {}),
-        h.SET_QUIT: ("quit", {"state": at.state}),
-        h.READ_JOB: ("job", {"round": at.job}),
-        h.COMPLETE: ("complete", {"round": at.job}),
-        h.CHECK_OUT: ("check out", {"state": at.state}),
-        h.WAKE_CALLER: ("wake caller", {}),
-        h.END: ("end", {}),
-    }
-    return Event(*values[pc]) if pc in values else None
+    shows = EVENT_OF.get(me.pc)
+    return shows(state, me, after) if shows else None
+
+
+#: What is in these events is not the model's to say: the job's size, how many a futex woke.
+NOT_OURS_TO_SAY = {h.OPEN_JOB: "open", h.WAKE_HELPERS: "wake", h.WAKE_TO_QUIT: "wake"}
+
+Shows = Callable[[State, Process, Process], Event | None]
+
+
+def _takes_batch(state: State, me: Process, after: Process) -> Event | None:
+    if state.at.words:
+        return Event("take batch", {"cursor": state.at.cursor * state.grain})
+    # A static or queued round hands out nothing by the cursor.
+    awaits = me.pc == h.CALLER_TAKE_BATCH and state.at.awaited
+    return Event("await all", {}) if awaits else None
+
+
+def _has_done(state: State, me: Process, after: Process) -> Event:
+    return Event("done", {"cursor": me.batch * state.grain})
+
+
+def _if_next(pc: int, shows: Shows) -> Shows:
+    """Only a step that leads to ``pc`` leaves the event."""
+    return lambda state, me, after: shows(state, me, after) if after.pc == pc else None
+
+
+EVENT_OF: dict[Hashable, Shows] = {
+    h.WRITE_JOB: lambda s, me, after: Event("begin", {"round": after.job}),
+    h.RING_DOORBELL: lambda s, me, after: Event("ring doorbell", {"doorbell": s.at.doorbell}),
+    h.RING_TO_QUIT: lambda s, me, after: Event("ring doorbell", {"doorbell": s.at.doorbell}),
+    h.CALLER_TAKE_BATCH: _takes_batch,
+    h.CALLER_COPY: _has_done,
+    h.AWAIT_ALL: lambda s, me, after: Event("all completed", {}),
+    h.CLOSE_JOB: lambda s, me, after: Event("close", {"state": s.at.state}),
+    h.LOOK_INSIDE: _if_next(
+        h.CALLER_PARK, lambda s, me, after: Event("caller park", {"state": s.at.state})
+    ),
+    h.RETURN: lambda s, me, after: Event("return", {}),
+    h.SET_QUIT: lambda s, me, after: Event("quit", {"state": s.at.state}),
+    h.CHECK_IN: _if_next(
+        h.READ_JOB,
+        lambda s, me, after: Event(
+            "check in", {"doorbell": me.seen_doorbell, "state": me.seen_state}
+        ),
+    ),
+    h.READ_JOB: lambda s, me, after: Event("job", {"round": s.at.job}),
+    h.TAKE_BATCH: _takes_batch,
+    h.COPY: lambda s, me, after: _has_done(s, me, after) if s.at.words else None,
+    h.COMPLETE: lambda s, me, after: Event("complete", {"round": s.at.job}),
+    h.CHECK_OUT: lambda s, me, after: Event("check out", {"state": s.at.state}),
+    h.WAKE_CALLER: lambda s, me, after: Event("wake caller", {}),
+    h.LOOK_AT_DOORBELL: _if_next(
+        h.HELPER_PARK, lambda s, me, after: Event("helper park", {"doorbell": s.at.doorbell})
+    ),
+    h.END: lambda s, me, after: Event("end", {}),
+}
 
 
 def _leads_on(at: ControlBlock, me: Process, after: Process, event: Event) -> bool:
     """Does a step without an event lead on to the worker's next event?"""
-    if me.pc == h.READ_DOORBELL:
-        return event.name == "end" or bool(event.values.get("doorbell") == at.doorbell)
-    if me.pc == h.READ_STATE:
-        goals = {"check in": h.CHECK_IN, "helper park": h.LOOK_AT_DOORBELL, "end": h.END}
-        saw = event.values.get("state", after.seen_state)
-        return bool(goals.get(event.name) == after.pc and after.seen_state == saw)
-    if me.pc == h.CHECK_IN:
-        return False
-    if me.pc == h.LOOK_INSIDE:
-        return event.name == "return"
-    return True
+    leads = LEADS_ON.get(me.pc)
+    return leads is None or leads(at, after, event)
+
+
+def _saw_what_it_acts_on(at: ControlBlock, after: Process, event: Event) -> bool:
+    goals = {"check in": h.CHECK_IN, "helper park": h.LOOK_AT_DOORBELL, "end": h.END}
+    saw = event.values.get("state", after.seen_state)
+    return goals.get(event.name) == after.pc and after.seen_state == saw
+
+
+#: Of the other steps without an event each does.
+LEADS_ON: dict[Hashable, Callable[[ControlBlock, Process, Event], bool]] = {
+    h.READ_DOORBELL: lambda at, after, event: (
+        event.name == "end" or event.values.get("doorbell") == at.doorbell
+    ),
+    h.READ_STATE: _saw_what_it_acts_on,
+    h.CHECK_IN: lambda at, after, event: False,
+    h.LOOK_INSIDE: lambda at, after, event: event.name == "return",
+}
 
 
 def as_document(path: str, log: Log, found: Explained) -> Document:
