@@ -83,7 +83,7 @@ int colo_flush(const colo_block *blocks, size_t n_blocks, uint64_t page_size,
 
 /* Optional: the pages [*lower, *upper) that one of `threads` threads flushes. The ranges of all
  * threads cover [0, pages), no two share a 64-page word, lower <= upper, for every number of pages that
- * 64 bits hold. -EINVAL, with nothing written, if thread is not below threads or a pointer is NULL. */
+ * 64 bits hold. -EINVAL if thread is not below threads or a pointer is NULL. */
 int colo_plan(uint64_t pages, uint32_t threads, uint32_t thread,
               uint64_t *lower, uint64_t *upper);
 

@@ -1,14 +1,13 @@
 """python -m tests.conformance (--library PORT.so | --implementation impl): is this flush right?
 
-Exit code 0: every check passed; 1: a rule is broken, shown with the smallest input found; 2: there
-is nothing to check (no such file, no such check).
+Exit code 0: every check passed; 1: a rule is broken, shown with the smallest input found; 2: there is
+nothing to check, or a check cannot run here; 3: the library does not load; 4: a call hangs.
 """
 
 import argparse
 import fnmatch
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,34 @@ from model.boundary.options import Parser, factor, seed
 from model.boundary.output import check_outputs, printable, run_command
 from model.page.document import document, save
 from model.page.page import write_page
-from tests.conformance.call import call_to_json, outcome_to_json
-from tests.conformance.expected import expect
 from tests.conformance.finding import Finding
 from tests.conformance.process import PATIENCE, Subject
-from tests.conformance.rules import RULES
-from tests.conformance.show import as_rows, c_program, picture
+from tests.conformance.programs import CannotRunError, NoCompilerError
+from tests.conformance.replay import NothingToReplayError, failures_in, replayed
+from tests.conformance.report import explain, result_of, tap_line, verdict
+from tests.conformance.sanitizers import needs_preloaded
 from tests.conformance.suite import Check, Effort, Session, all_checks
+
+PASSED, BROKEN, NOTHING_TO_CHECK, DOES_NOT_LOAD, HANGS = range(5)
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="python -m tests.conformance", description=__doc__)
-    subject = parser.add_mutually_exclusive_group(required=True)
+    subject = parser.add_mutually_exclusive_group()
     subject.add_argument("--library", metavar="PORT.so", help="a port behind the C ABI")
     subject.add_argument("--implementation", choices=["impl"], help="our own flush")
     parser.add_argument("--strategy", default="dynamic", help="of our own flush")
-    parser.add_argument("--only", metavar="GLOB", default="*", help="checks to run, by name")
     parser.add_argument(
-        "--except", dest="left_out", metavar="GLOB", default="", help="checks to leave out"
+        "--only", metavar="GLOB", action="append", help="checks to run, by name; may be repeated"
+    )
+    parser.add_argument(
+        "--except",
+        dest="left_out",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="checks to leave out; may be repeated",
     )
     parser.add_argument("--list", action="store_true", help="name the checks and end")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
@@ -54,7 +62,14 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, for programs")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw the results, to look at")
-    return parser.parse_args(given)
+    parser.add_argument("--tap", action="store_true", help="say it in the Test Anything Protocol")
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="run again what failed in a file of --json"
+    )
+    options = parser.parse_args(given)
+    if not options.list and not options.library and not options.implementation:
+        parser.error("one of the arguments --library --implementation is required")
+    return options
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -63,128 +78,103 @@ def main(given: Sequence[str] | None = None) -> int:
     return run_command(lambda: _check(options))
 
 
-def _check(options: argparse.Namespace) -> int:
-    checks = [
+def chosen(only: Iterable[str], left_out: Iterable[str], by_library: bool) -> list[Check]:
+    """The checks whose names match one of ``only`` and none of ``left_out``."""
+    return [
         check
         for check in all_checks()
-        if (not check.by_library or options.library or options.list)
-        and fnmatch.fnmatch(check.name, options.only)
-        and not fnmatch.fnmatch(check.name, options.left_out)
+        if (by_library or not check.by_library)
+        and any(fnmatch.fnmatch(check.name, glob) for glob in only)
+        and not any(fnmatch.fnmatch(check.name, glob) for glob in left_out)
     ]
+
+
+def _check(options: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    only = options.only or ["*"]
+    checks = chosen(only, options.left_out, by_library=not options.implementation)
     if options.list:
         console.print("\n".join(check.name for check in checks))
-        return 0
-    if options.library and not Path(options.library).is_file():
-        console.print(f"no file {printable(options.library)}: build the port first")
-        return 2
+        return PASSED
+    if options.library:
+        if not Path(options.library).is_file():
+            console.print(f"no file {printable(options.library)}: build the port first")
+            return NOTHING_TO_CHECK
+        if remedy := needs_preloaded(Path(options.library)):
+            console.print(f"{printable(options.library)} does not load: {remedy}")
+            return DOES_NOT_LOAD
     if not checks:
-        console.print(f"no check matches {printable(options.only)}: see --list")
-        return 2
+        console.print(f"no check matches {printable(' '.join(only))}: see --list")
+        return NOTHING_TO_CHECK
     inputs = [Path(options.library)] if options.library else ()
     check_outputs(options.json, options.html, inputs=inputs)
     library = str(Path(options.library).resolve()) if options.library else None
     subject = Subject(library, options.strategy)
-    results = _run(subject, checks, options, console)
-    found = document("conformance", subject=str(subject), checks=results)
+    effort = Effort(options.effort, options.seed, patience=options.patience)
+    try:
+        todo = (
+            [replayed(one, subject, options.patience) for one in failures_in(options.replay)]
+            if options.replay
+            else [(check, effort) for check in checks]
+        )
+        results = _run(subject, todo, options, console)
+    except (NothingToReplayError, NoCompilerError, CannotRunError) as error:
+        console.print(printable(str(error)))
+        return NOTHING_TO_CHECK
+    report = document("conformance", subject=str(subject), checks=results)
     if options.json:
-        save(options.json, found)
+        save(options.json, report)
     if options.html:
-        write_page(options.html, found)
-    failed = [result["name"] for result in results if not result["passed"]]
-    console.print(_verdict(subject, results, failed))
-    return 1 if failed else 0
+        write_page(options.html, report)
+    if not options.tap:
+        console.print(verdict(subject, results))
+    return _exit_code(results)
 
 
 def _run(
-    subject: Subject, checks: Sequence[Check], options: argparse.Namespace, console: Console
+    subject: Subject,
+    todo: Sequence[tuple[Check, Effort]],
+    options: argparse.Namespace,
+    console: Console,
 ) -> list[dict[str, Any]]:
     results = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    quiet = not console.is_terminal
-    session = Session(subject, Effort(options.effort, options.seed, patience=options.patience))
+    quiet = not console.is_terminal or options.tap
+    if options.tap:
+        console.print(f"TAP version 14\n1..{len(todo)}")
+    session = Session(subject, todo[0][1])
     with session, Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("", total=len(checks))
-        for number, check in enumerate(checks, 1):
-            bar.update(task, description=f"{number}/{len(checks)} {check.name}")
+        task = bar.add_task("", total=len(todo))
+        for number, (check, effort) in enumerate(todo, 1):
+            bar.update(task, description=f"{number}/{len(todo)} {check.name}")
+            session.effort = effort
             start = time.monotonic()
             found = check.run(session)
-            seconds = time.monotonic() - start
-            results.append(result_of(check, found, seconds))
+            results.append(result_of(check, found, time.monotonic() - start, effort))
+            if options.tap:
+                console.print(tap_line(number, results[-1]))
             if isinstance(found, Finding):
-                console.print(
-                    f"FAIL {check.name} ({seconds:.1f} s)\n{explain(found)}", markup=False
-                )
-                if not options.keep_going:
+                if not options.tap:
+                    seconds = results[-1]["seconds"]
+                    console.print(f"FAIL {check.name} ({seconds:.1f} s)")
+                    console.print(explain(found, subject, effort))
+                if not options.keep_going and not options.tap:
                     break
     return results
 
 
-def result_of(check: Check, found: int | Finding, seconds: float) -> dict[str, Any]:
-    """A check's part of the document: how many cases went well, or the failure in full."""
-    result: dict[str, Any] = {"name": check.name, "seconds": round(seconds, 3)}
-    if isinstance(found, int):
-        return {**result, "passed": True, "cases": found}
-    return {
-        **result,
-        "passed": False,
-        "rule": RULES[found.rule],
-        "rules": sorted({violation.rule for violation in found.violations}),
-        "broken": [asdict(violation) for violation in found.violations],
-        "calls": [call_to_json(call) for call in found.calls],
-        "expected": [outcome_to_json(expect(call)) for call in found.calls],
-        "got": outcome_to_json(found.outcome) if found.outcome else None,
-        "note": found.note,
-        "picture": _picture(found),
-        "program": _program(found),
-    }
+def _exit_code(results: Sequence[dict[str, Any]]) -> int:
+    broken = [one["rules"] for one in results if not one["passed"]]
+    if not broken:
+        return PASSED
+    if any(rules == ["abi"] for rules in broken):
+        return DOES_NOT_LOAD
+    return HANGS if broken[0] == ["no-hang"] else BROKEN
 
 
-def _picture(finding: Finding) -> dict[str, Any] | None:
-    if not finding.calls:
-        return None
-    last = finding.calls[-1]
-    return as_rows(last, expect(last), finding.outcome)
-
-
-def _program(finding: Finding) -> str | None:
-    if not (finding.calls and finding.repeats):
-        return None
-    return c_program(finding.calls, [expect(call) for call in finding.calls])
-
-
-MOST_DETAILS = 6
-
-
-def explain(finding: Finding) -> str:
-    """A failure in full: the rules, the picture, the program."""
-    lines = []
-    for violation in finding.violations[:MOST_DETAILS]:
-        lines.append(f"  {violation.rule}: {violation.detail}")
-    if len(finding.violations) > MOST_DETAILS:
-        lines.append(f"  ... and {len(finding.violations) - MOST_DETAILS} more")
-    lines += ["", f"The rule: {RULES[finding.rule]}.", finding.note]
-    if finding.calls:
-        last = finding.calls[-1]
-        if len(finding.calls) > 1:
-            lines.append(f"The last of these {len(finding.calls)} calls:")
-        lines.append(picture(last, expect(last), finding.outcome))
-        if program := _program(finding):
-            lines += ["", "To repeat it:", "", program]
-    return "\n".join(lines)
-
-
-def _verdict(subject: Subject, results: list[dict[str, Any]], failed: list[str]) -> str:
-    name = printable(subject)
-    seconds = sum(result["seconds"] for result in results)
-    if failed:
-        return f"{name}: {len(failed)} of {len(results)} checks run failed ({seconds:.1f} s)"
-    lines = []
-    for stage in dict.fromkeys(result["name"].split("/")[0] for result in results):
-        mine = [r for r in results if r["name"].split("/")[0] == stage]
-        cases, spent = (sum(r[what] for r in mine) for what in ("cases", "seconds"))
-        lines.append(f"{stage:<12}{len(mine):>5} checks {cases:>8} cases {spent:>7.1f} s")
-    return "\n".join((*lines, f"{name}: every check passed ({seconds:.1f} s)"))
+def console() -> None:
+    """The command ``colo-conformance``."""
+    run(main)
 
 
 if __name__ == "__main__":

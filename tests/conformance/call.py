@@ -13,7 +13,7 @@ STATS_BEFORE = (0x5A5A5A5A,) * 4
 # No call asks for more memory than this per block; one that claims to must be refused.
 MOST_MEMORY = 48 << 20
 
-Place = Literal["high", "low", "odd"]
+Place = Literal["high", "low", "odd", "shifted"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Call:
     ``cache`` and ``host`` are the bitmaps, 64-bit words, of one length (``n_words``). ``null``
     names the arguments passed as NULL: "blocks", "cache_bitmap", "host_bitmap", "dirty_pages",
     "stats", "host[i]", "cache[i]". ``place``: every buffer ends at a guard page ("high") or starts
-    at one ("low"); "odd": low, with host and cache memory one byte off every alignment.
+    at one ("low"); "odd": low, with host and cache memory one byte off every alignment; "shifted":
+    the same, by another odd number of bytes for each.
     """
 
     page_size: int

@@ -5,12 +5,13 @@ The refusals are the clauses of ``colo_flush.h`` in exact integers; everything e
 """
 
 import errno
+from collections.abc import Iterator
 
 from model import flush as spec
 from model.errors import DirtyCountMismatch, StrayDirtyPages
 from model.ram import Block as RamBlock
 from model.ram import Layout
-from tests.conformance.call import STATS_BEFORE, WORD, Call, Outcome, letters
+from tests.conformance.call import STATS_BEFORE, WORD, Block, Call, Outcome, letters
 
 
 def expect(call: Call) -> Outcome:
@@ -49,28 +50,51 @@ def expect(call: Call) -> Outcome:
 
 def why_refused(call: Call) -> str | None:
     """The first clause by which the call must get -EINVAL; None if only a stray bit could."""
+    return next((why for clause, why in _clauses(call) if clause != "stray"), None)
+
+
+def clauses_broken(call: Call) -> set[str]:
+    """Every clause that would do to refuse the call, also where another one comes before it.
+
+    What has no meaning is taken in every way that a port might: with a page size that is no power of
+    two each length is unaligned; with no list of blocks each bit set is stray.
+    """
+    return {clause for clause, _ in _clauses(call)}
+
+
+def _clauses(call: Call) -> Iterator[tuple[str, str]]:
     size = call.page_size
     if call.threads == 0:
-        return "threads is 0"
+        yield "threads", "threads is 0"
     if "dirty_pages" in call.null:
-        return "dirty_pages is NULL"
-    if size <= 0 or size & (size - 1):
-        return f"page size {size} is not a power of two"
+        yield "dirty_pages", "dirty_pages is NULL"
     if call.blocks and "blocks" in call.null:
-        return "blocks is NULL"
+        yield "blocks", "blocks is NULL"
     if call.cache and call.null & {"cache_bitmap", "host_bitmap"}:
-        return "a bitmap is NULL"
+        yield "bitmap", "a bitmap is NULL"
+    if size <= 0 or size & (size - 1):
+        yield "page_size", f"page size {size} is not a power of two"
+        if any(block.offset | block.used_length | block.max_length for block in call.blocks):
+            yield "alignment", "nothing is aligned to such a page size"
+        if any(call.cache) or any(call.host):
+            yield "stray", "no bit has a page"
+        return
     for i, block in enumerate(call.blocks):
-        if block.offset % size or block.used_length % size or block.max_length % size:
-            return f"block {i}: its offset or a length is not page aligned"
-        if block.max_length < block.used_length:
-            return f"block {i}: max_length < used_length"
-        if block.used_length and call.null & {f"host[{i}]", f"cache[{i}]"}:
-            return f"block {i}: its memory is NULL"
-    return _why_misplaced(call)
+        yield from _clauses_of_block(call, i, block)
+    yield from _clauses_of_bits(call)
 
 
-def _why_misplaced(call: Call) -> str | None:
+def _clauses_of_block(call: Call, i: int, block: Block) -> Iterator[tuple[str, str]]:
+    size = call.page_size
+    if block.offset % size or block.used_length % size or block.max_length % size:
+        yield "alignment", f"block {i}: its offset or a length is not page aligned"
+    if block.max_length < block.used_length:
+        yield "max_length", f"block {i}: max_length < used_length"
+    if block.used_length and call.null & {f"host[{i}]", f"cache[{i}]"}:
+        yield "memory", f"block {i}: its memory is NULL"
+
+
+def _clauses_of_bits(call: Call) -> Iterator[tuple[str, str]]:
     bits = len(call.cache) * WORD
     taken: list[tuple[int, int, int]] = []
     for i, block in enumerate(call.blocks):
@@ -78,12 +102,15 @@ def _why_misplaced(call: Call) -> str | None:
         if first == last:
             continue
         if last > bits:
-            return f"block {i}: its used pages end at bit {last}, past the bitmaps' {bits}"
+            yield "reach", f"block {i}: its used pages end at bit {last}, past the bitmaps' {bits}"
         for low, high, other in taken:
             if first < high and low < last:
-                return f"blocks {other} and {i}: their used pages overlap"
+                yield "overlap", f"blocks {other} and {i}: their used pages overlap"
         taken.append((first, last, i))
-    return None
+    listed = [] if "blocks" in call.null else taken
+    for bit in sorted(_pages(call.cache) | _pages(call.host)):
+        if not any(first <= bit < last for first, last, _ in listed):
+            yield "stray", f"bit {bit} is set outside every block's used pages"
 
 
 def _layout(call: Call) -> Layout:

@@ -7,6 +7,7 @@ from tests.conformance.call import Call, Outcome
 from tests.conformance.expected import expect
 from tests.conformance.probes import Probe
 from tests.conformance.process import PortDiedError, PortProcess, Subject
+from tests.conformance.repeating import calls_program
 from tests.conformance.rules import Violation, violations
 from tests.conformance.shrink import shrink
 
@@ -18,7 +19,8 @@ SHRINK_PATIENCE = 1.5
 class Finding:
     """Calls of which the last breaks rules; ``outcome`` is None if it never returned.
 
-    ``repeats``: do these calls alone show it again? ``program``: the C program that found it.
+    ``repeats``: do these calls alone show it again? ``probe``: the C program that found it. ``source``:
+    one that repeats it, where that is not just to make the calls.
     """
 
     violations: tuple[Violation, ...]
@@ -26,7 +28,13 @@ class Finding:
     outcome: Outcome | None = None
     note: str = ""
     repeats: bool = True
-    program: Probe | None = None
+    probe: Probe | None = None
+    source: str = ""
+
+    @property
+    def program(self) -> str:
+        """The text of a C program that repeats it; "" if the probe is one, or there is none."""
+        return self.source or (calls_program(self.calls) if self.calls and self.repeats else "")
 
     @property
     def rule(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.conformance.call import MOST_MEMORY, OS_PAGE, Place
+from tests.conformance.call import MOST_MEMORY, OS_PAGE
 
 Bytes = NDArray[np.uint8]
 
@@ -47,24 +47,22 @@ class Buffer:
         if mapped in (None, ctypes.c_void_p(-1).value):
             raise MemoryError(f"no address range for {name}")
         self._start = mapped + GUARD
-        self._open: tuple[int, int, Place] = (self._start, 0, "low")
+        self._open = (self._start, 0)
         self.size = 0
         self.address = self._start
         self._range = bytes_at(self._start, RESERVED)
 
-    def open(self, size: int, place: Place) -> Bytes:
-        """The buffer's ``size`` bytes, writable: at the end of the range, its start, or odd."""
-        odd = 1 if place == "odd" else 0
-        pages = -(-(size + odd) // OS_PAGE) * OS_PAGE
-        base = self._start + (RESERVED - pages if place == "high" else 0)
-        if self._open != (base, pages, place):
+    def open(self, size: int, *, high: bool, shift: int = 0) -> Bytes:
+        """The buffer's ``size`` bytes, writable: at the end of the range, or ``shift`` bytes after its
+        start."""
+        pages = -(-(size + shift) // OS_PAGE) * OS_PAGE
+        base = self._start + (RESERVED - pages if high else 0)
+        if self._open != (base, pages):
             self._close()
-            self._protect(base, pages, _READ | _WRITE)
-            self._open = (base, pages, place)
-        else:
-            self._protect(base, pages, _READ | _WRITE)
+            self._open = (base, pages)
+        self._protect(base, pages, _READ | _WRITE)
         self.size = size
-        self.address = base + (pages - size if place == "high" else odd)
+        self.address = base + (pages - size if high else shift)
         for slack in self._slack():
             slack[:] = SLACK_FILL
         return self._between(self.address, self.address + size)
@@ -93,7 +91,7 @@ class Buffer:
         return f"byte {address - self.address} of {self.name}, which is read-only"
 
     def _slack(self) -> tuple[Bytes, Bytes]:
-        base, pages, _ = self._open
+        base, pages = self._open
         after = self.address + self.size
         return self._between(base, self.address), self._between(after, base + pages)
 
@@ -105,7 +103,7 @@ class Buffer:
             raise OSError(ctypes.get_errno(), f"mprotect of {self.name}")
 
     def _close(self) -> None:
-        base, pages, _ = self._open
+        base, pages = self._open
         self._protect(base, pages, _NO_ACCESS)
         if pages > _KEEP:
             _libc.madvise(base, pages, _MADV_DONTNEED)

@@ -58,7 +58,9 @@ class Implementation:
             ]
         return status
 
-    def plan(self, pages: int, threads: int, thread: int) -> tuple[int, int, int] | None:
+    def plan(
+        self, pages: int, threads: int, thread: int, null: str = ""
+    ) -> tuple[int, int, int] | None:
         """None: the shares are the model's, which is proved and tested elsewhere."""
         return None
 

@@ -10,8 +10,20 @@ from tests.conformance.rules import Violation
 Ranges = list[tuple[int, int, int]]
 
 EDGES = (0, 1, 63, 64, 65, 127, 128, 504, 505, 32_385, 1_048_576, 2**31 + 65, 2**52 + 1, 2**58 + 1)
+EDGES += (2**63 - 1, 2**63 + 1, 2**64 - 65, 2**64 - 64, 2**64 - 63, 2**64 - 1)
 FIXED = tuple((pages, threads) for pages in EDGES for threads in (1, 2, 3, 4, 7, 8, 64, 255, 256))
-REFUSED = ((100, 4, 4), (100, 4, 5), (100, 4, 2**32 - 1), (100, 1, 1), (0, 1, 1), (100, 0, 0))
+#: Pages, threads, a thread that is not there; or a pointer that is NULL.
+REFUSED = (
+    (100, 4, 4, ""),
+    (100, 4, 5, ""),
+    (100, 4, 2**32 - 1, ""),
+    (100, 1, 1, ""),
+    (0, 1, 1, ""),
+    (100, 0, 0, ""),
+    (100, 4, 1, "lower"),
+    (100, 4, 1, "upper"),
+    (0, 1, 0, "lower"),
+)
 
 
 def ask_plan(bench: Bench, pages: int, threads: int) -> Ranges | None:
@@ -59,7 +71,10 @@ def _broken(pages: int, ranges: Ranges) -> Iterator[tuple[str, str]]:
 def refused_violations(answers: list[tuple[int, int, int] | None]) -> list[Violation]:
     """A plan for a thread that is not there must be refused."""
     return [
-        Violation("plan-refuses", f"pages {p}, threads {n}, thread {i}: got {answer[0]}")
-        for (p, n, i), answer in zip(REFUSED, answers, strict=True)
+        Violation(
+            "plan-refuses",
+            f"pages {p}, threads {n}, thread {i}{f', {null} NULL' * bool(null)}: got {answer[0]}",
+        )
+        for (p, n, i, null), answer in zip(REFUSED, answers, strict=True)
         if answer is not None and answer[0] != -errno.EINVAL
     ]

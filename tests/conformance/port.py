@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.conformance.call import STATS_BEFORE, Call, Outcome, grain, letters, memory_of
+from tests.conformance.call import STATS_BEFORE, Call, Outcome, Place, grain, letters, memory_of
 from tests.conformance.guarded import Buffer, Bytes
 
 Words = NDArray[np.uint64]
@@ -62,8 +62,10 @@ class Target(Protocol):
     def flush(self, arguments: Arguments) -> int:
         """``colo_flush``."""
 
-    def plan(self, pages: int, threads: int, thread: int) -> tuple[int, int, int] | None:
-        """``colo_plan``: (status, lower, upper); None if there is none."""
+    def plan(
+        self, pages: int, threads: int, thread: int, null: str = ""
+    ) -> tuple[int, int, int] | None:
+        """``colo_plan``: (status, lower, upper); None if there is none. ``null``: a pointer's name."""
 
 
 class Library:
@@ -111,11 +113,14 @@ class Library:
         )
         return status
 
-    def plan(self, pages: int, threads: int, thread: int) -> tuple[int, int, int] | None:
+    def plan(
+        self, pages: int, threads: int, thread: int, null: str = ""
+    ) -> tuple[int, int, int] | None:
         if not self._plan:
             return None
         lower, upper = ctypes.c_uint64(), ctypes.c_uint64()
-        status = self._plan(pages, threads, thread, ctypes.byref(lower), ctypes.byref(upper))
+        pointers = {"lower": ctypes.byref(lower), "upper": ctypes.byref(upper), null: None}
+        status = self._plan(pages, threads, thread, pointers["lower"], pointers["upper"])
         return status, lower.value, upper.value
 
 
@@ -139,18 +144,19 @@ class Bench:
         self._beat()
         return self.target.flush(arguments)
 
-    def plan(self, pages: int, threads: int, thread: int) -> tuple[int, int, int] | None:
+    def plan(
+        self, pages: int, threads: int, thread: int, null: str = ""
+    ) -> tuple[int, int, int] | None:
         """``colo_plan``."""
         self._beat()
-        return self.target.plan(pages, threads, thread)
+        return self.target.plan(pages, threads, thread, null)
 
     def open(self, name: str, size: int, call: Call) -> Bytes:
-        place = call.place
-        if place == "odd" and not name.startswith(("host memory", "cache memory")):
-            place = "low"
         if name not in self.buffers:
             self.buffers[name] = Buffer(name)
-        return self.buffers[name].open(size, place)
+        return self.buffers[name].open(
+            size, high=call.place == "high", shift=_shift(name, call.place)
+        )
 
     def describe(self, address: int) -> str:
         """Where a faulting address lies."""
@@ -158,6 +164,16 @@ class Bench:
             if sentence := buffer.describe(address):
                 return sentence
         return f"address {address:#x}, far from everything passed in"
+
+
+def _shift(name: str, place: Place) -> int:
+    """Bytes by which a buffer is off: host and cache memory only, odd numbers of them."""
+    kind, _, number = name.partition(" memory of block ")
+    if not number or place not in ("odd", "shifted"):
+        return 0
+    if place == "odd":
+        return 1
+    return 1 + 2 * (int(number) % 7) if kind == "host" else 15 + 4 * (int(number) % 5)
 
 
 class Placed:

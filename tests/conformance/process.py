@@ -52,12 +52,16 @@ class Subject:
 
 
 class PortDiedError(Exception):
-    """The port crashed, hung or would not load, during call number ``during`` of a sequence."""
+    """The port crashed, hung or would not load, during call number ``during`` of a sequence.
 
-    def __init__(self, violation: Violation, during: int = 0) -> None:
+    ``calls``: how many it had begun of what it was asked for.
+    """
+
+    def __init__(self, violation: Violation, during: int = 0, calls: int = 0) -> None:
         super().__init__(f"{violation.rule}: {violation.detail}")
         self.violation = violation
         self.during = during
+        self.calls = calls
 
 
 class PortProcess:
@@ -94,6 +98,14 @@ class PortProcess:
         return self._ask((function, arguments), self._patience)
 
     def _ask(self, request: object, patience: float) -> Any:
+        begun = self._calls_begun()
+        try:
+            return self._answer(request, patience)
+        except PortDiedError as death:
+            death.calls = self._calls_begun() - begun
+            raise
+
+    def _answer(self, request: object, patience: float) -> Any:
         try:
             if request is not None:
                 self._here.send(request)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.call import ALL_ONES, WORD, Block, Call, Place
 
-PLACES: tuple[Place, ...] = ("high", "low", "odd")
+PLACES: tuple[Place, ...] = ("high", "low", "odd", "shifted")
 COMMON_PAGE_SIZES = (1024, 2048, 4096)
 LARGE_PAGE_SIZES = (8192, 16384, 65536, 1 << 20, 2 << 20)
 MEMORY_OF_A_CALL = 4 << 20

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from types import FrameType
 
 import numpy as np
@@ -69,43 +69,53 @@ def stress(
 ) -> Collision | int:
     """Rounds until this process has used ``seconds`` of processor time, or until there were as many
     as take that long where nothing waits: how many; or the first that looks wrong."""
-    random = np.random.default_rng(seed)
     end = time.process_time() + seconds
     most = max(int(seconds * MOST_ROUNDS_PER_SECOND), 1)
     rounds = 0
     with _signals(scenario.signals):
-        while True:
-            for call, outcome in _rounds_on_one_layout(bench, scenario, random):
-                if outcome:
-                    return Collision(call, outcome, rounds)
+        for blocks, calls in _layouts(scenario, seed):
+            zeros = (0,) * len(calls[0].cache)
+            placed = Placed(bench, Call(scenario.page_size, blocks, zeros, zeros, 0, 1), 0)
+            for call in calls:
+                placed.refill(call)
+                status = bench.flush(placed.arguments)
+                if not placed.looks_right(status):
+                    return Collision(call, placed.outcome(status), rounds)
                 rounds += 1
                 if rounds >= most or time.process_time() > end:
                     return rounds
+    raise AssertionError("there is no last layout")
 
 
-def _rounds_on_one_layout(
-    bench: Bench, scenario: Scenario, random: np.random.Generator
-) -> Iterator[tuple[Call, Outcome | None]]:
-    """Flush again and again over one layout; the outcome is given only if something is wrong."""
-    words = int(random.integers(*scenario.words, endpoint=True))
-    blocks = _blocks(random, words, scenario)
-    zeros = (0,) * words
-    placed = Placed(bench, Call(scenario.page_size, blocks, zeros, zeros, 0, 1), 0)
-    for _ in range(ROUNDS_PER_LAYOUT):
-        cache, host = (_dirty(random, words, scenario.dirty) for _ in range(2))
-        threads = int(random.choice((2, 3, 4, 8, words, words)))
-        count = int(np.bitwise_count(cache).sum())
-        call = Call(
-            scenario.page_size,
-            blocks,
-            tuple(cache.tolist()),
-            tuple(host.tolist()),
-            count,
-            threads,
-        )
-        placed.refill(call)
-        status = bench.flush(placed.arguments)
-        yield call, None if placed.looks_right(status) else placed.outcome(status)
+def nth_call(scenario: Scenario, seed: tuple[int, ...], number: int) -> Call:
+    """The call of round ``number``, counted from 1, of the same stress."""
+    calls = (call for _, some in _layouts(scenario, seed) for call in some)
+    return next(islice(calls, max(number - 1, 0), None))
+
+
+def _layouts(
+    scenario: Scenario, seed: tuple[int, ...]
+) -> Iterator[tuple[tuple[Block, ...], list[Call]]]:
+    """Layouts without end, and calls over each."""
+    random = np.random.default_rng(seed)
+    while True:
+        words = int(random.integers(*scenario.words, endpoint=True))
+        blocks = _blocks(random, words, scenario)
+        yield blocks, [_call(random, scenario, blocks, words) for _ in range(ROUNDS_PER_LAYOUT)]
+
+
+def _call(
+    random: np.random.Generator, scenario: Scenario, blocks: tuple[Block, ...], words: int
+) -> Call:
+    cache, host = (_dirty(random, words, scenario.dirty) for _ in range(2))
+    return Call(
+        page_size=scenario.page_size,
+        blocks=blocks,
+        cache=tuple(cache.tolist()),
+        host=tuple(host.tolist()),
+        dirty_pages=int(np.bitwise_count(cache).sum()),
+        threads=int(random.choice((2, 3, 4, 8, words, words))),
+    )
 
 
 def _blocks(random: np.random.Generator, words: int, scenario: Scenario) -> tuple[Block, ...]:

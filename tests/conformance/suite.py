@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -17,8 +17,14 @@ from tests.conformance.finding import Finding, judge, settle
 from tests.conformance.large import LARGE, Large, large
 from tests.conformance.probes import EFFORT_FOR_SLOW, PROBES, SLOW, Probe
 from tests.conformance.process import PATIENCE, PortDiedError, PortProcess, Subject
+from tests.conformance.repeating import (
+    large_program,
+    plan_program,
+    refused_plans_program,
+    rounds_program,
+)
 from tests.conformance.rules import Violation, violations
-from tests.conformance.stress import SCENARIOS, Collision, Scenario, stress
+from tests.conformance.stress import SCENARIOS, Collision, Scenario, nth_call, stress
 from tests.conformance.vectors import Vector, all_vectors
 
 SEQUENCES, REFUSALS, PLANS = 1_000, 700, 300
@@ -119,7 +125,9 @@ def all_checks() -> list[Check]:
     return [
         *vectors,
         Check("plan/fixed", _in_child(_fixed_plans)),
-        Check("plan/refused", _in_child(_refused_plans)),
+        Check(
+            "plan/refused", _in_child(_refused_plans, source=refused_plans_program(plan.REFUSED))
+        ),
         Check("plan/search", _in_child(_searched_plans)),
         *(Check(probe.name, _probe(probe), by_library=True) for probe in PROBES),
         *(Check(f"large/{case.name}", _large(case)) for case in LARGE),
@@ -199,15 +207,19 @@ def _searching(examples: int) -> settings:
 
 
 def _in_child(
-    look: Callable[[Session], int | Finding], during: object = ""
+    look: Callable[[Session], int | Finding], during: object = "", source: str = ""
 ) -> Callable[[Session], int | Finding]:
-    """A look through ``session.ask``, at which the death of the port is the finding."""
+    """A look through ``session.ask``, at which the death of the port is the finding. ``source``: a C
+    program that repeats it."""
 
     def run(session: Session) -> int | Finding:
         try:
-            return look(session)
+            found = look(session)
         except PortDiedError as death:
-            return Finding((death.violation,), note=f"{during}")
+            found = Finding((death.violation,), note=f"{during}")
+        if isinstance(found, Finding) and source:
+            return replace(found, source=source)
+        return found
 
     return run
 
@@ -215,11 +227,15 @@ def _in_child(
 def _look_at_plans(session: Session, plans: Iterable[tuple[int, int]]) -> int | Finding:
     went_well = 0
     for pages, threads in plans:
-        ranges = session.ask(plan.ask_plan, pages, threads)
+        try:
+            ranges = session.ask(plan.ask_plan, pages, threads)
+        except PortDiedError as death:
+            note = f"The call: colo_plan, {pages} pages, {threads} threads."
+            return Finding((death.violation,), note=note, source=plan_program(pages, threads))
         if ranges is None:
             return 0
         if broken := plan.plan_violations(pages, threads, ranges):
-            return Finding(tuple(broken))
+            return Finding(tuple(broken), source=plan_program(pages, threads))
         went_well += 1
     return went_well
 
@@ -256,7 +272,7 @@ def _probe(probe: Probe) -> Callable[[Session], int | Finding]:
         result = probe.run(port, effort.patience, effort.seed, effort.factor)
         if not result.violations:
             return result.calls
-        return Finding(result.violations, program=probe)
+        return Finding(result.violations, probe=probe)
 
     return look
 
@@ -266,16 +282,22 @@ def _large(case: Large) -> Callable[[Session], int | Finding]:
         broken = session.ask(large, case)
         return Finding(tuple(broken)) if broken else 1
 
-    return _in_child(look, during=f"The call: {case}.")
+    return _in_child(look, during=f"The call: {case}.", source=large_program(case))
 
 
 def _stress(scenario: Scenario, seconds: float) -> Callable[[Session], int | Finding]:
-    def look(session: Session) -> int | Finding:
+    def run(session: Session) -> int | Finding:
         stress_seed = (session.effort.seed, int(seconds * 10))
-        seen = session.ask(stress, scenario, stress_seed, seconds * session.effort.factor)
+        try:
+            seen = session.ask(stress, scenario, stress_seed, seconds * session.effort.factor)
+        except PortDiedError as death:
+            call = nth_call(scenario, stress_seed, death.calls)
+            note = f"In round {death.calls} of {scenario.name} stress: {scenario}."
+            source = rounds_program(call)
+            return Finding((death.violation,), (call,), None, note, repeats=False, source=source)
         return _collision(seen) if isinstance(seen, Collision) else int(seen)
 
-    return _in_child(look, during=f"In rounds of {scenario.name} stress: {scenario}.")
+    return run
 
 
 def _collision(seen: Collision) -> Finding:
@@ -283,4 +305,5 @@ def _collision(seen: Collision) -> Finding:
         Violation("after-return", "memory was still changing after colo_flush had returned")
     ]
     note = f"A race: round {seen.rounds_before + 1} of stress; the rounds before it were right."
-    return Finding(tuple(broken), (seen.call,), seen.outcome, note, repeats=False)
+    source = rounds_program(seen.call)
+    return Finding(tuple(broken), (seen.call,), seen.outcome, note, repeats=False, source=source)

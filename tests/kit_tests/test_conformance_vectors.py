@@ -62,6 +62,13 @@ def test_every_vector_has_its_own_name_and_every_flag_its_note_and_use() -> None
     assert {flag for vector in every for flag in vector.flags} == set(vectors.FLAGS)
 
 
+def test_every_refusal_has_a_vector_in_which_its_reason_is_the_only_one() -> None:
+    refused = vectors.all_vectors()["refusals"]
+    assert vectors.refused_for_more_than_one_reason(refused) == []
+    lacking = [vector for vector in refused if vector.id != "refusals/wrap-to-0-only"]
+    assert vectors.refused_for_more_than_one_reason(lacking) == ["refusals/wrap-to-0"]
+
+
 def test_the_generator_is_splitmix64() -> None:
     """The first outputs for seed 1234567, as published with the algorithm."""
     random = accumulated.SplitMix64(1234567)

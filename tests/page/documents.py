@@ -17,7 +17,7 @@ from proofs.prover.catalogue import catalogue
 from proofs.prover.document import as_document
 from proofs.prover.obligation import Claim, Control
 from proofs.prover.verdict import Decided, Outcome, Verdict
-from tests.conformance.__main__ import result_of
+from tests.conformance.report import result_of
 from tests.conformance.call import Outcome as Seen
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding

@@ -3,10 +3,12 @@
  * A port with bugs in it, one at a time: built with -DBUG=name it has that bug and no other, built
  * without it is right. What the conformance suite is measured by: it must fail every one of them.
  *
- * Each is a mistake that a person porting a flush makes, in the place where it is made. The list is
- * read by python -m tests.conformance.bugs; "race:" marks those that need threads to collide.
+ * Each is what a person porting a flush gets wrong, in the place where it is made. The list is read by
+ * python -m tests.conformance.bugs; "race:" marks those that need threads to collide, and before each
+ * group stand the checks that are about it: one of those must fail.
  */
 #define _GNU_SOURCE
+#include "bug.h"
 #include "colo_flush.h"
 
 #include <errno.h>
@@ -22,7 +24,7 @@
 
 enum bug {
     bug_none,
-    /* one word of a bitmap */
+    /* [vector/copying vector/blocks] one word of a bitmap */
     bug_bit_shift_int,          /* bits are cleared with an int's shift, 1 << bit */
     bug_ctz_int,                /* the lowest set bit is looked for in 32 bits of the word */
     bug_popcount_int,           /* the set bits are counted in 32 bits of the word */
@@ -42,10 +44,11 @@ enum bug {
     bug_clear_xor,              /* bits are flipped instead of cleared: host-only ones get set */
     bug_skip_by_four,           /* clean words are skipped by four, and the tail with them */
     bug_stops_at_clean,         /* the scan ends at the first clean word */
+    /* [repeat] what a flush that dies leaves */
     bug_clears_first,           /* a word's bits are cleared before its pages are copied */
     bug_clears_early,           /* a page's bits are cleared before it is copied (the patch) */
     bug_host_clears_first,      /* host bits are cleared before the copy, cache bits after it */
-    /* one page */
+    /* [vector/copying vector/blocks large] one page */
     bug_copies_backwards,       /* host and cache are swapped in the copy */
     bug_copies_4096,            /* the page size is taken to be 4096 in the copy */
     bug_copy_one_short,         /* the last byte of a page is not copied */
@@ -60,24 +63,29 @@ enum bug {
     bug_bit_number_32,          /* the bit of a page is a uint32_t */
     bug_first_bit_32,           /* a block's first bit is a uint32_t */
     bug_run_into_next_block,    /* a run of dirty pages is copied past the end of its block */
-    /* blocks */
+    /* [vector/blocks] blocks */
     bug_offset_for_bit,         /* a block's bits are found by its offset */
     bug_blocks_sorted,          /* the search ends at the first block above the share */
     bug_sixty_four_blocks,      /* there is room for 64 blocks */
     bug_first_word_of_block,    /* a block is taken to start on a word of its own */
     bug_empty_ends_list,        /* a block with used_length 0 ends the list */
-    /* shares */
+    /* [vector/copying vector/shares vector/blocks plan] shares */
     bug_rest_lost,              /* nobody takes the pages that rounding left over */
     bug_no_chunk_no_work,       /* fewer words than threads: nobody works */
     bug_chunk_divides,          /* the owner of a page is page / chunk, and chunk is 0 */
     bug_share_rounded_up,       /* shares are rounded up, and the last one is before its start */
     bug_share_32,               /* shares are computed in 32 bits */
     bug_share_product,          /* a share begins at pages * thread / threads, cut at a word */
+    bug_plan_null,              /* colo_plan writes through NULL */
+    bug_plan_rounds_up,         /* colo_plan rounds pages up to words, and passes 2^64 */
     bug_thread_not_checked,     /* colo_plan takes any thread */
     bug_stack_of_threads,       /* an array of as many stats as threads, on the stack */
     bug_pages_of_last_listed,   /* the pages to share out end with the block listed last */
+    /* [scale] large numbers */
+    bug_shares_of_all_threads,  /* a share for each thread, and 64 threads to do them */
+    bug_shares_of_32_bits,      /* the pages below a share are computed in 32 bits, in the flush alone */
     bug_blocks_squared,         /* blocks are compared each with each, however many there are */
-    /* the count and the stats */
+    /* [vector/counts vector/copying] the count and the stats */
     bug_count_union,            /* the dirty count falls by the pages copied */
     bug_count_host_too,         /* the dirty count falls by the bits of both bitmaps */
     bug_count_forced,           /* the dirty count is set to 0, and 0 returned */
@@ -89,10 +97,12 @@ enum bug {
     bug_stats_added,            /* stats are added to what was there */
     bug_stats_null,             /* stats are written through NULL */
     bug_stats_not_on_erange,    /* stats are not written when the count was wrong */
+    /* [vector/refusals] */
     bug_stats_on_refusal,       /* stats are set to 0 before the call is checked */
+    /* [vector/counts vector/copying] */
     bug_both_copied_twice,      /* a page dirty in both bitmaps counts as two copied */
     bug_host_excludes_both,     /* host_dirty leaves out the pages dirty in both */
-    /* refusals */
+    /* [vector/refusals] refusals */
     bug_threads_0,              /* threads 0 is taken for 1 */
     bug_page_size_any,          /* the page size need not be a power of two */
     bug_page_size_0,            /* 0 passes for a power of two */
@@ -104,14 +114,9 @@ enum bug {
     bug_overlap_of_neighbours,  /* only neighbours in the list are checked for overlap */
     bug_overlap_with_first,     /* only overlaps with the first block in the list are seen */
     bug_overlap_start_only,     /* a block that lies around another is not seen to overlap */
-    bug_overlap_touching,       /* blocks that touch are taken to overlap */
-    bug_overlap_by_offset,      /* overlap is judged by byte offsets */
-    bug_overlap_of_empty,       /* a block with used_length 0 overlaps what is around it */
     bug_reach_wraps,            /* first_bit + pages passes 2^64 unseen */
     bug_reach_from_start,       /* a block must be no longer than the bitmaps, wherever it begins */
     bug_reach_one_more,         /* a block may end one bit past the bitmaps */
-    bug_reach_by_max,           /* max_length must lie inside the bitmaps */
-    bug_reach_of_empty,         /* first_bit must lie inside the bitmaps, pages or not */
     bug_stray_unchecked,        /* stray bits are left alone */
     bug_stray_by_word,          /* only words without any block are searched for stray bits */
     bug_stray_at_end_only,      /* only bits after the last block are searched */
@@ -124,22 +129,30 @@ enum bug {
     bug_null_dirty_pages,       /* dirty_pages is not checked for NULL */
     bug_null_bitmap,            /* the bitmaps are not checked for NULL */
     bug_null_memory,            /* host and cache are not checked for NULL */
+    bug_positive_errno,         /* EINVAL is returned, not -EINVAL */
+    /* [vector/edges vector/blocks] calls that are right, and refused */
+    bug_overlap_touching,       /* blocks that touch are taken to overlap */
+    bug_overlap_by_offset,      /* overlap is judged by byte offsets */
+    bug_overlap_of_empty,       /* a block with used_length 0 overlaps what is around it */
+    bug_reach_by_max,           /* max_length must lie inside the bitmaps */
+    bug_reach_of_empty,         /* first_bit must lie inside the bitmaps, pages or not */
     bug_null_of_empty,          /* host may not be NULL, pages or not */
     bug_null_no_words,          /* the bitmaps may not be NULL, words or not */
-    bug_positive_errno,         /* EINVAL is returned, not -EINVAL */
-    /* what is left over from the call before */
+    /* [vector/sequences] what is left over from the call before */
     bug_bounds_at_start,        /* a thread works out its share when it starts (the patch) */
     bug_threads_of_first_call,  /* a share a thread, and as many threads as in the first call */
     bug_page_size_of_first,     /* the page size is looked at in the first call only */
     bug_blocks_of_first,        /* the block list is copied in the first call only */
     bug_refusal_sticks,         /* after a refusal every call is refused */
     bug_worker_stats_kept,      /* a worker's stats are never set to 0 */
-    /* threads */
+    /* [many-calls/piles-up] what piles up */
     bug_leaks_memory,           /* the copy of the block list is never freed */
     bug_leaks_threads,          /* each flush starts helpers anew and leaves them asleep */
+    /* [vector/copying vector/sequences vector/shares stress] threads */
     bug_hands_out_one_less,     /* the last share is not handed out */
     bug_cursor_not_reset,       /* the cursor of the shares is not set back */
     bug_complete_not_reset,     /* the completion of the call before is taken for this one's */
+    /* [vector/blocks stress more-stress] words that two threads write */
     bug_share_not_cut,          /* race: shares are not cut at words */
     bug_share_cut_in_block,     /* race: shares are cut at words of the block, not of the bitmap */
     bug_block_per_thread,       /* race: each block is one thread's, border words are two threads' */
@@ -147,20 +160,17 @@ enum bug {
     bug_claim_not_atomic,       /* race: the next share is taken by load and store */
     bug_stats_shared,           /* race: all threads add to the same stats, not atomically */
     bug_count_shared,           /* race: all threads lower the dirty count, not atomically */
+    /* [vector stress more-stress afterwards delays] how threads wait */
     bug_no_wait,                /* race: the caller waits for nobody */
     bug_waits_for_first,        /* race: the caller waits for the first helper only */
     bug_spurious_wake,          /* race: an event's wait does not look again when it wakes */
     bug_completes_early,        /* race: a helper reports before its last share is done */
     bug_job_after_trigger,      /* race: the job is published after the helpers are woken */
     bug_trigger_reset_late,     /* race: a trigger is reset after the work, and the next one lost */
+    bug_reads_job_late,         /* race: a helper looks at the dirty count when it has reported */
+    /* [scale/waits-long] */
+    bug_waits_100_ms,           /* the caller waits for 100 ms at most */
 };
-
-#ifndef BUG
-#define BUG none
-#endif
-#define PASTE(a, b) a##b
-#define NUMBER(name) PASTE(bug_, name)
-#define HAS(name) (NUMBER(BUG) == bug_##name)
 
 enum { WORD = 64, MOST_THREADS = 64, MANY_BLOCKS = 512 };
 
@@ -437,6 +447,9 @@ static void flush_nth(const job *j, uint32_t nth, colo_stats *stats)
     uint64_t lower, upper;
 
     share(j->pages, j->shares, nth, &lower, &upper);
+    if (HAS(shares_of_32_bits)) {
+        lower = (uint32_t)(lower * 4096) / 4096;
+    }
     if (HAS(share_not_cut)) {
         lower = j->pages / j->shares * nth;
         upper = nth == j->shares - 1 ? j->pages : j->pages / j->shares * (nth + 1);
@@ -457,6 +470,15 @@ static void event_set(event *e)
 {
     atomic_store(&e->is_set, 1);
     syscall(SYS_futex, &e->is_set, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void event_wait_a_while(event *e)
+{
+    struct timespec while_ = {0, 100000000};
+
+    if (!atomic_load(&e->is_set)) {
+        syscall(SYS_futex, &e->is_set, FUTEX_WAIT_PRIVATE, 0, &while_, NULL, 0);
+    }
 }
 
 static void event_wait(event *e)
@@ -495,7 +517,9 @@ static void work(worker *self)
     for (;;) {
         uint32_t nth;
 
-        if (HAS(claim_not_atomic)) {
+        if (HAS(waits_100_ms)) {
+            nth = (uint32_t)(self - workers);
+        } else if (HAS(claim_not_atomic)) {
             nth = atomic_load(&cursor);
             atomic_store(&cursor, nth + 1);
         } else {
@@ -508,7 +532,7 @@ static void work(worker *self)
             event_set(&self->complete);
         }
         flush_nth(&now, nth, stats);
-        if (HAS(threads_of_first_call)) {
+        if (HAS(threads_of_first_call) || HAS(waits_100_ms) || (HAS(shares_of_all_threads) && now.shares > MOST_THREADS)) {
             return;
         }
     }
@@ -527,6 +551,9 @@ static void *helper_main(void *opaque)
         event_set(&self->complete);
         if (HAS(trigger_reset_late)) {
             atomic_store(&self->trigger.is_set, 0);
+        }
+        if (HAS(reads_job_late)) {
+            __asm__ volatile("" : : "r"(*(volatile uint64_t *)now.dirty_pages) : "memory");
         }
     }
     return NULL;
@@ -590,7 +617,7 @@ static colo_stats run(const job *j, uint32_t wanted)
     work(&workers[0]);
     for (uint32_t i = 0; i < ready; i++) {
         if (i > 0 && !HAS(no_wait) && !(HAS(waits_for_first) && i > 1)) {
-            event_wait(&workers[i].complete);
+            HAS(waits_100_ms) ? event_wait_a_while(&workers[i].complete) : event_wait(&workers[i].complete);
         }
         add(&sum, &workers[i].stats);
     }
@@ -819,6 +846,16 @@ int colo_plan(uint64_t pages, uint32_t threads, uint32_t thread, uint64_t *lower
     if (thread >= threads && (!HAS(thread_not_checked) || !threads)) {
         return -EINVAL;
     }
+    if ((!lower || !upper) && !HAS(plan_null)) {
+        return -EINVAL;
+    }
+    if (HAS(plan_rounds_up)) {
+        uint64_t chunk = ((pages + WORD - 1) / WORD / threads + 1) * WORD;
+
+        *lower = thread < pages / chunk + 1 ? thread * chunk : pages;
+        *upper = thread < pages / chunk ? (thread + 1) * chunk : pages;
+        return 0;
+    }
     share(pages, threads, thread, lower, upper);
     return 0;
 }
@@ -923,7 +960,7 @@ int colo_flush(const colo_block *blocks, size_t n_blocks, uint64_t page_size,
     uint32_t wanted = !threads ? 1 : threads < MOST_THREADS ? threads : MOST_THREADS;
 
     j.pages = last_page(&j);
-    j.shares = HAS(block_per_thread) ? (uint32_t)n_blocks : wanted;
+    j.shares = HAS(block_per_thread) ? (uint32_t)n_blocks : HAS(shares_of_all_threads) ? threads : wanted;
 
     colo_stats done = run(&j, wanted);
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Wake-ups that are lost: whatever a port's threads do to wait for each other, they are held up at random
- * just before it and just after it. The functions are those of this program, which the loader finds
+ * Wake-ups that are lost, or come for no reason: whatever a port's threads do to wait for each other, they
+ * are held up at random just before it and just after it, and now and then a wait ends at once. The functions are those of this program, which the loader finds
  * before the C library's.
  */
 #include "one_block.h"
 
 #include <dlfcn.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -44,14 +45,14 @@ static void *its_own(const char *name)
     return found ? found : dlsym(RTLD_NEXT, name);
 }
 
-#define HELD_UP(type, name, parameters, arguments) \
+#define HELD_UP(type, name, its_name, parameters, arguments) \
     type name parameters \
     { \
         static type(*volatile own) parameters; \
         type answer; \
 \
         if (!own) { \
-            *(void **)(uintptr_t)&own = its_own(#name); \
+            *(void **)(uintptr_t)&own = its_own(#its_name); \
         } \
         hold_up(); \
         answer = own arguments; \
@@ -59,18 +60,43 @@ static void *its_own(const char *name)
         return answer; \
     }
 
-HELD_UP(int, pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
-HELD_UP(int, pthread_mutex_unlock, (pthread_mutex_t * mutex), (mutex))
-HELD_UP(int, pthread_cond_wait, (pthread_cond_t * condition, pthread_mutex_t *mutex),
-        (condition, mutex))
-HELD_UP(int, pthread_cond_timedwait,
+HELD_UP(int, pthread_mutex_lock, pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
+HELD_UP(int, pthread_mutex_unlock, pthread_mutex_unlock, (pthread_mutex_t * mutex), (mutex))
+HELD_UP(int, wait_on_condition, pthread_cond_wait,
+        (pthread_cond_t * condition, pthread_mutex_t *mutex), (condition, mutex))
+HELD_UP(int, wait_until, pthread_cond_timedwait,
         (pthread_cond_t * condition, pthread_mutex_t *mutex, const struct timespec *until),
         (condition, mutex, until))
-HELD_UP(int, pthread_cond_signal, (pthread_cond_t * condition), (condition))
-HELD_UP(int, pthread_cond_broadcast, (pthread_cond_t * condition), (condition))
-HELD_UP(int, pthread_barrier_wait, (pthread_barrier_t * barrier), (barrier))
-HELD_UP(int, sem_wait, (sem_t * semaphore), (semaphore))
-HELD_UP(int, sem_post, (sem_t * semaphore), (semaphore))
+HELD_UP(int, pthread_cond_signal, pthread_cond_signal, (pthread_cond_t * condition), (condition))
+HELD_UP(int, pthread_cond_broadcast, pthread_cond_broadcast, (pthread_cond_t * condition), (condition))
+HELD_UP(int, pthread_barrier_wait, pthread_barrier_wait, (pthread_barrier_t * barrier), (barrier))
+HELD_UP(int, sem_wait, sem_wait, (sem_t * semaphore), (semaphore))
+HELD_UP(int, sem_post, sem_post, (sem_t * semaphore), (semaphore))
+
+/* Whoever waits may be woken for no reason. */
+static bool wakes_for_no_reason(void)
+{
+    hold_up();
+    return longest && state % 7 == 0;
+}
+
+static int wake_at_once(pthread_mutex_t *mutex)
+{
+    pthread_mutex_unlock(mutex);
+    sched_yield();
+    return pthread_mutex_lock(mutex);
+}
+
+int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+{
+    return wakes_for_no_reason() ? wake_at_once(mutex) : wait_on_condition(condition, mutex);
+}
+
+int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                           const struct timespec *until)
+{
+    return wakes_for_no_reason() ? wake_at_once(mutex) : wait_until(condition, mutex, until);
+}
 
 /* Futexes come by here, and have six arguments like every system call. */
 long syscall(long number, ...)
@@ -87,8 +113,8 @@ long syscall(long number, ...)
     if (!own) {
         *(void **)(uintptr_t)&own = its_own("syscall");
     }
-    if (number == SYS_futex) {
-        hold_up();
+    if (number == SYS_futex && wakes_for_no_reason() && (given[1] & 0x7F) == FUTEX_WAIT) {
+        return 0;
     }
     answer = own(number, given[0], given[1], given[2], given[3], given[4], given[5]);
     if (number == SYS_futex) {

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #if defined(__GNUC__)
@@ -207,22 +208,36 @@ static void kit_watch_for_faults(void)
 
 static int (*kit_port)(const colo_block *, size_t, uint64_t, uint64_t *, uint64_t *, size_t, uint64_t *,
                        uint32_t, colo_stats *);
+static int (*kit_plan)(uint64_t, uint32_t, uint32_t, uint64_t *, uint64_t *);
 #define colo_flush kit_port
+#define colo_plan kit_plan
 
 static void kit_load_port(void)
 {
     void *library = dlopen(getenv("COLO_KIT_PORT"), RTLD_NOW);
-    void *found = library ? dlsym(library, "colo_flush") : NULL;
+    void *flush = library ? dlsym(library, "colo_flush") : NULL;
+    void *plan = library ? dlsym(library, "colo_plan") : NULL;
 
-    if (!found) {
+    if (!flush) {
         fprintf(stderr, "%s\n", dlerror());
         exit(2);
     }
-    memcpy(&kit_port, &found, sizeof found);
+    memcpy(&kit_port, &flush, sizeof flush);
+    memcpy(&kit_plan, &plan, sizeof plan);
+}
+
+KIT_UNUSED static bool kit_has_plan(void)
+{
+    return kit_plan != NULL;
 }
 #else
 static void kit_load_port(void)
 {
+}
+
+KIT_UNUSED static bool kit_has_plan(void)
+{
+    return true;
 }
 #endif
 
@@ -292,7 +307,9 @@ KIT_UNUSED static void kit_place_call(kit_placed *placed, const kit_call *call)
 {
     colo_stats stats = {KIT_STATS_BEFORE, KIT_STATS_BEFORE, KIT_STATS_BEFORE, KIT_STATS_BEFORE};
     colo_block *list = calloc(call->n_blocks + 1, sizeof *list);
+    static uint64_t number;     /* no call has contents of the one before it */
 
+    number++;
     placed->call = call;
     placed->n_buffers = KIT_FIRST_BLOCK + 2 * call->n_blocks;
     placed->buffers = calloc(placed->n_buffers, sizeof *placed->buffers);
@@ -308,8 +325,8 @@ KIT_UNUSED static void kit_place_call(kit_placed *placed, const kit_call *call)
         snprintf(cache->name, sizeof cache->name, "cache memory of block %zu", i);
         kit_open(host, size, call->place, kit_shift(call->place, i, true));
         kit_open(cache, size, call->place, kit_shift(call->place, i, false));
-        kit_fill(host->at, size, 2 * i + 1);
-        kit_fill(cache->at, size, 2 * i + 2);
+        kit_fill(host->at, size, number * 1000 + 2 * i + 1);
+        kit_fill(cache->at, size, number * 1000 + 2 * i + 2);
         placed->host_before[i] = malloc(size + 1);
         memcpy(placed->host_before[i], host->at, size);
         kit_protect(cache, PROT_READ);
@@ -505,6 +522,34 @@ KIT_UNUSED static int kit_make(const kit_call *call)
     kit_judge(&placed, status);
     kit_give_back(&placed);
     return status;
+}
+
+/* The same call again and again, until something is wrong: for races. Signals end waits meanwhile. */
+static void kit_ignore(int number)
+{
+    (void)number;
+}
+
+KIT_UNUSED static void kit_make_rounds(const kit_call *call, uint64_t rounds)
+{
+    struct sigaction action = {.sa_handler = kit_ignore};
+    struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
+    kit_placed placed;
+
+    sigaction(SIGALRM, &action, NULL);
+    kit_place_call(&placed, call);
+    for (uint64_t round = 0; round < rounds && !kit_failures; round++) {
+        kit_place_again(&placed);
+        setitimer(ITIMER_REAL, round % 2 ? &often : &never, NULL);
+        int status = kit_run(&placed);
+
+        kit_judge(&placed, status);
+        if (kit_failures) {
+            dprintf(STDOUT_FILENO, "round %llu\n", (unsigned long long)round + 1);
+        }
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    kit_give_back(&placed);
 }
 
 /* ---- a program ---- */

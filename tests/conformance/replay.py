@@ -1,0 +1,46 @@
+"""--replay FILE.json: what failed, and was written by --json, is run again."""
+
+from pathlib import Path
+from typing import Any
+
+from model.page.document import NotADocument, load
+from tests.conformance.call import call_from_json
+from tests.conformance.finding import Finding, judge_alone
+from tests.conformance.process import Subject
+from tests.conformance.suite import Check, Effort, Session, all_checks
+
+
+class NothingToReplayError(Exception):
+    """The file is no report of this kit, or no check in it has failed."""
+
+
+def failures_in(file: Path) -> list[dict[str, Any]]:
+    """The checks that failed. Raises NothingToReplayError."""
+    try:
+        report = load(file)
+        failed = [one for one in report["checks"] if not one["passed"]]
+        for one in failed:
+            one["name"], one["seed"], one["effort"], one["calls"], one["repeats"]
+    except NotADocument as error:
+        raise NothingToReplayError(str(error)) from error
+    except (KeyError, TypeError) as error:
+        raise NothingToReplayError(f"{file} is no report of this kit") from error
+    if not failed:
+        raise NothingToReplayError(f"no check in {file} has failed")
+    return failed
+
+
+def replayed(one: dict[str, Any], subject: Subject, patience: float) -> tuple[Check, Effort]:
+    """A check that does again what failed, and the effort with which it was done."""
+    effort = Effort(one["effort"], one["seed"], patience=patience)
+    if one["repeats"]:
+        calls = tuple(call_from_json(call) for call in one["calls"])
+
+        def run(_: Session) -> int | Finding:
+            return judge_alone(subject, calls, patience) or len(calls)
+
+        return Check(one["name"], run), effort
+    for check in all_checks():
+        if check.name == one["name"]:
+            return check, effort
+    raise NothingToReplayError(f"this kit has no check {one['name']}")
