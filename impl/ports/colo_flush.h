@@ -67,10 +67,10 @@ uint32_t colo_abi_version(void);
  * Threads. A call may be made from any thread, one at a time in a process. Consecutive calls may differ
  * in everything, page size included. A port that cannot start as many threads as it wants flushes with
  * those that it has, the caller alone at the least. It never hangs and never returns half done; where its
- * language ends the process by abort() for want of memory or threads, that is right too. When the call
- * returns, nobody touches any of its memory any more, and the caller's signal mask, CPUs, priority and
- * floating-point controls are as they were, like the process's signal handlers. Signals that arrive
- * meanwhile change no result.
+ * language ends the process for want of memory or threads, by abort() or exit(), that is right too. When
+ * the call returns, nobody touches any of its memory any more, and the caller's signal mask, CPUs,
+ * priority and floating-point controls are as they were, like the process's signal handlers. Signals
+ * that arrive meanwhile change no result.
  *
  * Memory. No two arguments overlap, nor the memory of two blocks, except that caches, which are only
  * read, may share pages. host may be written by whatever means, plain stores or the kernel's.

@@ -63,6 +63,8 @@ enum bug {
     bug_bit_number_32,          /* the bit of a page is a uint32_t */
     bug_first_bit_32,           /* a block's first bit is a uint32_t */
     bug_run_into_next_block,    /* a run of dirty pages is copied past the end of its block */
+    /* [large] */
+    bug_stray_bits_32,          /* stray bits are searched for with a uint32_t */
     /* [vector/blocks] blocks */
     bug_offset_for_bit,         /* a block's bits are found by its offset */
     bug_blocks_sorted,          /* the search ends at the first block above the share */
@@ -123,7 +125,6 @@ enum bug {
     bug_stray_cache_only,       /* the host bitmap is not searched for stray bits */
     bug_stray_within_max,       /* a bit beyond used_length but below max_length is no stray */
     bug_stray_last_word,        /* the last word is not searched for stray bits */
-    bug_stray_bits_32,          /* stray bits are searched for with a uint32_t */
     bug_stray_dropped,          /* stray bits are cleared, and the call goes on */
     bug_stray_seen_late,        /* stray bits are found after the flush */
     bug_null_dirty_pages,       /* dirty_pages is not checked for NULL */
@@ -448,7 +449,7 @@ static void flush_nth(const job *j, uint32_t nth, colo_stats *stats)
 
     share(j->pages, j->shares, nth, &lower, &upper);
     if (HAS(shares_of_32_bits)) {
-        lower = (uint32_t)(lower * 4096) / 4096;
+        upper = (uint32_t)(upper * 4096) / 4096;
     }
     if (HAS(share_not_cut)) {
         lower = j->pages / j->shares * nth;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * No threads and no memory to be had: the flush is done with those that there are, or refused whole with
- * -ENOMEM; the process may be ended by abort(), as some languages do. It neither hangs nor crashes.
+ * -ENOMEM; the process may be ended by abort() or exit(), as some languages do. It neither hangs nor crashes.
  *
  * The functions that give threads and memory are those of this program, which the loader finds before the
  * C library's.
@@ -19,6 +19,14 @@ static int threads_left = FOREVER, memory_left = FOREVER;
 static bool refused(int *left)
 {
     return in_call && (*left <= 0 || (*left)-- <= 0);
+}
+
+/* The loader asks too, for a thread's own data at its first use, and ends the process if it gets none. */
+static bool is_loader(const void *caller)
+{
+    Dl_info found;
+
+    return dladdr(caller, &found) && found.dli_fname && strstr(found.dli_fname, "/ld-");
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
@@ -49,12 +57,15 @@ static void *none(void)
 
 void *malloc(size_t size)
 {
-    return refused(&memory_left) ? none() : __libc_malloc(size);
+    return refused(&memory_left) && !is_loader(__builtin_return_address(0)) ? none()
+                                                                            : __libc_malloc(size);
 }
 
 void *calloc(size_t number, size_t size)
 {
-    return refused(&memory_left) ? none() : __libc_calloc(number, size);
+    return refused(&memory_left) && !is_loader(__builtin_return_address(0))
+               ? none()
+               : __libc_calloc(number, size);
 }
 
 void *realloc(void *memory, size_t size)
@@ -86,6 +97,14 @@ static void aborted(int number)
     _exit(0);
 }
 
+static void exited(void)
+{
+    if (in_call) {
+        dprintf(STDOUT_FILENO, "passed: the port ended the process by exit()\n");
+        _exit(0);
+    }
+}
+
 /* Bits and numbers as before: none of the call was done. */
 static bool nothing_changed(const one_block *b, uint64_t count, const colo_stats *stats)
 {
@@ -107,6 +126,7 @@ static void one_call(uint32_t threads, const char *during)
     memset(cache_page(&b, 0), 0xAB, PAGES * SIZE);
     mark_all(&b, IN_CACHE);
     signal(SIGABRT, aborted);
+    atexit(exited);
     in_call = 1;
     status = kit_flush(&b.block, 1, SIZE, b.cache_bitmap, b.host_bitmap, b.n_words, &count, threads,
                        &stats);
@@ -141,7 +161,7 @@ static void one_thread(void)
     one_call(6, "threads can be started again");
 }
 
-/* The loader, too, asks for memory, at the first use of a thread's own data: not while none is to be had. */
+/* What a port gets ready once, it has. */
 static void one_small_call(void)
 {
     one_block b = new_block(SIZE, 1, 1);
