@@ -43,7 +43,7 @@ SAMPLE = (
     "byte_offset_32",
     "page_size_of_first",
     "stray_within_max",
-    "leaks_threads",
+    "leaks_memory",
     "host_clears_first",
     "share_cut_in_block",
     "completes_early",

@@ -17,10 +17,10 @@ from proofs.prover.catalogue import catalogue
 from proofs.prover.document import as_document
 from proofs.prover.obligation import Claim, Control
 from proofs.prover.verdict import Decided, Outcome, Verdict
-from tests.conformance.report import result_of
 from tests.conformance.call import Outcome as Seen
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding
+from tests.conformance.report import result_of
 from tests.conformance.rules import violations
 from tests.conformance.suite import Check
 from tests.conformance.vectors import all_vectors

@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_a_line(command: tuple[str, ...], tmp_path
         path.write_bytes(GARBAGE[name])
     for path in (tmp_path / "missing", tmp_path, *wrong.values()):
         status, output, errors = run(*command, str(path), *READS[command])
-        assert status in (1, 2), path
+        assert status in (1, 2, 3), path  # 3: a library that does not load
         assert path.name in output + errors, path
 
 

@@ -36,6 +36,7 @@ NUMBERS: list[tuple[Main, tuple[str, ...], str, Callable[[str], float]]] = [
     (proofs, (), "--jobs", options.count),
     (conformance, ("--implementation", "impl"), "--effort", options.factor),
     (conformance, ("--implementation", "impl"), "--seed", options.seed),
+    (conformance, ("--implementation", "impl"), "--patience", options.factor),
     (guest, ("rollback",), "--times", options.count),
     (guest, ("rollback",), "--threads", options.count),
     (guest, ("colo",), "--epochs", options.count),

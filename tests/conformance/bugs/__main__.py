@@ -33,8 +33,8 @@ HEAD = """\
 
 Each bug of [port.c](port.c), a pool that waits by events, of [serial.c](serial.c), one thread, and of
 [vector.c](vector.c), a pool that waits on a condition, built on its own; and of the checks that are about
-such bugs the first that failed. Written by `python -m tests.conformance.bugs`; the same ports without a bug
-pass every check.
+such bugs the first that failed. Written by `python -m tests.conformance.bugs`; the same ports without
+a bug pass every check.
 
 | bug | what is wrong | caught by | rule broken | seconds | port |
 |---|---|---|---|---|---|

@@ -18,7 +18,8 @@ PORT, SERIAL, VECTOR = (
 PORTS = (PORT, SERIAL, VECTOR)
 
 _ENTRY = re.compile(
-    r"^ {4}(?:/\* \[(?P<about>[^\]]+)\].*\*/|bug_(?P<name>\w+), +/\* (?P<race>race: )?(?P<what>.+?) \*/)$",
+    r"^ {4}(?:/\* \[(?P<about>[^\]]+)\].*\*/"
+    r"|bug_(?P<name>\w+), +/\* (?P<race>race: )?(?P<what>.+?) \*/)$",
     re.MULTILINE,
 )
 

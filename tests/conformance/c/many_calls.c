@@ -181,6 +181,8 @@ static void piles_up(void)
 
         if (call == WARM_UP) {
             before = in_use();
+        } else if (call % WARM_UP == 0 && call) {       /* thousands of threads take long */
+            must_not_grow("threads", before.threads, field("Threads:"), 16, "");
         }
         cache[3] = 1, cache[90] = 2, host[50] = 4, host[99] = 1;
         host[98] = kind == 1 ? UINT64_C(1) << 63 : 0;   /* beyond the used length: stray */
