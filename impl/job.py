@@ -11,7 +11,8 @@ import numpy as np
 
 from impl.arrays import address
 from impl.block import Block, Extent, Words, check_apart, extent
-from impl.kernels.flush import GAP_FIELDS, JOB_FIELDS, REGION_FIELDS, count_dirty
+from impl.kernels.flush import count_dirty
+from impl.kernels.job_table import GAP_FIELDS, JOB_FIELDS, REGION_FIELDS
 from model import ram as model
 from model.ram import PAGES_PER_WORD, Region
 

@@ -28,8 +28,9 @@ from impl.dirtylog import KernelDirtyLog, Watched, WatchedBlocks
 from impl.errors import DirtyLogError, FlushInProgress, RamReleased, WatchLost
 from impl.exclusive import Exclusive, alone, generation
 from impl.job import Installed, count, install, place
+from impl.kernels import job_table
 from impl.kernels.compile import compile_kernels
-from impl.kernels.flush import DIRTY_PAGES, clear_range, mark_received, replace_bitmaps
+from impl.kernels.flush import clear_range, mark_received, replace_bitmaps
 from impl.uncopied import Uncopied
 from model import ram as model
 from model import resize as growth
@@ -39,6 +40,8 @@ from model.flush import stray_error
 from model.ram import PAGES_PER_WORD, BitmapKind, Region
 
 T = TypeVar("T")
+
+_DIRTY_PAGES = job_table.place(job_table.DIRTY_PAGES)
 
 
 @runtime_checkable
@@ -137,8 +140,8 @@ class ColoRam(Uncopied):
         now = self._now
         new = self._built(blocks, sizes, now.regions, now.cache_bitmap, now.host_bitmap)
         # A count that was wrong stays wrong, for the next flush to say so.
-        wrong_by = int(now.job[DIRTY_PAGES]) - int(count(now.cache_bitmap))
-        new.job[DIRTY_PAGES] = (int(new.job[DIRTY_PAGES]) + wrong_by) % 2**64
+        wrong_by = int(now.job[_DIRTY_PAGES]) - int(count(now.cache_bitmap))
+        new.job[_DIRTY_PAGES] = (int(new.job[_DIRTY_PAGES]) + wrong_by) % 2**64
         return new
 
     @property
@@ -182,7 +185,7 @@ class ColoRam(Uncopied):
         now = self._settled()
         if self._generation != generation():
             return int(count(now.cache_bitmap))
-        return int(now.job.view(np.int64)[DIRTY_PAGES])
+        return int(now.job.view(np.int64)[_DIRTY_PAGES])
 
     @dirty_pages.setter
     @alone
@@ -190,12 +193,12 @@ class ColoRam(Uncopied):
         number = whole_number(number, "dirty_pages", LayoutError)
         if not -(2**63) <= number < 2**64:
             raise LayoutError(f"dirty_pages {number} is impossible: it is kept in 64 bits")
-        self._now.job[DIRTY_PAGES] = number % 2**64
+        self._now.job[_DIRTY_PAGES] = number % 2**64
 
     @alone
     def recount(self) -> None:
         """Set the dirty count to the number of cache bits that are set."""
-        self._now.job[DIRTY_PAGES] = count(self._now.cache_bitmap)
+        self._now.job[_DIRTY_PAGES] = count(self._now.cache_bitmap)
 
     def backup(self, pool: BacksUp, *, populate: bool = False) -> None:
         """Copy host -> cache in parallel and clear both bitmaps (``colo_init_ram_cache``).
@@ -434,7 +437,7 @@ class ColoRam(Uncopied):
         cache = _enough(self._attached_cache, now.cache_bitmap, layout.words, "cache_dirty")
         host = _enough(self._attached_host, now.host_bitmap, layout.words, "host_dirty")
         new = install(layout, blocks, cache, host)
-        new.job[DIRTY_PAGES] = now.job[DIRTY_PAGES]
+        new.job[_DIRTY_PAGES] = now.job[_DIRTY_PAGES]
         gone = range(region.first_bit, region.first_bit + region.max_pages)
         self._unsettled = True
         self._now = replace(new, gone=gone)
@@ -518,7 +521,7 @@ class ColoRam(Uncopied):
         Its pages are copied before their bits are cleared, so the bits of the copy are true; the
         count is lowered at the end, and is not.
         """
-        self._now.job[DIRTY_PAGES] = count(self._now.cache_bitmap)
+        self._now.job[_DIRTY_PAGES] = count(self._now.cache_bitmap)
         self._generation = generation()
 
     def watching(self) -> WatchedBlocks | None:

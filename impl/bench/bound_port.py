@@ -3,7 +3,7 @@
 import ctypes
 from pathlib import Path
 
-from impl.kernels.flush import DIRTY_PAGES
+from impl.kernels.job_table import DIRTY_PAGES
 from impl.ports.build import CEILING, build
 from impl.ram import ColoRam
 from model.errors import ColoError
@@ -69,7 +69,7 @@ class BoundPort:
             ctypes.c_void_p(ram.cache_dirty.ctypes.data),
             ctypes.c_void_p(ram.host_dirty.ctypes.data),
             ctypes.c_size_t(ram.layout.words),
-            ctypes.c_void_p(int(ram.job) + 8 * DIRTY_PAGES),
+            ctypes.c_void_p(int(ram.job + DIRTY_PAGES)),
             ctypes.c_uint32(threads),
             ctypes.byref(self.stats),
             ctypes.byref(self._took),

@@ -4,6 +4,11 @@ The caller opens a round and works too. A helper that wakes *checks in*, by comp
 while the round is open; the caller closes the round when no work is left, and waits only for helpers
 inside. So a helper that is not scheduled holds up nobody, and once a round is over nobody touches the
 RAM. A static round is the patch's: it stays open until every helper has completed its share.
+
+What kernels are given, all uint64: ``control``, the address of the control block
+(``impl.kernels.control``); ``job``, that of a job table; ``worker``, a worker's number, 0 the
+caller's; ``helpers`` and ``threads``, how many; ``current``, a round's number; ``dirty``, pages;
+``begin``, nanoseconds.
 """
 
 from typing import Any
@@ -12,14 +17,11 @@ import numpy as np
 
 from impl.kernels import control as c
 from impl.kernels import events as e
+from impl.kernels import job_table as j
 from impl.kernels import strategies as s
 from impl.kernels.compile import compiled, kernel
 from impl.kernels.flush import (
-    DIRTY_PAGES,
     NO_PAGE,
-    PAGE_BYTES,
-    PAGES,
-    WORDS,
     choose_copy,
     clear_bitmaps,
     count_either,
@@ -49,10 +51,6 @@ _ALL_ONES = ~_0
 _NOT_OPEN = ~c.OPEN
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
-_page_bytes = np.uint64(8 * PAGE_BYTES)
-_pages = np.uint64(8 * PAGES)
-_words = np.uint64(8 * WORDS)
-_dirty_pages = np.uint64(8 * DIRTY_PAGES)
 # Dirty pages in a batch: few enough for a short tail, enough to be worth the fetch-add.
 _SMALLEST_BATCH, _LARGEST_BATCH = np.uint64(32), np.uint64(128)
 _BATCHES_PER_THREAD = np.uint64(16)
@@ -196,7 +194,7 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
         return stray
     dirty = count_either(job)
     choose_copy(job, dirty)
-    is_small = dirty * load(job + _page_bytes) <= load(control + c.SERIAL_BELOW)
+    is_small = dirty * load(job + j.PAGE_BYTES) <= load(control + c.SERIAL_BELOW)
     if strategy != s.STATIC and (helpers == _0 or is_small):
         strategy = s.SERIAL
     start_round(control, job, strategy, threads)
@@ -224,8 +222,8 @@ def add_up(control: Any, job: Any, threads: Any, begin: Any) -> None:
             host_dirty += load(line + c.HOST_DIRTY)
             cache_dirty += load(line + c.CACHE_DIRTY)
             both_dirty += load(line + c.BOTH_DIRTY)
-    left = load(job + _dirty_pages) - cache_dirty
-    store(job + _dirty_pages, left)
+    left = load(job + j.DIRTY_PAGES) - cache_dirty
+    store(job + j.DIRTY_PAGES, left)
     totals = control + c.TOTALS
     store(totals + c.LEFT, left)
     store(totals + c.COPIED, copied)
@@ -259,7 +257,7 @@ def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
         for thread in range(threads):
             s.flush_share(control, _CALLER, thread)
     elif dirty != _0:
-        s.flush_part(control, _CALLER, _0, load(job + _pages))
+        s.flush_part(control, _CALLER, _0, load(job + j.PAGES))
     s.end_line(control, _CALLER)
     complete(control, _CALLER, load(control + c.ROUND))
     e.record(control, _CALLER, e.RETURN, _0, _0)
@@ -271,7 +269,7 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
     helpers = helpers_here(control)
     start_round(control, job, s.BACKUP, threads)
     store(control + c.GRAIN, grain)
-    store(control + c.TO_HAND_OUT, load(job + _words))
+    store(control + c.TO_HAND_OUT, load(job + j.WORDS))
     run_round(control, helpers)
     clear_bitmaps(job)
 

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.kernels.intrinsics import LINE_BYTES
-from model.protocols import check_in
+from model.protocols import check_in, work_queue
 
 _WORDS_PER_LINE = LINE_BYTES // 8
-QUEUE_SLOTS = 256
+QUEUE_SLOTS = work_queue.SLOTS
 
 
 def _line(number: int) -> np.uint64:

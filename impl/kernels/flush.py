@@ -1,10 +1,12 @@
 """Flush a range of pages: scan both bitmaps, copy, clear, count. The inner loop of every strategy.
 
-A *job* is a table of uint64 that says where everything lies: :data:`JOB_FIELDS`, then a row for each
-region (a block's place in the bitmaps) that has a used page, in order of their bits, and a row for
-each gap between them. Kernels take its address. Who copies what is not decided here: :func:`flush_range`
-asks the model's own ``in_reach`` and ``clip``, and :func:`flush_window` the model's word steps,
-compiled to machine code (``impl.kernels.compile.compiled``).
+Who copies what is not decided here: :func:`flush_range` asks the model's own ``in_reach`` and ``clip``,
+and :func:`flush_window` the model's word steps, compiled to machine code (``impl.kernels.compile``).
+
+What kernels are given, all uint64: ``job``, the address of a job table (``impl.kernels.job_table``),
+and ``row``, that of a region's row in it; ``lower``, ``upper``, ``first``, ``last``, ``bit``,
+``ahead``: positions of bits in the bitmaps; ``word``, ``end``: numbers of bitmap words; ``to``,
+``source``, ``soon``: addresses of bytes; ``dirty``: pages, or in :func:`copy_pages` a word of them.
 
 A bit is cleared only after its page has been copied, so a flush that dies anywhere is finished by
 flushing again.
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from impl.kernels import job_table as j
 from impl.kernels.compile import compiled, kernel, primitives
 from impl.kernels.intrinsics import (
     IS_ZEN,
@@ -32,15 +35,6 @@ from impl.kernels.intrinsics import (
 )
 from model import shares, words
 
-# A job: these fields, then the rows of the regions, then those of the gaps.
-PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, COPYING, INDEX = (
-    range(10)
-)
-JOB_FIELDS = 10
-FIRST_BIT, USED_PAGES, HOST, CACHE = range(4)
-REGION_FIELDS = 4
-GAP_FIRST, GAP_LAST = range(2)
-GAP_FIELDS = 2
 NO_PAGE = ~np.uint64(0)
 
 # How pages are copied (choose_copy): as memcpy does; past the processor's cache, fetching the beginning
@@ -61,22 +55,6 @@ _FETCH_WHOLE_UP_TO_BYTES = np.uint64(16 << 20 if IS_ZEN else 0)
 _LARGEST_FETCHED_WHOLE = np.uint64(4096)
 _STRIDE = np.uint64(STRIDE_WORDS)
 
-_page_bytes = np.uint64(8 * PAGE_BYTES)
-_cache_bitmap = np.uint64(8 * CACHE_BITMAP)
-_host_bitmap = np.uint64(8 * HOST_BITMAP)
-_words = np.uint64(8 * WORDS)
-_regions = np.uint64(8 * REGIONS)
-_gaps = np.uint64(8 * GAPS)
-_dirty_pages = np.uint64(8 * DIRTY_PAGES)
-_copying = np.uint64(8 * COPYING)
-_index = np.uint64(8 * INDEX)
-_table = np.uint64(8 * JOB_FIELDS)
-_row_bytes = np.uint64(8 * REGION_FIELDS)
-_gap_bytes = np.uint64(8 * GAP_FIELDS)
-_first_bit = np.uint64(8 * FIRST_BIT)
-_used_pages = np.uint64(8 * USED_PAGES)
-_host = np.uint64(8 * HOST)
-_cache = np.uint64(8 * CACHE)
 
 _in_reach = compiled(shares.in_reach)
 _clip = compiled(shares.clip)
@@ -95,8 +73,8 @@ def flush_range(job: Any, lower: Any, upper: Any) -> Any:
     the end of RAM. Returns (copied, host_dirty, cache_dirty, both_dirty) in pages."""
     copied = host_dirty = cache_dirty = both_dirty = _0
     row, end = first_row(job, lower), rows_end(job)
-    while row < end and load(row + _first_bit) < upper:
-        first, used = load(row + _first_bit), load(row + _used_pages)
+    while row < end and load(row + j.FIRST_BIT) < upper:
+        first, used = load(row + j.FIRST_BIT), load(row + j.USED_PAGES)
         if _in_reach(first, used, lower, upper):
             start, limit = _clip(first, used, lower, upper)
             if start < limit:
@@ -105,7 +83,7 @@ def flush_range(job: Any, lower: Any, upper: Any) -> Any:
                 host_dirty += host
                 cache_dirty += cache
                 both_dirty += both
-        row += _row_bytes
+        row += j.REGION_BYTES
     return copied, host_dirty, cache_dirty, both_dirty
 
 
@@ -116,28 +94,28 @@ def first_row(job: Any, bit: Any) -> Any:
     Those before it have no page at or above ``bit``: they could be asked, with ten thousand blocks
     for ten thousand words, only to say so.
     """
-    rows, low, high = job + _table, _0, load(job + _regions)
+    rows, low, high = job + j.ROWS, _0, load(job + j.REGIONS)
     while low < high:
         middle = (low + high) // _2
-        row = rows + middle * _row_bytes
-        if load(row + _first_bit) + load(row + _used_pages) <= bit:
+        row = rows + middle * j.REGION_BYTES
+        if load(row + j.FIRST_BIT) + load(row + j.USED_PAGES) <= bit:
             low = middle + _1
         else:
             high = middle
-    return rows + low * _row_bytes
+    return rows + low * j.REGION_BYTES
 
 
 @kernel
 def rows_end(job: Any) -> Any:
     """Where the rows of the regions end, and those of the gaps begin."""
-    return job + _table + load(job + _regions) * _row_bytes
+    return job + j.ROWS + load(job + j.REGIONS) * j.REGION_BYTES
 
 
 @kernel
 def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
     """Flush the pages of one region with bits in ``[first, last)``, counted as in flush_range."""
     copied = host_dirty = cache_dirty = both_dirty = _0
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     end = _word_of(last + _LAST_BIT)
     word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
     while word < end:
@@ -182,9 +160,9 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
     ``ahead`` is the bit of the page that will be copied after this word's last one, or NO_PAGE. A
     page that lies right behind is not fetched: the processor sees that coming by itself.
     """
-    page_bytes = load(job + _page_bytes)
-    first_bit, host, cache = load(row + _first_bit), load(row + _host), load(row + _cache)
-    copying = load(job + _copying) if (host & _IN_LINE) == _0 else ORDINARY
+    page_bytes = load(job + j.PAGE_BYTES)
+    first_bit, host, cache = load(row + j.FIRST_BIT), load(row + j.HOST), load(row + j.CACHE)
+    copying = load(job + j.COPYING) if (host & _IN_LINE) == _0 else ORDINARY
     base = word * _PAGES_PER_WORD
     while dirty != _0:
         bit = base + _next_page(dirty)
@@ -238,20 +216,20 @@ def back_up_range(job: Any, lower: Any, upper: Any) -> None:
 
     What Hailiang Zhang suggested for ``colo_init_ram_cache`` (model/TRAPS.md, Sources).
     """
-    page_bytes = load(job + _page_bytes)
+    page_bytes = load(job + j.PAGE_BYTES)
     row, end = first_row(job, lower), rows_end(job)
-    while row < end and load(row + _first_bit) < upper:
-        first, used = load(row + _first_bit), load(row + _used_pages)
+    while row < end and load(row + j.FIRST_BIT) < upper:
+        first, used = load(row + j.FIRST_BIT), load(row + j.USED_PAGES)
         if _in_reach(first, used, lower, upper):
             start, limit = _clip(first, used, lower, upper)
             if start < limit:
-                to = load(row + _cache) + start * page_bytes
-                source = load(row + _host) + start * page_bytes
+                to = load(row + j.CACHE) + start * page_bytes
+                source = load(row + j.HOST) + start * page_bytes
                 if (to & _IN_LINE) == _0:
                     stream(to, source, (limit - start) * page_bytes)
                 else:
                     copy_bytes(to, source, (limit - start) * page_bytes)
-        row += _row_bytes
+        row += j.REGION_BYTES
 
 
 @kernel
@@ -270,19 +248,19 @@ def choose_copy(job: Any, dirty: Any) -> None:
     A few pages have just been written and lie in the cache: an ordinary copy finds them there. Many
     do not, and a streaming store saves reading each line of the host before it is overwritten.
     """
-    page_bytes = load(job + _page_bytes)
+    page_bytes = load(job + j.PAGE_BYTES)
     dirty_bytes = dirty * page_bytes
     copying = STREAMING if dirty_bytes > _STREAM_FROM_BYTES else ORDINARY
     if dirty_bytes <= _FETCH_WHOLE_UP_TO_BYTES and page_bytes <= _LARGEST_FETCHED_WHOLE:
         copying = STREAMING_FETCHING
-    store(job + _copying, copying)
+    store(job + j.COPYING, copying)
 
 
 @kernel
 def count_either(job: Any) -> Any:
     """How many bits are set in either bitmap."""
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
-    n_words = load(job + _words)
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
+    n_words = load(job + j.WORDS)
     total = _0
     for word in range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words):
         total += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
@@ -292,18 +270,18 @@ def count_either(job: Any) -> Any:
 @kernel
 def index_dirty(job: Any) -> None:
     """Write ``model.shares.dirty_before`` of both bitmaps' union into the job's index."""
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
-    index, before = load(job + _index), _0
-    for word in range(load(job + _words)):
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
+    index, before = load(job + j.INDEX), _0
+    for word in range(load(job + j.WORDS)):
         store(index + word * _8, before)
         before += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
-    store(index + load(job + _words) * _8, before)
+    store(index + load(job + j.WORDS) * _8, before)
 
 
 @kernel
 def first_word_with(job: Any, pages: Any) -> Any:
     """``model.shares.first_word_with``, by halving the job's index."""
-    index, low, high = load(job + _index), _0, load(job + _words)
+    index, low, high = load(job + j.INDEX), _0, load(job + j.WORDS)
     while low < high:
         middle = (low + high) // _2
         if word_at(index, middle) < pages:
@@ -320,63 +298,63 @@ primitives[shares.first_word_with] = first_word_with
 def mark_received(job: Any, bit: Any) -> None:
     """Set a bit of the cache bitmap and keep the dirty count."""
     word, mask = bit // _PAGES_PER_WORD * _8, _1 << bit % _PAGES_PER_WORD
-    if atomic_or(load(job + _cache_bitmap) + word, mask) & mask == _0:
-        store(job + _dirty_pages, load(job + _dirty_pages) + _1)
+    if atomic_or(load(job + j.CACHE_BITMAP) + word, mask) & mask == _0:
+        store(job + j.DIRTY_PAGES, load(job + j.DIRTY_PAGES) + _1)
 
 
 @kernel
 def clear_range(job: Any, first: Any, last: Any) -> None:
     """Clear the bits ``[first, last)`` of both bitmaps and keep the dirty count."""
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     gone = _0
     for word in range(_word_of(first), _word_of(last + _LAST_BIT)):
         mask = _window_mask(word, first, last)
         gone += population(atomic_and(cache_bitmap + word * _8, ~mask) & mask)
         atomic_and(host_bitmap + word * _8, ~mask)
-    store(job + _dirty_pages, load(job + _dirty_pages) - gone)
+    store(job + j.DIRTY_PAGES, load(job + j.DIRTY_PAGES) - gone)
 
 
 @kernel
 def replace_bitmaps(job: Any, cache_words: Any, host_words: Any) -> None:
     """Copy both bitmaps from these addresses and recount the dirty pages."""
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     dirty_pages = _0
-    for word in range(load(job + _words)):
+    for word in range(load(job + j.WORDS)):
         cache = load(cache_words + word * _8)
         store(cache_bitmap + word * _8, cache)
         store(host_bitmap + word * _8, load(host_words + word * _8))
         dirty_pages += population(cache)
-    store(job + _dirty_pages, dirty_pages)
+    store(job + j.DIRTY_PAGES, dirty_pages)
 
 
 @kernel
 def clear_bitmaps(job: Any) -> None:
     """Clear both bitmaps and the dirty count."""
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
-    for word in range(load(job + _words)):
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
+    for word in range(load(job + j.WORDS)):
         store(cache_bitmap + word * _8, _0)
         store(host_bitmap + word * _8, _0)
-    store(job + _dirty_pages, _0)
+    store(job + j.DIRTY_PAGES, _0)
 
 
 @kernel
 def first_stray(job: Any) -> Any:
     """The first dirty bit of the first gap that has one (a bit with no memory), or NO_PAGE."""
     gap = rows_end(job)
-    end = gap + load(job + _gaps) * _gap_bytes
+    end = gap + load(job + j.GAPS) * j.GAP_BYTES
     while gap < end:
-        first, last = load(gap), load(gap + _8)
+        first, last = load(gap + j.GAP_FIRST), load(gap + j.GAP_END)
         stray = first_dirty(job, first, last)
         if stray < last:
             return stray
-        gap += _gap_bytes
+        gap += j.GAP_BYTES
     return NO_PAGE
 
 
 @kernel
 def first_dirty(job: Any, first: Any, last: Any) -> Any:
     """The first bit in ``[first, last)`` set in either bitmap, or ``last``."""
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     end = _word_of(last + _LAST_BIT)
     word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
     while word < end:

@@ -7,6 +7,9 @@ queue    a work queue, as the patch's author suggested: the caller searches, the
 backup   host to cache, every page, in batches of bitmap words.
 
 No two workers ever hold the same 64-bit word of the bitmaps, so plain loads and stores suffice there.
+
+``control`` is the address of the control block, ``worker`` a worker's number, ``lower`` and ``upper``
+positions of bits.
 """
 
 from typing import Any
@@ -15,12 +18,9 @@ import numpy as np
 
 from impl.kernels import control as c
 from impl.kernels import events as e
+from impl.kernels import job_table as j
 from impl.kernels.compile import compiled, kernel
 from impl.kernels.flush import (
-    CACHE_BITMAP,
-    HOST_BITMAP,
-    PAGES,
-    WORDS,
     back_up_range,
     flush_range,
     next_dirty_word,
@@ -43,10 +43,6 @@ _0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
 _PAGES_PER_WORD = np.uint64(64)
 _SLOTS = np.uint64(c.QUEUE_SLOTS)
 _CALLER = np.uint64(0)
-_pages = np.uint64(8 * PAGES)
-_words = np.uint64(8 * WORDS)
-_cache_bitmap = np.uint64(8 * CACHE_BITMAP)
-_host_bitmap = np.uint64(8 * HOST_BITMAP)
 
 _share = compiled(shares.share)
 _batch = compiled(shares.batch)
@@ -106,7 +102,7 @@ def flush_part(control: Any, worker: Any, lower: Any, upper: Any) -> None:
 @kernel
 def flush_share(control: Any, worker: Any, thread: Any) -> None:
     """The patch's ``colo_flush_thread``: the share of one thread, counted on a worker's line."""
-    pages = load(load(control + c.JOB) + _pages)
+    pages = load(load(control + c.JOB) + j.PAGES)
     lower, upper = _share(pages, load(control + c.THREADS), thread)
     flush_part(control, worker, lower, upper)
 
@@ -134,8 +130,8 @@ def work_off_batches(control: Any, worker: Any, strategy: Any) -> None:
 def search(control: Any) -> None:
     """The searcher: queue every dirty word, copying one itself whenever the queue is full."""
     job = load(control + c.JOB)
-    cache_bitmap, host_bitmap = load(job + _cache_bitmap), load(job + _host_bitmap)
-    end = load(job + _words)
+    cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
+    end = load(job + j.WORDS)
     word = next_dirty_word(cache_bitmap, host_bitmap, _0, end)
     while word < end:
         # Look on before the word is handed out: its copier will clear it.

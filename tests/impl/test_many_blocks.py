@@ -13,6 +13,7 @@ import pytest
 from impl import Block, ColoRam, FlushPool, KernelDirtyLog, LayoutError, StrayDirtyPages
 from impl.arrays import address
 from impl.kernels import flush as flushing
+from impl.kernels.job_table import ROWS
 from impl.pool import STRATEGIES
 from model import shares
 from model.flush import check_no_stray
@@ -161,7 +162,7 @@ def test_a_flush_does_not_ask_every_block_about_every_word() -> None:
 
 def test_asking_every_block_is_noticed() -> None:
     """Control: the rows from the first one, whatever the word."""
-    from_the_first = {"first_row": lambda job, _bit: job + 8 * flushing.JOB_FIELDS}
+    from_the_first = {"first_row": lambda job, _bit: job + ROWS}
     few, many = (loads(made(n), **from_the_first) for n in (FEW // 4, MANY // 4))
     assert many > few * MOST_GROWTH
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 import z3
 
-from impl.kernels.control import QUEUE_SLOTS
 from model.faults import FAULTS
-from model.protocols import check_in, work_queue
+from model.protocols import check_in
 from model.replay import load, replay
 from model.scenarios import SCENARIOS
 from proofs.prover.catalogue import catalogue
@@ -384,7 +383,3 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing() -> None:
 
 def test_claims_are_registered_once() -> None:
     assert len(catalogue()) == len(CLAIMS)
-
-
-def test_the_queue_proved_is_as_long_as_the_one_that_runs() -> None:
-    assert work_queue.SLOTS == QUEUE_SLOTS

@@ -1,0 +1,36 @@
+"""The job table, which tells kernels where a RAM lies: uint64 fields, as byte offsets from its address.
+
+These fields, then a row for each region (a block's place in the bitmaps) that has a used page, in order
+of their bits, and a row for each gap between them. ``impl.job`` writes it; kernels write DIRTY_PAGES,
+COPYING and what INDEX points to, no more.
+"""
+
+import numpy as np
+
+
+def _fields(number: int) -> list[np.uint64]:
+    return [np.uint64(8 * i) for i in range(number)]
+
+
+# Bytes of a page; addresses of the two bitmaps; their bits and 64-bit words; rows of regions and of gaps;
+# the dirty count, in pages; how pages are copied; address of the index of dirty pages, words + 1 long.
+JOB_FIELDS = 10
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, COPYING, INDEX = (
+    _fields(JOB_FIELDS)
+)
+ROWS = np.uint64(8 * JOB_FIELDS)
+
+# A region: the bit of its first page, its used pages, addresses of its first page in host and in cache.
+REGION_FIELDS = 4
+FIRST_BIT, USED_PAGES, HOST, CACHE = _fields(REGION_FIELDS)
+REGION_BYTES = np.uint64(8 * REGION_FIELDS)
+
+# A gap: the bits [first, end) that no used page has.
+GAP_FIELDS = 2
+GAP_FIRST, GAP_END = _fields(GAP_FIELDS)
+GAP_BYTES = np.uint64(8 * GAP_FIELDS)
+
+
+def place(offset: np.uint64) -> int:
+    """Which word of the table a field is."""
+    return int(offset) // 8
