@@ -11,6 +11,7 @@ what is proved of these texts is about what runs from now on.
 import argparse
 import json
 import pickle
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     kept = Kept() if arguments.only else _compare_with_kept(made)
     manifest = {
+        "python": ".".join(platform.python_version_tuple()[:2]),
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
         "llvm": ".".join(map(str, llvmlite.binding.llvm_version_info)),

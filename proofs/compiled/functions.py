@@ -219,7 +219,7 @@ def _state(function: Function, p: Proof) -> None:
             text = flipped_result(source.kernels().texts[kind][symbol])
         found = summary(function, kind, arguments, want, text)
         statement = agrees(found, want)
-        p.prove(KINDS[kind], Truth(statement), enough=Truth(with_names(statement)))
+        p.prove(KINDS[kind], Truth(statement), enough=Truth(with_names(statement)), keep=False)
         shown[kind] = [
             Word(z3.ZeroExt(64 - r.width, r.z) if r.width < 64 else r.z) for r in found.results
         ]

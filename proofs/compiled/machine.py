@@ -271,8 +271,12 @@ class Machine:
             self.defined(state, name, value)
         for region in self._written(function, function.loops[label], state):
             for offset in self.layouts[region]:
-                if (slot := Slot(region, offset)) in state.slots:
-                    self.defined(state, region.partition(":")[2], state.slots[slot])
+                if (slot := Slot(region, offset)) not in state.slots:
+                    continue
+                self.defined(state, region.partition(":")[2], state.slots[slot])
+                kept = state.notes.setdefault(f"{label} {slot}", state.slots[slot])
+                if isinstance(kept, Slot) and state.slots[slot] != kept:
+                    raise UnknownIR(f"{function.symbol}: a pointer to a variable changes in a loop")
 
     def _forget(
         self, function: Function, blocks: frozenset[str], phis: list[Instruction], state: State
@@ -285,9 +289,11 @@ class Machine:
             state.registers[phi.result or ""] = self._anything(phi.type, phi.result or "")
         for region in self._written(function, blocks, state):
             for offset, kind in self.layouts[region].items():
-                if Slot(region, offset) in state.slots:
-                    name = region.partition(":")[2]
-                    state.slots[Slot(region, offset)] = self._anything(kind, name)
+                place = Slot(region, offset)
+                held = state.slots.get(place)
+                # A pointer to a variable stays: _defined_at_header refuses a loop that changes it.
+                if held is not None and not isinstance(held, Slot):
+                    state.slots[place] = self._anything(kind, region.partition(":")[2])
 
     def written(self, symbol: str, label: str, state: State) -> set[str]:
         """The variables that the loop at a header may change, by region."""

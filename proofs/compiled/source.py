@@ -28,6 +28,7 @@ class Kernels:
     symbols: Mapping[str, tuple[str, ...]]
     texts: Mapping[str, Mapping[str, str]]
     versions: str
+    python: str
 
     def symbol(self, name: str) -> str:
         """The one symbol of a function. Raises UnknownIR."""
@@ -108,10 +109,10 @@ def load(folder: Path) -> Kernels:
                 found[symbol] = functions(module)[symbol]
         versions = (
             f"numba {manifest['numba']}, LLVM {manifest['llvm']}, "
-            f"{manifest['processor']} ({manifest['machine']})"
+            f"{manifest['processor']} ({manifest['machine']}), Python {manifest['python']}"
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnknownIR(
             f"{folder} is not what `python -m impl kernels` writes: {error!r}"
         ) from error
-    return Kernels(symbols, texts, versions)
+    return Kernels(symbols, texts, versions, manifest["python"])

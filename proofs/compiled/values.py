@@ -46,7 +46,14 @@ class Opaque:
     """A pointer that is handed around and never followed: to a description of an exception."""
 
 
-Datum: TypeAlias = Union[Bits, Slot, Opaque, "tuple[Datum, ...]"]
+@dataclass(frozen=True)
+class Line:
+    """64 bytes as they were loaded from an address: they are stored again, and nothing else is done."""
+
+    source: z3.BitVecRef
+
+
+Datum: TypeAlias = Union[Bits, Slot, Opaque, Line, "tuple[Datum, ...]"]
 
 
 def number(value: int, bits: int = 64) -> Bits:

@@ -214,6 +214,12 @@ class Proof:
         """Variables for propositions."""
         return [Truth(z3.Bool(name)) for name in names.split()]
 
+    def possible(self, name: str, *truths: MaybeTruth) -> None:
+        """Make sure that these can be, beside what is assumed: else a claim about them is vacuous."""
+        with self.case():
+            self._assumed += [truth(t) for t in truths]
+            self.prove(name, True, keep=False)
+
     def assume(self, name: str, *truths: MaybeTruth) -> None:
         """Assume; a control may leave out what bears ``name``."""
         if name not in self.assumptions:
@@ -229,8 +235,14 @@ class Proof:
         """Prefer counterexamples like this, which fail on the model too: a hint, no part of any proof."""
         self._preferred += [truth(t) for t in truths]
 
-    def prove(self, name: str, *statements: MaybeTruth, enough: Truth | None = None) -> None:
-        """State an obligation, and use it from here on (unless it has something easier beside it)."""
+    def prove(
+        self,
+        name: str,
+        *statements: MaybeTruth,
+        enough: Truth | None = None,
+        keep: bool = True,
+    ) -> None:
+        """State an obligation, and, unless told not to ``keep`` it, use it from here on."""
         if not statements:
             raise ValueError(f"{name!r} is about nothing: there is no statement to prove")
         statement = every(*statements)
@@ -245,7 +257,7 @@ class Proof:
                 enough,
             )
         )
-        if enough is None:
+        if keep:
             self._proved.append(statement)
 
     def prove_frame(

@@ -100,13 +100,14 @@ def check(claim: Claim, control: Control | None = None) -> Outcome:
     except CannotBeStated as error:
         return _not_stated(claim, control, time.perf_counter() - begin, error)
     decided: list[Decided] = []
-    found = None
+    found, shown = None, ""
     for obligation in proof.obligations:
         started = time.perf_counter()
         verdict = decide(obligation)
         decided.append(Decided(obligation.name, verdict, time.perf_counter() - started))
         if verdict is not Verdict.PROVED:
             found = _counterexample(claim, control, proof, obligation)
+            shown = "" if proof.scenario_name else _solution_of(obligation)
             break
     return Outcome(
         claim=claim.name,
@@ -115,7 +116,7 @@ def check(claim: Claim, control: Control | None = None) -> Outcome:
         decided=tuple(decided),
         seconds=time.perf_counter() - begin,
         counterexample=found,
-        complaint=_complaint(control, decided[-1], found),
+        complaint=_complaint(control, decided[-1], found, shown),
     )
 
 
@@ -225,14 +226,29 @@ class Solution:
         return self.model.eval(term.translate(self.context), model_completion=True)
 
 
-def _complaint(control: Control | None, last: Decided, found: Counterexample | None) -> str:
+def _solution_of(obligation: Obligation) -> str:
+    """z3's own values for what refutes an obligation that no scenario shows; "" if there are none."""
+    asked = Asked(obligation.question, VALUES_WORK)
+    if asked.check() != z3.sat:
+        return ""
+    model = asked.solution().model
+    values = (f"{name} = {model[name]}" for name in model.decls() if not name.arity())
+    return ", ".join(sorted(values))
+
+
+def _complaint(
+    control: Control | None, last: Decided, found: Counterexample | None, shown: str
+) -> str:
+    """What is wrong with an outcome, "" if nothing is. A loop's machine code is shown by values only."""
     if control is None:
-        return "" if last.verdict is Verdict.PROVED else f"{last.verdict} at {last.obligation!r}"
+        if last.verdict is Verdict.PROVED:
+            return ""
+        return f"{last.verdict} at {last.obligation!r}{': ' if shown else ''}{shown}"
     if last.verdict is not Verdict.REFUTED:
         return f"must be refuted at {control.refutes!r} but is {last.verdict}"
     if last.obligation != control.refutes:
         return f"must be refuted at {control.refutes!r} but is at {last.obligation!r}"
-    if found is None or not found.failure:
+    if not shown and (found is None or not found.failure):
         return "refuted, but the counterexample does not fail on the model"
     return ""
 

@@ -156,7 +156,7 @@ def edited(tmp_path: Path) -> Iterator[Callable[[str, str, str, str], Outcome]]:
                     folder.mkdir(exist_ok=True)
                     (folder / entry[level]).write_text(text + "\n")
                 functions.append(entry)
-        versions = dict.fromkeys(("numba", "llvm", "processor", "machine"), "of a test")
+        versions = dict.fromkeys(("python", "numba", "llvm", "processor", "machine"), "a test's")
         (folder / "kernels.json").write_text(json.dumps({"functions": functions, **versions}))
         source.use(folder)
         (claim,) = catalogue([f"compiled.{'.'.join(function.split('.')[-2:])}"])

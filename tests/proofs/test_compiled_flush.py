@@ -1,0 +1,149 @@
+"""The loops of ``impl/kernels/flush.py`` in LLVM IR: proved, and refuted once one is changed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proofs.compiled import flush, source
+from proofs.prover.catalogue import catalogue
+from proofs.prover.obligation import Proof, stated
+from proofs.prover.report import exit_code
+from proofs.prover.verdict import Verdict, check
+from tests.support.needs import LONG_RUN, ROOT
+
+Edit = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Edit:
+    """The IR of the kernels, compiled with a line of ``impl/kernels/flush.py`` changed."""
+
+    def write(old: str, new: str) -> Path:
+        for package in ("model", "impl"):
+            shutil.copytree(
+                ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        kernels = tmp_path / "impl" / "kernels" / "flush.py"
+        text = kernels.read_text(encoding="utf-8")
+        assert old in text
+        kernels.write_text(text.replace(old, new), encoding="utf-8")
+        command = [sys.executable, "-m", "impl", "kernels", "--ir", str(tmp_path / "ir")]
+        subprocess.run(
+            [*command, "--only", "impl.kernels.flush.*"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            check=True,
+        )
+        return tmp_path / "ir"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "claim"),
+    [
+        ("np.uint64(LINE_BYTES - 1)", "np.uint64(LINE_BYTES // 2 - 1)", "copy_pages"),
+        ("_PAGES_PER_WORD = np.uint64(64)", "_PAGES_PER_WORD = np.uint64(32)", "copy_pages"),
+        (
+            "dirty = _without_next(dirty)",
+            "dirty = _without_next(_without_next(dirty))",
+            "copy_pages",
+        ),
+        ("_LINE = np.uint64(LINE_BYTES)", "_LINE = np.uint64(32)", "stream"),
+        ("word + _STRIDE <= end", "word + _1 <= end", "next_dirty_word"),
+        (
+            "word_at(host_bitmap, word)) != _0",
+            "word_at(cache_bitmap, word)) != _0",
+            "next_dirty_word",
+        ),
+    ],
+)
+def test_a_change_in_a_kernel_is_refuted_with_values(
+    old: str, new: str, claim: str, written: Edit, long_run: bool
+) -> None:
+    if not long_run:
+        pytest.skip(LONG_RUN)  # half a minute each: kernels are compiled
+    run = proved(claim, written(old, new))
+    assert f"FAILED compiled.flush.{claim}: refuted at " in run.stdout, run.stdout
+    assert run.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "claim", "says"),
+    [
+        (
+            "(bit - first_bit) * page_bytes",
+            "(bit - first_bit) * _LINE",
+            "copy_pages",
+            "no page's place",
+        ),
+        ("        source += _LINE\n", "", "stream", "no variable 'source.2'"),
+    ],
+)
+def test_a_kernel_of_another_form_is_unknown(
+    old: str, new: str, claim: str, says: str, written: Edit, long_run: bool
+) -> None:
+    if not long_run:
+        pytest.skip(LONG_RUN)
+    run = proved(claim, written(old, new))
+    assert f"FAILED compiled.flush.{claim}: " in run.stdout, run.stdout
+    assert says in run.stdout
+    assert run.returncode == 2
+
+
+def proved(claim: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Try to prove one of the slow claims of the IR in a folder."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "proofs",
+            "--only",
+            f"compiled.flush.{claim}",
+            "--compiled",
+            str(folder),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_slow_claims_are_proved(written: Edit, long_run: bool) -> None:
+    if not long_run:
+        pytest.skip(LONG_RUN)
+    source.use(written("_LINE =", "_LINE ="))
+    try:
+        claims = catalogue(["compiled.flush.*"], slow=True)
+        assert len(claims) == 5
+        for claim in claims:
+            for outcome in (check(claim), *(check(claim, control) for control in claim.controls)):
+                assert outcome.good, outcome.complaint
+                assert exit_code([outcome]) == 0
+    finally:
+        source.use(None)
+
+
+def test_slow_claims_are_left_out_unless_they_are_asked_for() -> None:
+    assert catalogue(["compiled.flush.*"]) == []
+    claims = catalogue(["compiled.flush.*"], slow=True)
+    assert {claim.name for claim in claims} == {f"compiled.flush.{name}" for name in flush.CHANGES}
+    assert all(claim.controls for claim in claims)
+
+
+def test_an_invariant_that_nothing_meets_is_vacuous() -> None:
+    def state(p: Proof) -> None:
+        (word,) = p.words("word")
+        p.possible("there are words", word < 1, word > 1)
+
+    (some,) = catalogue(["shares.no_word_shared"])
+    claim = type(some)("test.made", "A claim made for a test.", state, ())
+    assert stated(claim).obligations
+    assert check(claim).verdict is Verdict.VACUOUS
