@@ -29,12 +29,14 @@ class Tried:
 
 def calls_program(calls: Sequence[Call]) -> str:
     """Makes the calls in turn, on guarded memory, and judges each whole."""
-    return _program("kit.h", _calls(calls), [f"kit_make(&calls[{i}]);" for i in range(len(calls))])
+    return _program(
+        "kit.h", calls_as_c(calls), [f"kit_make(&calls[{i}]);" for i in range(len(calls))]
+    )
 
 
 def rounds_program(call: Call) -> str:
     """Makes one call again and again, until it goes wrong: a race."""
-    return _program("kit.h", _calls([call]), [f"kit_make_rounds(&calls[0], {ROUNDS});"])
+    return _program("kit.h", calls_as_c([call]), [f"kit_make_rounds(&calls[0], {ROUNDS});"])
 
 
 def plan_program(pages: int, threads: int) -> str:
@@ -82,7 +84,7 @@ def _program(header: str, data: Sequence[str], body: Sequence[str]) -> str:
     return "\n".join((*lines, "    return kit_end();", "}", ""))
 
 
-def _calls(calls: Sequence[Call]) -> list[str]:
+def calls_as_c(calls: Sequence[Call]) -> list[str]:
     lines = [line for i, call in enumerate(calls) for line in _data(i, call)]
     lines += ["", "static const kit_call calls[] = {"]
     lines += [f"    {{{_arguments(i, call)}}}," for i, call in enumerate(calls)]

@@ -32,6 +32,11 @@ def needs_preloaded(library: Path) -> str | None:
     return f"it is built with a sanitizer: run the kit with {options}LD_PRELOAD={_path_of(runtime)}"
 
 
+def a_sanitizer_is_loaded() -> bool:
+    """Is one preloaded here, as it then is in every process of the kit?"""
+    return _RUNTIME.search(_mapped()) is not None
+
+
 def _mapped() -> bytes:
     return Path("/proc/self/maps").read_bytes()
 

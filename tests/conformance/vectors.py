@@ -13,6 +13,7 @@ from typing import Any
 from model.boundary.command import run
 from model.boundary.options import Parser
 from model.boundary.output import write_text
+from tests.conformance import VERSION
 from tests.conformance.call import WORD, Block, Call, Place, call_to_json, outcome_to_json
 from tests.conformance.expected import clauses_broken, expect
 
@@ -45,6 +46,28 @@ FLAGS = {
     "AcceptEdge": "a call at the edge of what is allowed is refused",
     "LeftOver": "state of the call before leaks into this one",
     "Grown": "a layout is remembered from the first call (the patch: bounds set at thread start)",
+}
+
+# What kind of bug that is, as Wycheproof has it, and what it does to a guest.
+BUG_TYPES = {
+    "Basic": "BASIC",
+    "HostOnly WordEdge SkipClean PartialWord BlockOrder ShareEdge": "LOST_PAGE",
+    "PageSize BorderWord UsedLength Offset": "WRONG_PAGE",
+    "Unaligned EmptyBlock ManyThreads": "CRASH",
+    "Count CountWrong Stats": "ACCOUNTING",
+    "Refuse RefuseLate Wrap Stray": "MISSING_CHECK",
+    "AcceptEdge": "REFUSED_RIGHT",
+    "LeftOver Grown": "STATE",
+}
+EFFECTS = {
+    "BASIC": "no checkpoint is applied",
+    "LOST_PAGE": "the guest goes on with a page of the secondary's in place of the primary's",
+    "WRONG_PAGE": "a page that was right is overwritten, or gets the content of another",
+    "CRASH": "the secondary dies in the flush, when it is needed",
+    "ACCOUNTING": "the dirty count does not reach 0, or nobody learns that it did not",
+    "MISSING_CHECK": "memory that is no block's is read or written",
+    "REFUSED_RIGHT": "a flush that can be done is not, and with it the failover",
+    "STATE": "the first epoch is right, a later one is not",
 }
 
 MEANING = (
@@ -436,8 +459,10 @@ def file_of(group: str, vectors: Sequence[Vector]) -> str:
     used = sorted({flag for vector in vectors for flag in vector.flags})
     content = {
         "abi_version": 1,
+        "generatorVersion": VERSION,
+        "numberOfTests": len(vectors),
         "meaning": MEANING,
-        "notes": {flag: FLAGS[flag] for flag in used},
+        "notes": {flag: _note(flag) for flag in used},
         "vectors": [
             {
                 "id": vector.id,
@@ -450,6 +475,11 @@ def file_of(group: str, vectors: Sequence[Vector]) -> str:
         ],
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _note(flag: str) -> dict[str, str]:
+    [kind] = [kind for flags, kind in BUG_TYPES.items() if flag in flags.split()]
+    return {"bugType": kind, "description": FLAGS[flag], "effect": EFFECTS[kind]}
 
 
 def stale_files() -> list[str]:

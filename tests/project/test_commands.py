@@ -28,6 +28,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "tests.conformance.bugs": [],
     "tests.conformance.vectors": ["--check"],
     "tests.conformance.accumulated": ["--check"],
+    "tests.conformance.single_file": [],
     "tests.guest": ["image"],
     "tests.trace": ["FILE"],
     "tests.page.screenshot": ["FILE", "-o", "/dev/null"],
