@@ -54,8 +54,16 @@ def load(path: Path) -> Document:
 
 
 def save(path: Path, found: Document) -> None:
-    """Write a document whole. Raises OutputError."""
-    write_text(path, json.dumps(found, indent=1) + "\n")
+    """Write a document whole. Raises OutputError, NotADocument."""
+    write_text(path, as_json(found, indent=1) + "\n")
+
+
+def as_json(found: Any, **form: Any) -> str:
+    """What can be read as JSON by anybody. Raises NotADocument: Python's has NaN and Infinity."""
+    try:
+        return json.dumps(found, allow_nan=False, **form)
+    except ValueError as error:
+        raise NotADocument("a number that is not finite cannot be written: see values") from error
 
 
 class Replays:

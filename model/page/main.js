@@ -89,7 +89,17 @@ function show() {
     if (name === tab) made.setAttribute("aria-current", "page");
     return made;
   }));
-  document.getElementById("view").replaceChildren((VIEWS[view] ?? VIEWS[""])(...rest));
+  document.getElementById("view").replaceChildren(drawn(VIEWS[view] ?? VIEWS[""], rest));
+}
+
+/** A view; of a document that some other program has written, perhaps why there is none. */
+function drawn(view, rest) {
+  try {
+    return view(...rest);
+  } catch (error) {
+    return element("div", {}, element("h1", {}, "This cannot be drawn"),
+      element("p", {}, "A document in this page is not as schema.json says: ", String(error)));
+  }
 }
 
 addEventListener("hashchange", () => {

@@ -9,7 +9,6 @@ in the order below, without their imports and exports.
 """
 
 import hashlib
-import json
 import re
 from base64 import b64encode
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from string import Template
 
 from model.boundary.output import write_text
-from model.page.document import Document
+from model.page.document import Document, as_json
 
 FOLDER = Path(__file__).parent
 #: Each imports only from those before it.
@@ -62,7 +61,7 @@ def page(documents: Sequence[Document]) -> str:
 
 def embedded(documents: Sequence[Document]) -> str:
     """JSON as an element of HTML can hold it: ASCII, and without a ``<``, ``>`` or ``&``."""
-    text = json.dumps(documents, separators=(",", ":"), allow_nan=False)
+    text = as_json(documents, separators=(",", ":"))
     return re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

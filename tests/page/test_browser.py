@@ -184,7 +184,7 @@ def test_a_failing_port_and_its_program(opened: Watched) -> None:
     )
     assert [text.strip() for text in wrong.locator("td").all_inner_texts()].index("^") == 5
     opened.page.get_by_role("button", name="Copy the program").click()
-    assert '#include "colo_flush.h"' in opened.page.evaluate("getSelection().toString()")
+    assert "int main(void)" in opened.page.evaluate("getSelection().toString()")
 
 
 def test_ratios_scaling_and_dirty_maps(opened: Watched) -> None:
@@ -276,6 +276,16 @@ def test_hostile_text_does_nothing(
     assert watched.page.evaluate("window.hacked") is None
     assert watched.complaints == []
     assert {url.partition("#")[0] for url in watched.asked} == {path.as_uri()}
+    watched.page.close()
+
+
+def test_a_document_that_is_none_is_told(chromium: Any, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.html"
+    write_page(path, {"format": "colo-flush 1", "kind": "proofs", "claims": [{}]})
+    watched = Watched(chromium, path)
+    assert "is not as schema.json says" in watched.page.locator("main").inner_text()
+    watched.go("claims")
+    assert watched.page.locator("nav a").count() == 2
     watched.page.close()
 
 

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 
 from model.page import page as made
-from model.page.document import KINDS, Document, NotADocument, Replays, document, frames, load
-from model.page.page import FOLDER, MODULES, embedded, page
+from model.page.document import KINDS, Document, NotADocument, Replays, document, frames, load, save
+from model.page.page import FOLDER, MODULES, embedded, page, write_page
 from model.page.picture import MOST_PAGES, Picture, Place, drawn, of_pages
 from model.replay import TRAPS, traps
 from model.replay import load as load_counterexample
@@ -307,6 +307,14 @@ def test_what_is_no_document_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(NotADocument, match=r"x\.json: not a document"):
         load(path)
+
+
+def test_what_is_no_json_is_refused(tmp_path: Path) -> None:
+    wrong = document("replays", replays=[float("nan")])
+    for write in (save, lambda path, found: write_page(path, found)):
+        with pytest.raises(NotADocument, match="not finite"):
+            write(tmp_path / "x", wrong)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_program_and_a_source_are_told_once() -> None:
