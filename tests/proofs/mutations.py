@@ -98,9 +98,9 @@ MUTATIONS = tuple(
         ("worker.worker_after", "me.word + ONE", "me.word + ONE + ONE"),
         ("worker.following", "STORE_CACHE, COPY", "STORE_HOST, COPY"),
         ("worker.following", "LOAD_CACHE, LOAD_HOST", "LOAD_CACHE, copy_or_store"),
-        ("work_queue.has_room", "queue.head + SLOTS", "queue.head + SLOTS + ONE"),
+        ("work_queue.has_room", "queue.head + ring_slots()", "queue.head + ring_slots() + ONE"),
         ("work_queue.offer", "queue.tail + ONE", "queue.tail + ONE + ONE"),
-        ("work_queue.offer", "queue.tail % SLOTS", "(queue.tail + ONE) % SLOTS"),
+        ("work_queue.offer", "queue.tail % ring_slots()", "(queue.tail + ONE) % ring_slots()"),
         ("work_queue.takes", "queue.head == me.head", "queue.head >= me.head"),
         ("work_queue.leaves", "me.closed == ONE", "me.closed >= ZERO"),
         ("work_queue.following", "takes(queue, me), FLUSH", "takes(queue, me), READ_HEAD"),
@@ -124,7 +124,7 @@ ONCE_MISSED = tuple(
         ("check_in.finish", "live=ZERO", "live=ZERO, awaited=OPEN"),
         ("check_in.rewind", "FLUSH_ALONE, OPEN_JOB", "FLUSH_ALONE, REWIND"),
         ("check_in.ring_doorbell", "pc=WAKE_HELPERS", "pc=RING_DOORBELL"),
-        ("check_in.read_state", "pc=pc, saw", "saw"),
+        ("check_in.read_state", "pc=pc, seen_state", "seen_state"),
         ("check_in.read_state", "END, select", "END + ONE, select"),
         ("check_in.helper_park", "pc=pc, asleep_at", "asleep_at"),
         ("check_in.wake_caller", "pc=LOOK_AT_DOORBELL", "pc=WAKE_CALLER"),
@@ -135,7 +135,11 @@ ONCE_MISSED = tuple(
         ("work_queue.offer", "tail=queue.tail + ONE", "tail=queue.tail"),
         ("work_queue.offer", "tail=queue.tail + ONE", "tail=queue.head + ONE"),
         ("work_queue.takes", "queue.head == me.head", "queue.head == me.head + ONE"),
-        ("work_queue.has_room", "queue.tail < queue.head + SLOTS", "queue.tail < SLOTS"),
+        (
+            "work_queue.has_room",
+            "queue.tail < queue.head + ring_slots()",
+            "queue.tail < ring_slots()",
+        ),
         ("work_queue.following", "me.step + ONE", "me.step"),
     )
 )
