@@ -218,11 +218,16 @@ class Machine:
             self._defined_at_header(function, label, incoming, state)
             loop.arrive(self, state, again)
             if again:
+                self._nothing_else_changed(function, label, state)
                 return
+            before = dict(state.slots)
             state = state.fork()
             state.inside = (*state.inside, label)
             self._forget(function, function.loops[label], phis, state)
             loop.enter(self, state)
+            state.notes[f"{function.symbol} {label}"] = {
+                slot: value for slot, value in before.items() if state.slots[slot] is value
+            }
         yield from self._rest(function, label, len(phis), state)
 
     def _rest(self, function: Function, label: str, index: int, state: State) -> Iterator[Outcome]:
@@ -277,6 +282,14 @@ class Machine:
                 kept = state.notes.setdefault(f"{label} {slot}", state.slots[slot])
                 if isinstance(kept, Slot) and state.slots[slot] != kept:
                     raise UnknownIR(f"{function.symbol}: a pointer to a variable changes in a loop")
+
+    def _nothing_else_changed(self, function: Function, label: str, state: State) -> None:
+        """What was not forgotten at the header must be as it was: the loop has been through it once."""
+        for slot, value in state.notes[f"{function.symbol} {label}"].items():
+            if state.slots[slot] != value:
+                raise UnknownIR(
+                    f"{function.symbol}: {slot} changes in a loop in a way not known here"
+                )
 
     def _forget(
         self, function: Function, blocks: frozenset[str], phis: list[Instruction], state: State

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from proofs.compiled import flush, source
+from proofs.compiled.ir import UnknownIR
+from proofs.compiled.machine import Machine, State
+from proofs.compiled.values import Opaque
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Proof, stated
 from proofs.prover.report import exit_code
@@ -147,3 +150,34 @@ def test_an_invariant_that_nothing_meets_is_vacuous() -> None:
     claim = type(some)("test.made", "A claim made for a test.", state, ())
     assert stated(claim).obligations
     assert check(claim).verdict is Verdict.VACUOUS
+
+
+THROUGH_A_POINTER = """define i32 @f(ptr %retptr, ptr %excinfo) {
+entry:
+  %a = alloca i64, align 8
+  store i64 0, ptr %a, align 8
+  %p = alloca ptr, align 8
+  store ptr %a, ptr %p, align 8
+  br label %loop
+
+loop:
+  %q = load ptr, ptr %p, align 8
+  store i64 1, ptr %q, align 8
+  br label %loop
+}"""
+
+
+class NothingKnown:
+    """Of a loop of which nothing is said."""
+
+    def arrive(self, machine: Machine, state: State, again: bool) -> None:
+        pass
+
+    def enter(self, machine: Machine, state: State) -> None:
+        pass
+
+
+def test_a_variable_that_changes_through_a_pointer_is_not_taken_for_unchanged() -> None:
+    machine = Machine({"f": THROUGH_A_POINTER}, loops={("f", "loop"): NothingKnown()})
+    with pytest.raises(UnknownIR, match="changes in a loop"):
+        list(machine.run("f", [Opaque(), Opaque()], State()))
