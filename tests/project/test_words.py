@@ -43,8 +43,9 @@ def files() -> list[Path]:
         str(path.relative_to(ROOT)) for top in ("model", "impl", "proofs", "tests")
         for path in (ROOT / top).rglob("*")
     ]  # fmt: skip
-    here = Path(__file__).relative_to(ROOT)
-    return [Path(n) for n in names if n.endswith(TEXTS) and Path(n) != here]
+    # The list itself, and what tells how things were called before.
+    left_out = {Path(__file__).relative_to(ROOT), Path(".github/CHANGELOG.md")}
+    return [Path(n) for n in names if n.endswith(TEXTS) and Path(n) not in left_out]
 
 
 def test_one_word_for_a_thing() -> None:
