@@ -87,7 +87,7 @@ def test_commands_say_the_same_optimised(tmp_path: Path, long_run: bool) -> None
     assert run("-OO", "model.replay", COUNTEREXAMPLE) == run("", "model.replay", COUNTEREXAMPLE)
     file = tmp_path / "found.json"
     run("-OO", "proofs", "--only", "words.no_shift_by_64", "--json", str(file))
-    claim = json.loads(file.read_text())[0]
+    claim = json.loads(file.read_text())["claims"][0]
     assert claim["verdict"] == "proved"
     assert claim["sentence"].startswith("No shift is ever by 64 or more")
     assert "vector/" in run("-OO", "tests.conformance", "--implementation", "impl", "--list")
