@@ -397,6 +397,8 @@ def each_batch_is_flushed_exactly_once(p: Proof) -> None:
         p.prove("no less is claimed", implies(there_is_one, first_time == untouched))
     stays = p.lift(h.nothing_is_left)(w.at, w.helper)
     p.prove("no helper leaves work behind", implies(stands(w.helper, h.COMPLETE), stays))
+    all_taken = w.at.cursor >= w.at.words
+    p.prove("no less is claimed of that", implies(w.at.awaited == 0, stays == all_taken))
     once = p.lift(h.flushed_once)(w.at, w.caller)
     p.prove("once", implies(stands(w.caller, h.RETURN), once))
     p.prove("and once is once", once == (w.at.times == 1))

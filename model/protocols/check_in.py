@@ -443,6 +443,17 @@ def everybody_completed(at: ControlBlock, me: Process) -> Truth:
     return (awaited == ZERO) | (at.completed == awaited)
 
 
+def every_share_is_flushed(at: ControlBlock, me: Process) -> Truth:
+    """When a static flush returns, each share has been flushed, once: no batch is handed out there."""
+    awaited = asked(at.plan, me.job).awaited
+    return (awaited == ZERO) | (at.watched != ZERO) | (at.times == awaited)
+
+
+def all_rounds_are_flushed(at: ControlBlock, me: Process) -> Truth:
+    """Who closes the pool has flushed as often as it was to."""
+    return me.job >= at.rounds
+
+
 def nothing_is_left(at: ControlBlock, me: Process) -> Truth:
     """Who has done its part of a dynamic round has found that no batch is left."""
     return (at.awaited != ZERO) | (at.cursor >= at.words)
@@ -458,7 +469,9 @@ FINISHED = Invariant("flush returns only when every checked-in helper has finish
 EXACTLY_ONCE = Invariant("each batch is flushed exactly once", flushed_once)
 AT_MOST_ONCE = Invariant("each batch is flushed exactly once", not_flushed_yet)
 COUNTED = Invariant("the counts of all who took part are added up", all_are_counted)
+ALL_ROUNDS = Invariant("the pool is closed after the last flush", all_rounds_are_flushed)
 STAYS = Invariant("a helper stays as long as a batch is left", nothing_is_left)
+SHARES_ONCE = Invariant("each share is flushed exactly once", every_share_is_flushed)
 EVERY_SHARE = Invariant(
     "a static flush returns only when every share is flushed", everybody_completed
 )
@@ -478,8 +491,8 @@ CALLER: Mapping[Hashable, Step] = {
     LOOK_INSIDE: step(look_inside),
     CALLER_PARK: step(caller_park),
     CALLER_PARKED: step(caller_wakes, ready=caller_woken, spurious=caller_wakes),
-    RETURN: step(finish, invariants=(FINISHED, EXACTLY_ONCE, EVERY_SHARE, COUNTED)),
-    SET_QUIT: step(set_quit),
+    RETURN: step(finish, invariants=(FINISHED, EXACTLY_ONCE, EVERY_SHARE, SHARES_ONCE, COUNTED)),
+    SET_QUIT: step(set_quit, invariants=(ALL_ROUNDS,)),
     RING_TO_QUIT: step(ring_to_quit),
     WAKE_TO_QUIT: step(wake_to_quit),
     JOIN: step(join, ready=all_ended),
@@ -569,13 +582,14 @@ def kind_of(plan: Sequence[Round]) -> str:
 def forget_unread(at: ControlBlock) -> ControlBlock:
     """Forget how far the cursor is past the last batch, and who has completed where nobody awaits it.
 
-    And how often the watched one was flushed, once it was more than once.
+    And how often the watched one was flushed, once that was too often.
     """
     gone_by = 0 if at.awaited else min(at.completed, at.took_part)
     most = max(asked.words for asked in at.plan)
+    too_often = 2 + max(asked.awaited for asked in at.plan)
     return at._replace(
         cursor=min(at.cursor, most),
-        times=min(at.times, 2),
+        times=min(at.times, too_often),
         completed=at.completed - gone_by,
         took_part=at.took_part - gone_by,
     )
