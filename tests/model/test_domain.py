@@ -216,7 +216,7 @@ def with_a_closure() -> Callable[[int], int]:
         (with_a_truth, "reads True, a constant that is no number"),
         (len, "is not a plain function"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_would_mean_something_else_is_not_lifted(
     function: Callable[..., object], reason: str
