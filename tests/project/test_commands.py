@@ -31,6 +31,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "tests.conformance.single_file": [],
     "tests.guest": ["image"],
     "tests.trace": ["FILE"],
+    "tests.mutation": ["model"],
     "tests.page.screenshot": ["FILE", "-o", "/dev/null"],
     "tests.model.test_check_in": [],
     "tests.model.test_weakened": [],
@@ -70,6 +71,7 @@ def main_of(name: str) -> Callable[[list[str]], int]:
         "impl",
         "tests.conformance",
         "tests.guest",
+        "tests.mutation",
         "tests.conformance.bugs",
     )
     module = importlib.import_module(f"{name}.__main__" if package else name)

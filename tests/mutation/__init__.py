@@ -1,0 +1,1 @@
+"""Each definition with one small thing changed: something must refuse it, or it is listed as harmless."""
