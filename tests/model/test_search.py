@@ -194,6 +194,11 @@ def test_a_way_out_by_a_whim_alone_is_none() -> None:
 
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explored, "HOLD", HOLD[:1])
+    monkeypatch.setattr(explored, "REFUTED", REFUTED[:1])
+    # Each of them is a test of its own, in test_weakened.py.
+    monkeypatch.setattr(explored.weakened, "HOLD", explored.weakened.HOLD[:1])
+    monkeypatch.setattr(explored.weakened, "weakest", tuple)
+    monkeypatch.setattr(explored.weakened, "weakenings", tuple)
     assert explored.main([]) == 0
     printed = capsys.readouterr().out
     assert "check-in helpers=1 watched=0: holds" in printed
