@@ -24,6 +24,7 @@ from model.transitions import (
     System,
     outcomes_of,
 )
+from tests.support.needs import LONG_RUN
 
 SMALL = [
     e
@@ -53,7 +54,9 @@ def reached(system: System, *, reduced: bool) -> set[Global]:
 
 
 @pytest.mark.parametrize("exploration", SMALL, ids=lambda e: e.title)
-def test_reduced_and_plain_agree(exploration: Exploration) -> None:
+def test_reduced_and_plain_agree(exploration: Exploration, long_run: bool) -> None:
+    if exploration.options.get("copiers", 1) > 2 and not long_run:
+        pytest.skip(LONG_RUN)
     plain = explore(exploration.make(), reduced=False)
     reduced = explore(exploration.make(), reduced=True)
     assert (plain.failure is None) == (reduced.failure is None)

@@ -26,7 +26,7 @@ from tests.mutation.mutants import SURVIVES, Fate, Mutant
 
 def shard(text: str) -> tuple[int, int]:
     """``I/N``: the I-th of N parts."""
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError("write I/N, the I-th of N parts, such as 1/4")
     return int(found[1]), int(found[2])

@@ -17,7 +17,7 @@ from typing import Any
 ALL_ONES = 2**64 - 1
 LINE = 64
 STRIDE = 32
-#: Allocations lie so far apart that no slip leads from one to the next.
+#: Allocations lie so far apart that no wrong offset leads from one to the next.
 _APART = 40
 MOST_ACCESSES = 200_000
 
@@ -109,7 +109,7 @@ class HelpersFirst(Schedule):
 
 
 class InTurn(Schedule):
-    """Each goes on for so many accesses, then the next one."""
+    """Each goes on for a number of accesses, then the next one."""
 
     def __init__(self, accesses: int = 60) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class Machine:
     # Memory.
 
     def allocate(self, name: str, size: int) -> U64:
-        """So many zeroed bytes; their address, on a line's boundary."""
+        """A number of zeroed bytes; their address, on a line's boundary."""
         data = bytearray(size)
         padded = memoryview(data)[: size // 8 * 8].cast("Q")
         self.regions.append(Region(name, data, padded))

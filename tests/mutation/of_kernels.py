@@ -357,7 +357,7 @@ def _skewed() -> None:
 
 @_case("who looks before it sleeps")
 def _spinning() -> None:
-    """For so many nanoseconds; with none it does not look around at all. (Copiers of a queue do.)"""
+    """For a number of nanoseconds; with none it does not look around at all. (Copiers of a queue do.)"""
     for strategy in ("dynamic", "static"):
         for spin, schedule in (
             *((60, InTurn(25)), (10**6, InTurn(25))),

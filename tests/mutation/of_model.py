@@ -22,7 +22,7 @@ from tests.mutation.mutants import SURVIVES, Fate, Mutant, mutants
 
 PROOF, EXPLORER = "a proof", "the explorer"
 COMPILED = "compiled."
-#: An exploration is given up after so many states; none of the whole model has as many.
+#: An exploration is given up after this number of states; none of the whole model has as many.
 MOST_STATES = 20_000
 #: Most mutants that a claim refuses are refused within this (``proofs.verdict``: units of z3's work).
 LITTLE_WORK = 1_000_000

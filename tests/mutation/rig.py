@@ -47,7 +47,7 @@ class Epoch(NamedTuple):
 
 
 def layout(*blocks: tuple[int, int, int], kind: BitmapKind = "global") -> Layout:
-    """Blocks of so many pages: where they lie, how many are used, how many there may be."""
+    """Blocks of a number of pages: where they lie, how many are used, how many there may be."""
     made = [
         Block(f"b{number}", *(pages * PAGE_SIZE for pages in block))
         for number, block in enumerate(blocks)

@@ -16,12 +16,14 @@ from proofs.__main__ import main as proofs
 from tests.conformance.__main__ import main as conformance
 from tests.guest.__main__ import main as guest
 from tests.kit_tests import thread_sanitizer
+from tests.mutation.__main__ import main as mutation
+from tests.mutation.__main__ import shard
 
 Main = Callable[[Sequence[str]], int]
 
 RECORD = ("record", "--qmp", "q", "--ram", "r", "-o", "t")
 #: Every option of every command that takes a number, and its type.
-NUMBERS: list[tuple[Main, tuple[str, ...], str, Callable[[str], float]]] = [
+NUMBERS: list[tuple[Main, tuple[str, ...], str, Callable[[str], object]]] = [
     (impl, ("flush", "t"), "--threads", options.count),
     (impl, ("demo",), "--checkpoints", options.count),
     (impl, ("demo",), "--ram", options.size),
@@ -42,6 +44,8 @@ NUMBERS: list[tuple[Main, tuple[str, ...], str, Callable[[str], float]]] = [
     (guest, ("colo",), "--epochs", options.count),
     (guest, ("colo",), "--threads", options.count),
     (thread_sanitizer.main, (), "--rounds", options.count),
+    (mutation, ("model",), "--jobs", options.count),
+    (mutation, ("model",), "--shard", shard),
 ]
 EVIL = [
     *(
@@ -100,7 +104,7 @@ EVIL = [
     ("main", "words", "option", "kind"), NUMBERS, ids=lambda x: getattr(x, "__name__", str(x))
 )
 def test_every_numeric_option_refuses_what_is_no_number_for_it(
-    main: Main, words: tuple[str, ...], option: str, kind: Callable[[str], float], capsys
+    main: Main, words: tuple[str, ...], option: str, kind: Callable[[str], object], capsys
 ) -> None:
     for text in EVIL:
         with pytest.raises(SystemExit) as refused:
@@ -146,7 +150,7 @@ def test_no_numeric_option_is_left_out() -> None:
         (options.duration, "1.5s", 1.5),
     ],
 )
-def test_right_numbers(kind: Callable[[str], float], text: str, value: float) -> None:
+def test_right_numbers(kind: Callable[[str], object], text: str, value: float) -> None:
     assert kind(text) == value
 
 
