@@ -29,8 +29,10 @@ from impl import pool  # noqa: F401  # every kernel is defined, and what it read
 from impl.errors import KernelsDiffer
 from impl.kernels.compile import compiled, kernels, primitives
 from impl.machine.host import MACHINE
+from model.boundary.arguments import shown
 from model.boundary.output import check_folder, write_text
 from model.domain import select
+from model.errors import ColoError
 
 MANIFEST = "kernels.json"
 AS_MADE, OPTIMISED = "as-made", "optimised"
@@ -151,6 +153,9 @@ def _asked_for(only: list[str]) -> list[Any]:
         return kernels
     everything = [*(compiled(function) for function in compiled.functions), *kernels]
     asked = [d for d in everything if any(fnmatchcase(_name(d), glob) for glob in only)]
+    if not asked:
+        globs = " ".join(map(shown, only))
+        raise ColoError(f"no function is called {globs}: they have names as {_name(kernels[0])}")
     return sorted(asked, key=_name)
 
 

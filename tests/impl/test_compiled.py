@@ -1,6 +1,9 @@
 """What the compiler made of the kernels: uint64 throughout, no floating point."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numba
 import pytest
@@ -8,6 +11,7 @@ from numba.core import types
 
 import impl  # noqa: F401  (defines the kernels)
 from impl.kernels.compile import kernels
+from tests.support.needs import ROOT
 
 UINT64 = types.uint64
 FLOATING = re.compile(r"\b(half|float|double|fadd|fmul|fdiv|fsub|sitofp|uitofp)\b")
@@ -44,3 +48,12 @@ def test_the_check_can_fail() -> None:
     variables, code = compile_afresh(lambda x: (x - 1) / 2)
     assert not all(whole_number(kind) for kind in variables.values())
     assert FLOATING.search(code)
+
+
+def test_a_name_that_no_kernel_has_is_told(tmp_path: Path) -> None:
+    """In a process of its own: here kernels have been compiled already."""
+    command = [sys.executable, "-m", "impl", "kernels", "--ir", str(tmp_path), "--only", "flsh.*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no function is called 'flsh.*': they have names as impl." in done.stderr
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
