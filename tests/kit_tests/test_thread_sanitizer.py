@@ -3,7 +3,7 @@
 import pytest
 
 from impl.ports.build import CHECK_IN, SERIAL
-from tests.kit_tests.thread_sanitizer import RACE, SUBJECTS, Subject, report
+from tests.kit_tests.thread_sanitizer import RACE, SUBJECTS, Subject, report, sources
 from tests.support.needs import LONG_RUN, builds, needs_rustc, skip_unless
 
 needs_thread_sanitizer = skip_unless(
@@ -17,6 +17,14 @@ def cases() -> list[object]:
         pytest.param(s, id=s.title, marks=needs_rustc if s.source.suffix == ".rs" else ())
         for s in SUBJECTS
     ]
+
+
+@pytest.mark.parametrize("subject", [s for s in SUBJECTS if s.changed], ids=lambda s: s.title)
+def test_what_a_race_changes_is_there(subject: Subject) -> None:
+    """A port that has been renamed would else run unchanged, and be clean."""
+    assert sources(subject) != sources(subject._replace(changed=None))
+    with pytest.raises(LookupError, match="is in none of"):
+        sources(subject._replace(changed=("no such line", "")))
 
 
 @needs_thread_sanitizer

@@ -70,20 +70,29 @@ SUBJECTS = (
     Subject(
         RUST,
         "batches that overlap by a word",
-        changed=("fetch_add(WORDS_PER_CLAIM,", "fetch_add(WORDS_PER_CLAIM - 1,"),
+        changed=("fetch_add(WORDS_PER_BATCH,", "fetch_add(WORDS_PER_BATCH - 1,"),
     ),
 )
+
+
+def sources(subject: Subject) -> dict[str, str]:
+    """Its files by name, changed. LookupError if there is nothing to be changed in any."""
+    files = (*PORTS.glob("*.h"), *PORT.parent.glob("*.h"), subject.source)
+    texts = {file.name: file.read_text(encoding="utf-8") for file in files}
+    if subject.changed:
+        old, new = subject.changed
+        if not any(old in text for text in texts.values()):
+            raise LookupError(f"{subject.title}: {old!r} is in none of {', '.join(texts)}")
+        texts = {name: text.replace(old, new) for name, text in texts.items()}
+    return texts
 
 
 def report(subject: Subject, rounds: int) -> str:
     """What is reported of a port, "" if nothing. CalledProcessError if it does not build."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file in (*PORTS.glob("*.h"), *PORT.parent.glob("*.h"), subject.source):
-            text = file.read_text(encoding="utf-8")
-            if subject.changed:
-                text = text.replace(*subject.changed)
-            (folder / file.name).write_text(text, encoding="utf-8")
+        for file, text in sources(subject).items():
+            (folder / file).write_text(text, encoding="utf-8")
         program = _built(folder / subject.source.name, subject.define)
         return _ran(program, rounds)
 

@@ -61,7 +61,7 @@ enum bug {
     bug_waits_for_8,            /* eight helpers are waited for, whatever their number */
 };
 
-enum { MOST_WORKERS = 256, WORDS_PER_CLAIM = 4 };
+enum { MOST_WORKERS = 256, WORDS_PER_BATCH = 4 };
 
 typedef struct {
     const colo_block *blocks;
@@ -170,12 +170,12 @@ static uint64_t number_of_round(void)
     return HAS(round_8) ? (uint8_t)round_number : HAS(round_16) ? (uint16_t)round_number : round_number;
 }
 
-static uint64_t claim(void)
+static uint64_t next_batch(void)
 {
     if (HAS(cursor_16)) {
-        return (uint16_t)atomic_fetch_add(&small_cursor, WORDS_PER_CLAIM);
+        return (uint16_t)atomic_fetch_add(&small_cursor, WORDS_PER_BATCH);
     }
-    return atomic_fetch_add(&cursor, WORDS_PER_CLAIM);
+    return atomic_fetch_add(&cursor, WORDS_PER_BATCH);
 }
 
 static void flush_words(const job *j, uint64_t first, uint64_t last, colo_stats *done)
@@ -203,16 +203,16 @@ static void do_part(uint32_t me)
     } else if (HAS(its_share_lost) || HAS(gives_up_after_50_ms)) {
         flush_words(&j, me * j.n_words / j.workers, (me + UINT64_C(1)) * j.n_words / j.workers, &done);
     } else if (HAS(cursor_16) && j.n_words > 65532) {
-        for (uint64_t claims = 0; claims < 65536 / WORDS_PER_CLAIM; claims++) {
-            uint64_t first = claim();
+        for (uint64_t batches = 0; batches < 65536 / WORDS_PER_BATCH; batches++) {
+            uint64_t first = next_batch();
 
-            flush_words(&j, first, first + WORDS_PER_CLAIM, &done);
+            flush_words(&j, first, first + WORDS_PER_BATCH, &done);
         }
     } else {
-        for (uint64_t first = HAS(cursor_16) ? atomic_fetch_add(&cursor, WORDS_PER_CLAIM) : claim();
+        for (uint64_t first = HAS(cursor_16) ? atomic_fetch_add(&cursor, WORDS_PER_BATCH) : next_batch();
              first < j.n_words;
-             first = HAS(cursor_16) ? atomic_fetch_add(&cursor, WORDS_PER_CLAIM) : claim()) {
-            uint64_t last = first + WORDS_PER_CLAIM < j.n_words ? first + WORDS_PER_CLAIM : j.n_words;
+             first = HAS(cursor_16) ? atomic_fetch_add(&cursor, WORDS_PER_BATCH) : next_batch()) {
+            uint64_t last = first + WORDS_PER_BATCH < j.n_words ? first + WORDS_PER_BATCH : j.n_words;
 
             flush_words(&j, first, last, &done);
         }
