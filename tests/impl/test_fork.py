@@ -75,9 +75,11 @@ def test_the_childs_copy_is_flushed_to_the_end(strategy: Strategy, threads: int)
     with FlushPool(threads, serial_below_bytes=0) as pool:
 
         def child() -> None:
-            left = len(pages_of(ram.cache_dirty))
+            counted = len(pages_of(ram.cache_dirty))
+            # A helper may stand between the two bitmaps: its pages' bits are clear in one of them.
+            left = len(pages_of(ram.cache_dirty | ram.host_dirty))
             # With helpers it may be that the one who is held came first.
-            assert ram.dirty_pages == left and (left < PAGES or threads > 1)
+            assert ram.dirty_pages == counted and (left < PAGES or threads > 1)
             assert pool.flush(ram, strategy).copied == left
             assert np.array_equal(host, cache)
             ram.receive("ram", 5, bytes(PAGE))

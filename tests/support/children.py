@@ -1,6 +1,7 @@
 """Forked children."""
 
 import os
+import traceback
 from collections.abc import Callable
 
 
@@ -12,6 +13,8 @@ def in_a_child(work: Callable[[], object]) -> int:
         try:
             work()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
