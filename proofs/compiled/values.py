@@ -194,13 +194,12 @@ def arithmetic(op: str, flags: frozenset[str], a: Bits, b: Bits) -> Bits:
 def _wraps_unsigned(op: str, x: z3.BitVecRef, y: z3.BitVecRef) -> z3.BoolRef:
     if op == "shl":
         return z3.LShR(x << y, y) != x
-    return z3.Not(
-        {
-            "add": lambda: z3.BVAddNoOverflow(x, y, False),
-            "sub": lambda: z3.BVSubNoUnderflow(x, y, False),
-            "mul": lambda: z3.BVMulNoOverflow(x, y, False),
-        }[op]()
-    )
+    fits: dict[str, Callable[..., z3.BoolRef]] = {
+        "add": z3.BVAddNoOverflow,
+        "sub": z3.BVSubNoUnderflow,
+        "mul": z3.BVMulNoOverflow,
+    }
+    return z3.Not(fits[op](x, y, False))
 
 
 def _wraps_signed(op: str, x: z3.BitVecRef, y: z3.BitVecRef) -> z3.BoolRef:
