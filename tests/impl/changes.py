@@ -18,6 +18,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from tests.support.children import in_a_child
+
 PAGE = mmap.PAGESIZE
 HUGE_PAGE = 2 << 20
 SIZE = 2 * HUGE_PAGE
@@ -152,11 +154,7 @@ def through_another_mapping(memory: Memory, pages: range) -> None:
 
 def by_a_child(memory: Memory, pages: range) -> None:
     """After ``fork``: in memory that is shared with it, its own mapping."""
-    child = os.fork()
-    if child == 0:
-        store(memory, pages)
-        os._exit(0)
-    os.waitpid(child, 0)
+    assert in_a_child(lambda: store(memory, pages)) == 0
 
 
 def write_to_the_file(memory: Memory, pages: range) -> None:

@@ -21,6 +21,7 @@ from impl.dirtylog import KernelDirtyLog, Watched
 from impl.errors import DirtyLogError
 from tests.support import needs
 from tests.support.bits import pages_of
+from tests.support.children import in_a_child
 
 HOST_PAGE = mmap.PAGESIZE
 HUGE_PAGE = 2 << 20
@@ -222,21 +223,15 @@ def write_each(memory: Any, order: Any) -> None:
         memory[page * 4096 + 8 * (page & 255)] += 1
 
 
-def lost_writes(
-    log: KernelDirtyLog, memory: Any, collect: Callable[[Any], None], rounds: int
-) -> int:
+def pages_behind(memory: Any, collect: Callable[[], list[int]], rounds: int) -> int:
     """A guest thread writes each page once, in random order, while ``collect`` runs over and over;
-    every page reported is copied to a shadow. Pages in which the shadow lags behind at the end."""
+    every page that it reports is copied to a shadow. Pages in which that lags behind at the end."""
     pages = memory.nbytes // HOST_PAGE
     shadow = np.zeros_like(memory).reshape(pages, HOST_PAGE)
-    host_dirty = np.zeros(pages // 64, np.uint64)
-    log.start([Watched("ram", memory, 0, memory.nbytes)])
     rng = np.random.default_rng(5)
 
     def follow() -> None:
-        collect(host_dirty)
-        dirty = sorted(pages_of(host_dirty))
-        host_dirty[:] = 0
+        dirty = collect()
         shadow[dirty] = memory.reshape(pages, HOST_PAGE)[dirty]
 
     for _ in range(rounds):
@@ -249,6 +244,22 @@ def lost_writes(
         if behind:
             return behind
     return 0
+
+
+def lost_writes(
+    log: KernelDirtyLog, memory: Any, collect: Callable[[Any], None], rounds: int
+) -> int:
+    """Pages that lag behind what ``collect`` puts into a bitmap while a guest writes."""
+    host_dirty = np.zeros(memory.nbytes // HOST_PAGE // 64, np.uint64)
+    log.start([Watched("ram", memory, 0, memory.nbytes)])
+
+    def reported() -> list[int]:
+        collect(host_dirty)
+        dirty = sorted(pages_of(host_dirty))
+        host_dirty[:] = 0
+        return dirty
+
+    return pages_behind(memory, reported, rounds)
 
 
 @pytest.mark.parametrize("allocate", [private, shared, memfd, transparent_huge])
@@ -386,20 +397,17 @@ def test_memory_unmapped_under_the_log_is_not_called_clean(log: KernelDirtyLog) 
 def test_a_forked_child_is_told_to_start_its_own(log: KernelDirtyLog) -> None:
     memory, host_dirty = array(shared(64 * HOST_PAGE)), np.zeros(1, np.uint64)
     log.start([Watched("ram", memory, 0, memory.nbytes)])
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
+
+    def child() -> None:
+        with pytest.raises(DirtyLogError, match="forked"):
             log.sync(host_dirty)
-        except DirtyLogError as error:
-            log.stop()
-            log.start([Watched("ram", memory, 0, memory.nbytes)])
-            memory[5 * HOST_PAGE] = 1
-            log.sync(host_dirty)
-            status = 0 if "forked" in str(error) and pages_of(host_dirty) == {5} else 2
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        log.stop()
+        log.start([Watched("ram", memory, 0, memory.nbytes)])
+        memory[5 * HOST_PAGE] = 1
+        log.sync(host_dirty)
+        assert pages_of(host_dirty) == {5}
+
+    assert in_a_child(child) == 0
     memory[6 * HOST_PAGE] = 1
     log.sync(host_dirty)
     assert pages_of(host_dirty) == {6}, "the parent's log goes on"

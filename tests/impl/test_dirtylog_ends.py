@@ -7,7 +7,6 @@ import ctypes
 import gc
 import mmap
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from impl import (
 )
 from impl.dirtylog import Watched, WatchedBlocks
 from impl.machine import writewatch
-from tests.impl.test_dirtylog import write_each
+from tests.impl.test_dirtylog import pages_behind, write_each
 from tests.support.bits import pages_of
-from tests.support.children import in_a_child
+from tests.support.children import forked, in_a_child
 from tests.support.injector import Kind, struck_everywhere
 from tests.support.needs import needs_dirty_log
 
@@ -337,25 +336,15 @@ def lost_in_an_exchange(exchange: Callable[[ColoRam], None], rounds: int) -> int
     memory = array(pages)
     ram = ColoRam([Block("ram", host=memory)])
     ram.dirty_log = KernelDirtyLog()
-    shadow = np.zeros((pages, PAGE), np.uint8)
-    rng = np.random.default_rng(5)
 
-    def follow() -> None:
+    def collect() -> list[int]:
         exchange(ram)
         ram.sync()
         dirty = sorted(pages_of(ram.host_dirty))
         ram.host_dirty[:] = 0
-        shadow[dirty] = memory.reshape(pages, PAGE)[dirty]
+        return dirty
 
-    for _ in range(rounds):
-        guest = threading.Thread(target=write_each, args=(memory, rng.permutation(pages)))
-        guest.start()
-        while guest.is_alive():
-            follow()
-        follow()
-        behind = int((shadow != memory.reshape(pages, PAGE)).any(axis=1).sum())
-        if behind:
-            break
+    behind = pages_behind(memory, collect, rounds)
     ram.release()
     return behind
 
@@ -538,10 +527,7 @@ def test_a_parents_log_ends_though_a_child_lives_on(pool: FlushPool) -> None:
     """The child holds the same userfaultfd: closing the parent's is not enough."""
     ram = ram_with_log()
     end, go_on = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.read(end, 1)
-        os._exit(0)
+    child = forked(lambda: os.read(end, 1))
     ram.dirty_log = None
     ram.dirty_log = KernelDirtyLog()
     os.write(go_on, b"x")

@@ -40,6 +40,7 @@ from impl.kernels.events import EventLog
 from impl.pool import STRATEGIES, Strategy
 from model import flush as spec
 from tests.support.bits import pages_of
+from tests.support.children import in_a_child
 from tests.support.injector import (
     Kind,
     Strike,
@@ -461,25 +462,19 @@ def flushes_in_a_child(ram: ColoRam, pool: FlushPool) -> bool:
 
     A child that waits for what has stayed with its parent is killed by SIGALRM.
     """
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(30)
-            if ram.dirty_log is not None:
-                ram.dirty_log = None
-            pool.flush(ram, "static")
-            check_marked_pages_are_flushed(ram, pool)
-            with FlushPool(threads=2, serial_below_bytes=0) as own:
-                check_marked_pages_are_flushed(ram, own)
-            pool.close()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def flush() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)
+        if ram.dirty_log is not None:
+            ram.dirty_log = None
+        pool.flush(ram, "static")
+        check_marked_pages_are_flushed(ram, pool)
+        with FlushPool(threads=2, serial_below_bytes=0) as own:
+            check_marked_pages_are_flushed(ram, own)
+        pool.close()
+
+    return in_a_child(flush) == 0
 
 
 def check_marked_pages_are_flushed(ram: ColoRam, pool: FlushPool) -> None:

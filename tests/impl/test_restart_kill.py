@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pytest
 
 from impl import Block, ColoRam, FlushPool
 from impl.pool import STRATEGIES
+from tests.support.children import forked
 
 PAGE = 4096
 # The border between the blocks lies in the middle of a bitmap word.
@@ -105,16 +105,7 @@ def guest_and_flush(ram: SharedRam, flush: Flush, seed: int, parent: int) -> Non
 @contextmanager
 def process(work: Callable[[], None]) -> Iterator[int]:
     """A forked process that runs ``work``; gone afterwards, whatever happens."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+    child = forked(work)
     try:
         yield child
     finally:
