@@ -9,6 +9,7 @@ change it. ``tests/model/test_memory.py`` holds each memory against the classica
 random programs, against the axioms of its model.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -60,7 +61,7 @@ class DataRace(Exception):
 Update = tuple[Value, Callable[[Value | None], State | None]]
 
 
-class Memory:
+class Memory(ABC):
     """A memory of ``words`` (name to first value) shared by ``threads`` numbered from 0.
 
     ``locks`` locks guard what is not in the memory: see :meth:`lock`.
@@ -72,29 +73,29 @@ class Memory:
         self.threads = threads
         self.locks = locks
 
+    @abstractmethod
     def start(self) -> State:
         """The state in which every word has its first value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loads(
         self, state: State, thread: int, word: str, order: Order
     ) -> list[tuple[Value, State]]:
         """Every value that a load may see, with the state after it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stores(
         self, state: State, thread: int, word: str, value: Value, order: Order
     ) -> list[State]:
         """Every state that a store may lead to; none if it has to wait."""
-        raise NotImplementedError
 
+    @abstractmethod
     def updates(self, state: State, thread: int, word: str, order: Order) -> list[Update]:
         """Every read-modify-write of a word: fetch-add, compare-and-swap."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fences(self, state: State, thread: int, fence: Fence) -> list[State]:
         """The state after a fence; none if it has to wait."""
-        raise NotImplementedError
 
     def drains(self, state: State) -> Iterator[tuple[int, State]]:
         """What the hardware may do by itself: the thread whose store reaches memory."""
@@ -116,13 +117,13 @@ class Memory:
         """The state once a thread will not access memory again."""
         return state
 
+    @abstractmethod
     def last(self, state: State, word: str) -> Value:
         """The word's value in the end, when all threads have finished."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, state: State) -> Iterator[tuple[str, Value]]:
         """What there is to be read, for people: (word, or whose buffer or which message; value)."""
-        raise NotImplementedError
 
 
 def put(items: Sequence[Any], place: int, item: Any) -> Any:

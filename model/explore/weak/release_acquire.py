@@ -4,7 +4,7 @@ thread knows of forbids it. Data races are found."""
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from model.explore.weak.memory import DataRace, Memory, Order, State, Update, Value, put
+from model.explore.weak.memory import DataRace, Fence, Memory, Order, State, Update, Value, put
 
 
 class _View(NamedTuple):
@@ -102,6 +102,10 @@ class ReleaseAcquire(Memory):
             for place in range(known + 1, len(messages) + 1)
             if place == len(messages) or not messages[place].follows
         ]
+
+    def fences(self, state: State, thread: int, fence: Fence) -> list[State]:
+        """There are none here: each access has its order, and nobody streams."""
+        raise ValueError("no fence over release and acquire: give the accesses their orders")
 
     def updates(self, state: State, thread: int, word: str, order: Order) -> list[Update]:
         """Read a message, and put another right behind it."""

@@ -9,6 +9,7 @@ hardware (a store of ``c`` reaches memory), and ``c@2`` the second other way in 
 ``c`` take its step (an older value is read, say).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -100,7 +101,7 @@ class Move(NamedTuple):
 Outcome = tuple[Any, Stage, Any]
 
 
-class OverMemory:
+class OverMemory(ABC):
     """Processes whose accesses go to a memory. A subclass says what their steps are."""
 
     name: str
@@ -109,21 +110,21 @@ class OverMemory:
     orders: dict[str, Order]
     """the order of each access by its row, if not sequentially consistent"""
 
+    @abstractmethod
     def outcomes(self, state: State, thread: int) -> Iterator[Outcome]:
         """Every way in which a process may take its step. Raises Wrong where a property fails."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self, stage: Stage) -> str:
         """What the step does, in words."""
-        raise NotImplementedError
 
     def accidents(self, state: State, thread: int) -> Iterator[tuple[str, Outcome]]:
         """What else may befall a process: (SPURIOUS or STOP, outcome)."""
         return iter(())
 
+    @abstractmethod
     def is_final(self, state: State) -> bool:
         """May everybody stand still here?"""
-        raise NotImplementedError
 
     def broken(self, state: State) -> str | None:
         """A property of states that this one does not have."""
