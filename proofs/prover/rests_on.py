@@ -15,7 +15,7 @@ RESTS_ON: Mapping[str, Mapping[str, str]] = {
         "interleaving": "a worker flushes its words whatever the others do",
         "check_in": "all of it is done when the flush returns",
         "race_free": "memory may be taken for sequentially consistent",
-        "compiled": "the model's functions are what the machine runs",
+        "compiled": "compiled to LLVM IR, the model's functions compute the same",
     },
     "progress": {
         "check_in": "who is blocked is woken",

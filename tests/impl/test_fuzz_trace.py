@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from impl import TraceError
 from impl.traces import format as traces
 from tests.impl.test_bad_input import members
+from tests.support.bits import pages_of
 
 # A trace of a few hundred bytes has no business with more memory than this.
 MOST_MEMORY = 32 << 20
@@ -65,8 +66,7 @@ def check(trace: traces.Trace) -> None:
     for bitmap in (trace.cache_dirty, trace.host_dirty):
         assert (bitmap.dtype, bitmap.shape) == (np.uint64, (trace.epochs, trace.layout.words))
         for epoch in bitmap:
-            bits = np.unpackbits(epoch.view(np.uint8), bitorder="little")
-            for bit in np.flatnonzero(bits).tolist():
+            for bit in pages_of(epoch):
                 assert any(bit in pages for pages in used)
     assert trace.flush_seconds.shape == (trace.epochs,)
     assert trace.epochs
