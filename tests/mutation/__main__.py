@@ -45,8 +45,10 @@ def main(arguments: Sequence[str]) -> int:
         (number, mutant)
         for number, mutant in enumerate(MUTANTS[subject]())
         if fnmatchcase(mutant.function, options.only)
-    ][first - 1 :: step]
-    return run_command(lambda: _campaign(subject, mutants, options.jobs))
+    ]
+    if not mutants:  # nothing would be refused, and nothing survive
+        parser.error(f"argument --only: no function of the {subject} matches {options.only!r}")
+    return run_command(lambda: _campaign(subject, mutants[first - 1 :: step], options.jobs))
 
 
 def _campaign(subject: str, mutants: Sequence[tuple[int, Mutant]], jobs: int) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from model import shares
 from tests.mutation import of_kernels, of_model
+from tests.mutation.__main__ import main as command
 from tests.mutation.campaign import MUTANTS
 from tests.mutation.harmless import HARMLESS, KERNELS, MODEL
 from tests.mutation.machine import Fault, HelpersFirst, Machine, Schedule
@@ -114,6 +115,12 @@ def test_a_harmless_one_survives(subject: str) -> None:
     fate = {MODEL: of_model.fate, KERNELS: of_kernels.fate}[subject]
     (mutant,) = named(subject, (next(iter(HARMLESS[subject])),))
     assert fate(mutant) == SURVIVES
+
+
+def test_a_campaign_about_nothing_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(["model", "--only", "shrs.*"])
+    assert "no function of the model matches 'shrs.*'" in capsys.readouterr().err
 
 
 # All of them.
