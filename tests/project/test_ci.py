@@ -60,3 +60,25 @@ def test_the_first_step_finds_the_readmes_two_commands() -> None:
         check=True,
     )
     assert found.stdout == "".join(blocks) and len(blocks) == 2
+
+
+def test_a_step_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """One step's file is not in the way of another step's folder, and afterwards both are gone."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / "README.md", tmp_path)
+    steps = """
+step_one() { # a file
+    touch "$scratch/lowest"
+}
+step_two() { # a folder of that name
+    mkdir "$scratch/lowest"
+    echo "$scratch" >told
+}
+list() {"""
+    script = (ROOT / ".ci" / "run").read_text()
+    assert script.count("\nlist() {") == 1
+    (tmp_path / ".ci" / "run").write_text(script.replace("\nlist() {", steps))
+    command = ["bash", str(tmp_path / ".ci" / "run"), "one", "two"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert not Path((tmp_path / "told").read_text().strip()).parent.exists()
