@@ -8,6 +8,7 @@ import argparse
 import fnmatch
 import time
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from tests.conformance.suite import Check, Effort, Session, all_checks
 PASSED, BROKEN, NOTHING_TO_CHECK, DOES_NOT_LOAD, HANGS = range(5)
 
 
-def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+def arguments(given: Sequence[str] | None, name: str) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(prog="python -m tests.conformance", description=__doc__)
+    parser = Parser(prog=name, description=__doc__)
     subject = parser.add_mutually_exclusive_group()
     subject.add_argument("--library", metavar="PORT.so", help="a port behind the C ABI")
     subject.add_argument("--implementation", choices=["impl"], help="our own flush")
@@ -72,9 +73,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Run the checks; the exit code."""
-    options = arguments(given)
+def main(given: Sequence[str] | None = None, name: str = "python -m tests.conformance") -> int:
+    """Run the checks; the exit code. ``name``: what the command is called in its help."""
+    options = arguments(given, name)
     return run_command(lambda: _check(options))
 
 
@@ -96,6 +97,9 @@ def _check(options: argparse.Namespace) -> int:
     if options.list:
         console.print("\n".join(check.name for check in checks))
         return PASSED
+    if options.implementation and find_spec("impl.pool") is None:
+        console.print("our own flush is not part of the kit by itself: run this from a clone")
+        return NOTHING_TO_CHECK
     if options.library:
         if not Path(options.library).is_file():
             console.print(f"no file {printable(options.library)}: build the port first")
@@ -173,8 +177,8 @@ def _exit_code(results: Sequence[dict[str, Any]]) -> int:
 
 
 def console() -> None:
-    """The command ``colo-conformance``."""
-    run(main)
+    """The command ``colo-conformance``, where the kit is installed by itself."""
+    run(lambda given: main(given, "colo-conformance"))
 
 
 if __name__ == "__main__":

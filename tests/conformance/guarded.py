@@ -12,12 +12,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tests.conformance.call import MOST_MEMORY, OS_PAGE
 
-Bytes = NDArray[np.uint8]
+#: Memory that is looked at where it lies: no copy. Of bytes, or of 64-bit words (``cast("Q")``).
+Bytes = Words = memoryview
 
 # Unreachable memory on both sides of a buffer; a stride that jumps it would be a strange bug.
 GUARD = 1 << 20
@@ -64,7 +62,7 @@ class Buffer:
         self.size = size
         self.address = base + (pages - size if high else shift)
         for slack in self._slack():
-            slack[:] = SLACK_FILL
+            slack[:] = _filled(slack)
         return self._between(self.address, self.address + size)
 
     def forbid_writes(self) -> None:
@@ -77,7 +75,7 @@ class Buffer:
 
     def slack_is_intact(self) -> bool:
         """Are the bytes that share an OS page with the buffer, but are not its own, unchanged?"""
-        return all(bool((slack == SLACK_FILL).all()) for slack in self._slack())
+        return all(slack.tobytes() == _filled(slack) for slack in self._slack())
 
     def describe(self, address: int) -> str | None:
         """Where ``address`` lies, if it is in or near this buffer."""
@@ -110,8 +108,12 @@ class Buffer:
 
 
 def bytes_at(address: int, size: int) -> Bytes:
-    """The memory at an address as an array, not a copy; nothing is touched."""
-    return np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8)
+    """The memory at an address, not a copy; nothing is touched."""
+    return memoryview((ctypes.c_uint8 * size).from_address(address)).cast("B")
+
+
+def _filled(slack: Bytes) -> bytes:
+    return bytes([SLACK_FILL]) * len(slack)
 
 
 class _SigAction(ctypes.Structure):

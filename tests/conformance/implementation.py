@@ -81,11 +81,11 @@ def _attach(a: Arguments) -> ColoRam:
     ram = ColoRam(
         [one for one in blocks if one.size],
         page_size=a.page_size,
-        cache_dirty=_memory(a.cache_bitmap, 8 * a.n_words).view(np.uint64),
-        host_dirty=_memory(a.host_bitmap, 8 * a.n_words).view(np.uint64),
+        cache_dirty=_words(a.cache_bitmap, a.n_words),
+        host_dirty=_words(a.host_bitmap, a.n_words),
     )
     for bitmap in (a.cache_bitmap, a.host_bitmap):
-        if _memory(bitmap, 8 * a.n_words).view(np.uint64)[ram.layout.words :].any():
+        if _words(bitmap, a.n_words)[ram.layout.words :].any():
             raise ValueError("a bit is set past the last block, where a ColoRam has no bitmap")
     return ram
 
@@ -106,10 +106,14 @@ def _block(a: Arguments, i: int, struct: BlockStruct) -> Block:
     )
 
 
+def _words(address: int | None, number: int) -> Any:
+    return _memory(address, 8 * number).view(np.uint64)
+
+
 def _memory(address: int | None, size: int) -> Any:
     """Writable uint8 memory at an address. Raises ValueError if there is none."""
     if size == 0:
         return np.zeros(0, np.uint8)
     if address is None:
         raise ValueError("NULL where a length is not 0")
-    return bytes_at(address, size)
+    return np.frombuffer(bytes_at(address, size), np.uint8)

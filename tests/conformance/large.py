@@ -8,14 +8,13 @@ touched. Runs in the child.
 import ctypes
 import errno
 import mmap
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from tests.conformance.call import STATS_BEFORE, WORD
-from tests.conformance.guarded import Bytes
-from tests.conformance.port import Arguments, Bench, BlockStruct, Words
+from tests.conformance.guarded import Bytes, Words
+from tests.conformance.port import BYTES_PER_WORD, Arguments, Bench, BlockStruct
 from tests.conformance.rules import Violation
 
 _MAP_NORESERVE = 0x4000
@@ -67,34 +66,33 @@ def large(bench: Bench, case: Large) -> list[Violation]:
     size = case.pages * case.page_size
     host, cache = _reserve(size), _reserve(size)
     for page in case.dirty:
-        cache[page * case.page_size : (page + 1) * case.page_size] = page % 251 + 1
-    bitmaps = [_reserve(8 * case.words).view(np.uint64) for _ in range(2)]
+        cache[_there(case, page)] = bytes([page % 251 + 1]) * case.page_size
+    bitmaps = [_reserve(BYTES_PER_WORD * case.words).cast("Q") for _ in range(2)]
     for bitmap in bitmaps:
         for page in case.dirty:
             bit = case.first_bit + page
-            bitmap[bit // WORD] |= np.uint64(1 << bit % WORD)
+            bitmap[bit // WORD] |= 1 << bit % WORD
     if case.stray is not None:
-        bitmaps[1][case.stray // WORD] |= np.uint64(1 << case.stray % WORD)
-    count = np.array([len(case.dirty)], np.uint64)
-    stats = np.array(STATS_BEFORE, np.uint64)
+        bitmaps[1][case.stray // WORD] |= 1 << case.stray % WORD
+    count, stats = array("Q", [len(case.dirty)]), array("Q", STATS_BEFORE)
     struct = BlockStruct(
         case.first_bit * case.page_size,
         size,
         size,
         case.first_bit,
-        host.ctypes.data,
-        cache.ctypes.data,
+        _address(host),
+        _address(cache),
     )
     arguments = Arguments(
         blocks=ctypes.addressof(struct),
         n_blocks=1,
         page_size=case.page_size,
-        cache_bitmap=bitmaps[0].ctypes.data,
-        host_bitmap=bitmaps[1].ctypes.data,
+        cache_bitmap=_address(bitmaps[0]),
+        host_bitmap=_address(bitmaps[1]),
         n_words=case.words,
-        dirty_pages=count.ctypes.data,
+        dirty_pages=_address(memoryview(count)),
         threads=THREADS,
-        stats=stats.ctypes.data,
+        stats=_address(memoryview(stats)),
     )
     status = bench.flush(arguments)
     if case.stray is None:
@@ -103,7 +101,7 @@ def large(bench: Bench, case: Large) -> list[Violation]:
     else:
         found = _broken_refusal(case, status, host, bitmaps)
         counts = [len(case.dirty), *STATS_BEFORE]
-    if [*count.tolist(), *stats.tolist()] != counts:
+    if [*count, *stats] != counts:
         found.append(("count", f"dirty_pages and stats are {[*count, *stats]}, not {counts}"))
     return [Violation(rule, f"{detail} ({case})") for rule, detail in found]
 
@@ -123,19 +121,27 @@ def _broken(case: Large, status: int, host: Bytes, cache: Bytes, bitmaps: list[W
 
 def _broken_refusal(case: Large, status: int, host: Bytes, bitmaps: list[Words]) -> Broken:
     found = [("refuses", f"returned {status}, not -EINVAL")] if status != -errno.EINVAL else []
-    changed = host.any() or any(len(_set(case, b)) < len(case.dirty) for b in bitmaps)
+    changed = any(host) or any(len(_set(case, b)) < len(case.dirty) for b in bitmaps)
     return found + ([("refusal-changes-nothing", "pages or bits changed")] if changed else [])
 
 
 def _set(case: Large, bitmap: Words) -> list[int]:
     """The bits of the dirty pages that are set."""
     bits = [case.first_bit + page for page in case.dirty]
-    return [bit for bit in bits if int(bitmap[bit // WORD]) >> bit % WORD & 1]
+    return [bit for bit in bits if bitmap[bit // WORD] >> bit % WORD & 1]
 
 
 def _reserve(size: int) -> Bytes:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-    return np.frombuffer(mmap.mmap(-1, size, flags=flags), np.uint8)
+    return memoryview(mmap.mmap(-1, size, flags=flags))
+
+
+def _address(memory: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_uint8.from_buffer(memory))
+
+
+def _there(case: Large, page: int) -> slice:
+    return slice(page * case.page_size, (page + 1) * case.page_size)
 
 
 def _wrong_pages(case: Large, host: Bytes, cache: Bytes) -> Iterator[tuple[str, str]]:
@@ -144,8 +150,8 @@ def _wrong_pages(case: Large, host: Bytes, cache: Bytes) -> Iterator[tuple[str, 
         (page + by) & mask for page in case.dirty for by in (0, 1) for mask in (~0, (1 << 19) - 1)
     }
     for page in sorted(page for page in near if page < case.pages):
-        there = slice(page * case.page_size, (page + 1) * case.page_size)
-        if page in case.dirty and not (host[there] == cache[there]).all():
+        there = _there(case, page)
+        if page in case.dirty and host[there].tobytes() != cache[there].tobytes():
             yield "copies-dirty", f"page {page} is dirty and was not copied, whole"
-        if page not in case.dirty and host[there].any():
+        if page not in case.dirty and any(host[there]):
             yield "clean-pages-untouched", f"page {page} is clean and was written"

@@ -5,25 +5,23 @@ our own implementation (``implementation.py``) behind the same arguments.
 """
 
 import ctypes
+import re
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tests.conformance.call import STATS_BEFORE, Call, Outcome, Place, grain, letters, memory_of
-from tests.conformance.guarded import Buffer, Bytes
-
-Words = NDArray[np.uint64]
+from tests.conformance.guarded import Buffer, Bytes, Words
 
 # Two streams of random bytes, no page of one like any page of the other. The period is a prime
 # number of words, so that pages of one block differ whatever their size.
-PERIOD = 1_048_573
-_random = np.random.default_rng(2016)
-HOST_CONTENT: Words = _random.integers(1, 2**63, PERIOD, np.uint64)
-CACHE_CONTENT: Words = _random.integers(1, 2**63, PERIOD, np.uint64)
-STEP_OF_BLOCK, STEP_OF_CALL = 131, 7
+BYTES_PER_WORD = 8
+PERIOD = 1_048_573 * BYTES_PER_WORD
+_random = Random(2016)
+HOST_CONTENT, CACHE_CONTENT = _random.randbytes(PERIOD), _random.randbytes(PERIOD)
+STEP_OF_BLOCK, STEP_OF_CALL = 131 * BYTES_PER_WORD, 7 * BYTES_PER_WORD
 
 
 class BlockStruct(ctypes.Structure):
@@ -181,7 +179,7 @@ class Placed:
 
     def __init__(self, bench: Bench, call: Call, number: int) -> None:
         self._bench, self._call = bench, call
-        self._before: list[tuple[Bytes, Bytes]] = []
+        self._before: list[tuple[bytes, bytes]] = []
         self._memory: list[tuple[Bytes, Bytes]] = []
         self.cache = self._bitmap("cache bitmap", call.cache)
         self.host = self._bitmap("host bitmap", call.host)
@@ -198,32 +196,27 @@ class Placed:
     def refill(self, call: Call) -> None:
         """Lay out another call on the same blocks, in the same memory."""
         self._call = call
-        self.cache[:], self.host[:] = call.cache, call.host
+        self.cache[:], self.host[:] = array("Q", call.cache), array("Q", call.host)
         self.dirty_pages[0] = call.dirty_pages
-        self.stats[:] = STATS_BEFORE
+        self.stats[:] = array("Q", STATS_BEFORE)
         for (host, _), (old, _) in zip(self._memory, self._before, strict=True):
             host[:] = old
         self.arguments = self._arguments()
 
     def looks_right(self, status: int) -> bool:
         """For a call with nothing wrong in it: is all as it should be? Quick, and says no more."""
-        cache, host = np.array(self._call.cache, np.uint64), np.array(self._call.host, np.uint64)
-        counts = [int(np.bitwise_count(w).sum()) for w in (cache | host, host, cache, cache & host)]
-        if status or self.cache.any() or self.host.any() or self.dirty_pages[0]:
+        cache, host = one_number(self._call.cache), one_number(self._call.host)
+        counts = [bits.bit_count() for bits in (cache | host, host, cache, cache & host)]
+        if status or any(self.cache) or any(self.host) or self.dirty_pages[0]:
             return False
         return self.stats.tolist() == counts and self._copied_just(cache | host)
 
-    def _copied_just(self, dirty: Words) -> bool:
-        is_dirty = np.unpackbits(dirty.view(np.uint8), bitorder="little").astype(bool)
+    def _copied_just(self, dirty: int) -> bool:
         step = self._call.page_size
         for i, block in enumerate(self._call.blocks):
             (host, _), (old, new) = self._memory[i], self._before[i]
-            pages = block.used_length // step
-            flushed = is_dirty[block.first_bit : block.first_bit + pages]
-            now = host.reshape(pages, step)
-            if not (now[flushed] == new.reshape(pages, step)[flushed]).all():
-                return False
-            if not (now[~flushed] == old.reshape(pages, step)[~flushed]).all():
+            mine = dirty >> block.first_bit & (1 << block.used_length // step) - 1
+            if host.tobytes() != flushed(old, new, mine, step):
                 return False
         return True
 
@@ -242,8 +235,8 @@ class Placed:
         )
 
     def _bitmap(self, name: str, values: Sequence[int]) -> Words:
-        words = self._bench.open(name, 8 * len(values), self._call).view(np.uint64)
-        words[:] = values
+        words = self._bench.open(name, BYTES_PER_WORD * len(values), self._call).cast("Q")
+        words[:] = array("Q", values)
         return words
 
     def _fill(self, i: int, size: int, start: int) -> None:
@@ -267,7 +260,7 @@ class Placed:
             )
         self._block_list = bytes(structs)
         self._blocks = self._bench.open("the block list", len(self._block_list), self._call)
-        self._blocks[:] = np.frombuffer(self._block_list, np.uint8)
+        self._blocks[:] = self._block_list
 
     def _arguments(self) -> Arguments:
         call = self._call
@@ -293,16 +286,13 @@ class Placed:
 
     def _letters(self, i: int) -> str:
         (host, _), (old, new) = self._memory[i], self._before[i]
-        if (host == old).all():
+        now, step = host.tobytes(), grain(self._call)
+        if now == old:
             return "h" * letters(self._call, self._call.blocks[i])
-        step = grain(self._call)
-        whole = len(host) // step * step
-        is_old = (host[:whole] == old[:whole]).reshape(-1, step).all(axis=1)
-        is_new = (host[:whole] == new[:whole]).reshape(-1, step).all(axis=1)
-        seen = np.where(is_new, "c", np.where(is_old, "h", "x")).tolist()
-        if whole < len(host):
-            seen.append("h" if (host[whole:] == old[whole:]).all() else "x")
-        return "".join(seen)
+        return "".join(
+            _letter(now[at : at + step], old[at : at + step], new[at : at + step], step)
+            for at in range(0, len(now), step)
+        )
 
     def _damage(self) -> list[str]:
         used = ["cache bitmap", "host bitmap", "dirty_pages", "stats", "the block list"]
@@ -315,7 +305,7 @@ class Placed:
         found += [
             f"the cache memory of block {i}, which is read-only, was written"
             for i, ((_, cache), (_, new)) in enumerate(zip(self._memory, self._before, strict=True))
-            if not (cache == new).all()
+            if cache.tobytes() != new
         ]
         if self._blocks.tobytes() != self._block_list:
             found.append("the block list, which is read-only, was written")
@@ -325,9 +315,29 @@ class Placed:
 _KINDS = ("host", "cache")
 
 
-def content(stream: Words, start: int, size: int) -> Bytes:
-    """``size`` bytes of a stream, from word ``start`` on, around and around."""
-    words = -(-size // 8)
-    if start + words <= PERIOD:
-        return stream[start : start + words].view(np.uint8)[:size]
-    return np.resize(np.roll(stream, -start), words).view(np.uint8)[:size]
+def _letter(now: bytes, old: bytes, new: bytes, step: int) -> str:
+    """What a page holds; of one that is not whole only what it has always held is right."""
+    return "h" if now == old else "c" if now == new and len(now) == step else "x"
+
+
+def content(stream: bytes, start: int, size: int) -> bytes:
+    """``size`` bytes of a stream, from byte ``start`` on, around and around."""
+    if start + size <= PERIOD:
+        return stream[start : start + size]
+    return (stream[start:] + stream * (size // PERIOD + 1))[:size]
+
+
+def flushed(old: bytes, new: bytes, dirty: int, step: int) -> bytes:
+    """``old`` with those pages of ``new`` whose bits are set in ``dirty``."""
+    pages = bytearray(old)
+    for run in re.finditer("1+", f"{dirty:b}"[::-1]):
+        first, last = run.start() * step, run.end() * step
+        pages[first:last] = new[first:last]
+    return bytes(pages)
+
+
+def one_number(words: Sequence[int]) -> int:
+    """A bitmap as one number: bit b of word w is its bit 64 * w + b."""
+    return int.from_bytes(
+        b"".join(word.to_bytes(BYTES_PER_WORD, "little") for word in words), "little"
+    )

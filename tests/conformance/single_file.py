@@ -102,13 +102,16 @@ def _results(vectors: Sequence[Vector]) -> Iterator[str]:
     yield "};"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the file."""
-    Parser(prog="python -m tests.conformance.single_file", description=__doc__).parse_args(
-        arguments
-    )
+def main(arguments: Sequence[str], name: str = "python -m tests.conformance.single_file") -> int:
+    """Print the file. ``name``: what the command is called in its help."""
+    Parser(prog=name, description=__doc__).parse_args(arguments)
     print(single_file())
     return 0
+
+
+def console() -> None:
+    """The command ``colo-vectors``, where the kit is installed by itself."""
+    run(lambda arguments: main(arguments, "colo-vectors"))
 
 
 if __name__ == "__main__":

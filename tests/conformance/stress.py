@@ -11,12 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from random import Random
 from types import FrameType
 
-import numpy as np
-
 from tests.conformance.call import ALL_ONES, WORD, Block, Call, Outcome
-from tests.conformance.port import Bench, Placed, Words
+from tests.conformance.port import Bench, Placed
 
 ROUNDS_PER_LAYOUT = 100
 MOST_ROUNDS_PER_SECOND = 5_000
@@ -97,49 +96,51 @@ def _layouts(
     scenario: Scenario, seed: tuple[int, ...]
 ) -> Iterator[tuple[tuple[Block, ...], list[Call]]]:
     """Layouts without end, and calls over each."""
-    random = np.random.default_rng(seed)
+    random = Random(f"{seed}")
     while True:
-        words = int(random.integers(*scenario.words, endpoint=True))
+        words = random.randint(*scenario.words)
         blocks = _blocks(random, words, scenario)
         yield blocks, [_call(random, scenario, blocks, words) for _ in range(ROUNDS_PER_LAYOUT)]
 
 
-def _call(
-    random: np.random.Generator, scenario: Scenario, blocks: tuple[Block, ...], words: int
-) -> Call:
+def _call(random: Random, scenario: Scenario, blocks: tuple[Block, ...], words: int) -> Call:
     cache, host = (_dirty(random, words, scenario.dirty) for _ in range(2))
     return Call(
         page_size=scenario.page_size,
         blocks=blocks,
-        cache=tuple(cache.tolist()),
-        host=tuple(host.tolist()),
-        dirty_pages=int(np.bitwise_count(cache).sum()),
-        threads=int(random.choice((2, 3, 4, 8, words, words))),
+        cache=cache,
+        host=host,
+        dirty_pages=sum(word.bit_count() for word in cache),
+        threads=random.choice((2, 3, 4, 8, words, words)),
     )
 
 
-def _blocks(random: np.random.Generator, words: int, scenario: Scenario) -> tuple[Block, ...]:
+def _blocks(random: Random, words: int, scenario: Scenario) -> tuple[Block, ...]:
     """The whole bitmap, cut into blocks anywhere, so that most borders share a word."""
     pages, page_size = words * WORD, scenario.page_size
-    number = int(random.integers(*scenario.cuts, endpoint=True))
-    cuts = sorted({0, pages, *random.integers(1, pages, number).tolist()})
+    number = random.randint(*scenario.cuts)
+    cuts = sorted({0, pages, *(random.randrange(1, pages) for _ in range(number))})
     return tuple(
         Block(low, (high - low) * page_size, (high - low) * page_size, low * page_size)
         for low, high in pairwise(cuts)
     )
 
 
-def _dirty(random: np.random.Generator, words: int, kind: str) -> Words:
-    bits = random.integers(0, ALL_ONES, words, np.uint64, endpoint=True)
+def _dirty(random: Random, words: int, kind: str) -> tuple[int, ...]:
     if kind == "all":
-        return np.full(words, ALL_ONES, np.uint64)
+        return (ALL_ONES,) * words
     if kind == "borders":
-        bits[random.random(words) < 0.6] = 0
-        bits[random.random(words) < 0.3] = ALL_ONES
-    elif kind == "one word":
-        keep = random.integers(words)
-        bits[np.arange(words) != keep] = 0
-    return bits
+        return tuple(_empty_or_full_or_any(random) for _ in range(words))
+    if kind == "one word":
+        keep = random.randrange(words)
+        return tuple(random.getrandbits(WORD) if word == keep else 0 for word in range(words))
+    return tuple(random.getrandbits(WORD) for _ in range(words))
+
+
+def _empty_or_full_or_any(random: Random) -> int:
+    if random.random() < 0.3:
+        return ALL_ONES
+    return 0 if random.random() < 0.6 else random.getrandbits(WORD)
 
 
 class _signals:  # noqa: N801 - reads as what it does
