@@ -12,7 +12,7 @@ from model.protocols import accesses, work_queue
 from model.protocols import check_in as h
 from model.protocols.work_queue import READ_CLOSED, READ_SLOT, SWAP
 from model.worker import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST
-from proofs.check_in import any_state, in_domain, name_of, schedule_scenario, steps_of
+from proofs.check_in_invariant import any_state, in_domain, name_of, schedule_scenario, steps_of
 from proofs.prover.obligation import Proof, claim, faulty
 from proofs.prover.symbolic import every, implies
 from proofs.walk import a_walk, a_window

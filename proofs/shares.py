@@ -9,6 +9,8 @@ from proofs.prover.symbolic import Natural, Sequence, Truth, forall, implies, se
 # bitmap of its own; as many threads as a FlushPool may have.
 MOST_PAGES = 2**55
 MOST_THREADS = 2**12
+# A batch has at most 128 dirty pages; of a backup, the words of 2 MiB of pages.
+MOST_GRAIN = 2**48
 
 
 def a_split(p: Proof) -> tuple[Natural, Natural]:

@@ -216,13 +216,15 @@ def fork_anywhere(
     return len(blocks), None
 
 
-def shortest_failure(words: int = 1) -> str:
+def shortest_failure(words: int = 1, static: bool = False) -> str:
     """The shortest failing schedule of the check-in protocol as it stands: ``model.faults.broken``.
 
-    With one helper and two rounds of one batch, or ``words`` of them; "" if it does not fail.
+    With one helper and two rounds of one batch, or ``words`` of them, or two static rounds; "" if it
+    does not fail.
     """
     try:
-        failure = explore(check_in_protocol(1, 2, words), reduced=False, limit=10_000).failure
+        made = check_in_protocol(1, 2, words, static=static)
+        failure = explore(made, reduced=False, limit=10_000).failure
     except MemoryError:
         return ""
     return failure.schedule if failure else ""

@@ -228,6 +228,15 @@ def _completes_nothing() -> Mapping[Hashable, Step]:
     return {h.TAKE_BATCH: step(take_batch_then_check_out)}
 
 
+def _takes_batches_for_ever() -> Mapping[Hashable, Step]:
+    def take_and_take(at: ControlBlock, me: Process) -> After:
+        """Fetch-add on CURSOR, and again when none is left."""
+        at, me = take_batch(at, me)
+        return at, me._replace(pc=select(me.pc == h.COMPLETE, h.TAKE_BATCH, me.pc))
+
+    return {h.TAKE_BATCH: step(take_and_take)}
+
+
 def _rewinds_for_ever() -> Mapping[Hashable, Step]:
     def rewind(at: ControlBlock, me: Process) -> After:
         """CURSOR = 0, and again."""
@@ -337,6 +346,11 @@ BROKEN: Mapping[str, BrokenSteps] = {
         _one_batch_only(),
         h.STAYS.name,
         words=2,
+    ),
+    "takes batches for ever": BrokenSteps(
+        "a helper that finds no batch left looks for one over and over",
+        _takes_batches_for_ever(),
+        LIVELOCK,
     ),
     "rewinds for ever": BrokenSteps(
         "the caller rewinds CURSOR and does not go on",
