@@ -136,7 +136,6 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Alone or in a round, the pages are flushed; which of the two is a matter of speed.",
         (
             "check_in.rewind: select(at.alone == ONE, FLUSH_ALONE, OPEN_JOB) -> OPEN_JOB",
-            "check_in.rewind: at.alone -> at.watched",
             "check_in.rewind: ONE -> ONE + 1",
             "check_in.rewind: FLUSH_ALONE -> FLUSH_ALONE + 1",
         ),
