@@ -5,7 +5,7 @@ Everything else in this project is measured against the ten lines of :func:`flus
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from model.domain import select
 from model.errors import DirtyCountMismatch, StrayDirtyPages
@@ -61,12 +61,12 @@ def flush(ram: Ram, layout: Layout) -> Flushed:
 class Page(NamedTuple):
     """A page: its content in the secondary's RAM, and its bits."""
 
-    host: Any
-    cache_dirty: Any
-    host_dirty: Any
+    host: object
+    cache_dirty: bool
+    host_dirty: bool
 
 
-def page_after(page: Page, cache: Any) -> Page:
+def page_after(page: Page, cache: object) -> Page:
     """What :func:`flush` makes of one page that ``cache`` holds of the primary's: read by the proofs."""
     return Page(select(page.cache_dirty | page.host_dirty, cache, page.host), False, False)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from model.boundary.arguments import block_name, listed, shown, whole_number
 from model.errors import LayoutError
@@ -138,12 +138,12 @@ class Layout:
         return f"bit {page}, outside every block"
 
 
-def _plain_blocks(blocks: Any) -> tuple[Block, ...]:
+def _plain_blocks(blocks: object) -> tuple[Block, ...]:
     """The blocks with plain Python numbers and names: a NumPy number would wrap in sums of them."""
     return tuple(map(_plain_block, listed(blocks, "blocks", LayoutError)))
 
 
-def _plain_block(block: Any) -> Block:
+def _plain_block(block: object) -> Block:
     if not isinstance(block, Block):
         raise LayoutError(f"one of the blocks is {shown(block)}: give Blocks")
     name = block_name(block.name, "a block's name", LayoutError)

@@ -7,7 +7,7 @@ All quantities are page or word numbers, natural numbers. Each function is read 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from model.domain import select
 from model.ram import Layout, Region
@@ -87,7 +87,7 @@ def batch(cursor: Natural, grain: Natural, words: Natural) -> tuple[Natural, Nat
     return first, last
 
 
-def batch_words(before: Any, first: Natural, last: Natural) -> tuple[Natural, Natural]:
+def batch_words(before: Sequence[int], first: Natural, last: Natural) -> tuple[Natural, Natural]:
     """The bitmap words of a batch of the dirty pages ``[first, last)``, counted in address order.
 
     Where the dirty pages lie then does not matter: every batch is worth the same work, to within a
@@ -97,7 +97,7 @@ def batch_words(before: Any, first: Natural, last: Natural) -> tuple[Natural, Na
     return first_word_with(before, first), first_word_with(before, last)
 
 
-def first_word_with(before: Any, pages: Natural) -> Natural:
+def first_word_with(before: Sequence[int], pages: Natural) -> Natural:
     """The first word with at least ``pages`` dirty pages below it; a primitive of each domain."""
     return bisect_left(before, pages)
 

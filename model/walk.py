@@ -12,7 +12,7 @@ pages that are set, and z3, where it is an array; the bitmap operations are the 
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from model.domain import select
 from model.flush import Flushed, Ram, check_count, check_no_stray
@@ -20,16 +20,18 @@ from model.ram import Layout, Region
 from model.shares import windows
 
 Natural: TypeAlias = int
+Truth: TypeAlias = bool
 Bitmap: TypeAlias = frozenset[int]
 
-# A record holds terms of whichever domain its functions are lifted to.
-Field: TypeAlias = Any
+# What the record below is made of: numbers and bitmaps of whichever domain its functions are lifted to.
+N = TypeVar("N")
+B = TypeVar("B")
 
 ZERO = 0
 ONE = 1
 
 
-class Walk(NamedTuple):
+class WalkOf(NamedTuple, Generic[N, B]):
     """Where a walk over one block stands. Pages are counted in the block.
 
     ``offset`` is the page copied last (at first: the start of the window); ``cache_next`` and
@@ -37,15 +39,19 @@ class Walk(NamedTuple):
     ``migration_dirty_pages``, ``host_dirty``, ``both_dirty``.
     """
 
-    offset: Field
-    cache_next: Field
-    host_next: Field
-    cache_dirty: Field
-    host_dirty: Field
-    copied: Field
-    dirty_pages: Field
-    host_count: Field
-    both_count: Field
+    offset: N
+    cache_next: N
+    host_next: N
+    cache_dirty: B
+    host_dirty: B
+    copied: B
+    dirty_pages: N
+    host_count: N
+    both_count: N
+
+
+# In Python; over terms of z3 it is another.
+Walk: TypeAlias = WalkOf[Natural, Bitmap]
 
 
 def begin(
@@ -55,10 +61,10 @@ def begin(
 
     ``copied`` holds the pages copied before, ``dirty_pages`` is the count kept of cache bits.
     """
-    return Walk(start, start, start, cache_dirty, host_dirty, copied, dirty_pages, ZERO, ZERO)
+    return WalkOf(start, start, start, cache_dirty, host_dirty, copied, dirty_pages, ZERO, ZERO)
 
 
-def finished(walk: Walk, limit: Natural) -> Any:
+def finished(walk: Walk, limit: Natural) -> Truth:
     """Have both cursors, once searched, left the window ``[start, limit)``?"""
     return (walk.cache_next >= limit) & (walk.host_next >= limit)
 
@@ -90,7 +96,7 @@ def search_cache(walk: Walk, used: Natural, limit: Natural) -> Walk:
     )
 
 
-def count_down(dirty_pages: Natural, hit: Any) -> Natural:
+def count_down(dirty_pages: Natural, hit: Truth) -> Natural:
     """The dirty count after a search that has, or has not, cleared a bit."""
     return dirty_pages - select(hit, ONE, ZERO)
 

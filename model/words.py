@@ -10,7 +10,6 @@ from typing import TypeAlias
 from model.domain import select
 from model.ram import PAGES_PER_WORD
 
-# Any stands for a 64-bit word in whichever domain the function is being read.
 Word: TypeAlias = int
 
 ZERO = 0

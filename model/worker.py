@@ -8,16 +8,18 @@ differs from the checkpoint is marked, and a flush that stops anywhere is finish
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from model.domain import select
 from model.words import both, cleared, either, population, window_mask, without_next
 
 Word: TypeAlias = int
+Truth: TypeAlias = bool
 Words: TypeAlias = tuple[int, ...]
 
-# A record holds terms of whichever domain its functions are lifted to.
-Field: TypeAlias = Any
+# What the records below are made of: words and arrays of words of whichever domain they are lifted to.
+W = TypeVar("W")
+A = TypeVar("A")
 
 ZERO = 0
 ONE = 1
@@ -27,37 +29,42 @@ LOAD_CACHE, LOAD_HOST, COPY, STORE_CACHE, STORE_HOST = range(5)
 STEPS = ("load cache", "load host", "copy", "store cache", "store host")
 
 
-class Memory(NamedTuple):
+class MemoryOf(NamedTuple, Generic[A]):
     """What workers share: the two bitmaps, and as a third one which pages have been copied."""
 
-    cache: Field
-    host: Field
-    copied: Field
+    cache: A
+    host: A
+    copied: A
 
 
-class Worker(NamedTuple):
+class WorkerOf(NamedTuple, Generic[W]):
     """A worker that flushes the pages ``[first, last)``, at work on bitmap word ``word``.
 
     ``cache`` and ``host`` are the words as it has loaded them, ``to_copy`` the pages it has yet to
     copy of this word. The last four count the pages of the words behind it, as a flush reports them.
     """
 
-    step: Field
-    word: Field
-    first: Field
-    last: Field
-    cache: Field
-    host: Field
-    to_copy: Field
-    copied: Field
-    host_dirty: Field
-    cache_dirty: Field
-    both_dirty: Field
+    step: W
+    word: W
+    first: W
+    last: W
+    cache: W
+    host: W
+    to_copy: W
+    copied: W
+    host_dirty: W
+    cache_dirty: W
+    both_dirty: W
+
+
+# In Python; over terms of z3 they are others.
+Memory: TypeAlias = MemoryOf[Words]
+Worker: TypeAlias = WorkerOf[Word]
 
 
 def starting(word: Word, first: Word, last: Word) -> Worker:
     """A worker about to begin with a word."""
-    return Worker(LOAD_CACHE, word, first, last, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
+    return WorkerOf(LOAD_CACHE, word, first, last, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
 
 
 def step(memory: Memory, me: Worker) -> tuple[Memory, Worker]:
@@ -69,7 +76,7 @@ def memory_after(memory: Memory, me: Worker) -> Memory:
     """Memory after the step."""
     mask = window_mask(me.word, me.first, me.last)
     page = me.to_copy & ~without_next(me.to_copy)
-    return Memory(
+    return MemoryOf(
         cache=stored_if(me.step == STORE_CACHE, memory.cache, me.word, cleared(me.cache, mask)),
         host=stored_if(me.step == STORE_HOST, memory.host, me.word, cleared(me.host, mask)),
         copied=stored_if(
@@ -88,7 +95,7 @@ def worker_after(memory: Memory, me: Worker) -> Worker:
     step = following(me.step, to_copy)
     copied, host_dirty, cache_dirty, both_dirty = counts(me.cache, me.host, mask)
     done = me.step == STORE_HOST
-    return Worker(
+    return WorkerOf(
         step=step,
         word=select(step == LOAD_CACHE, me.word + ONE, me.word),
         first=me.first,
@@ -126,7 +133,7 @@ def following(step: Word, to_copy: Word) -> Word:
     return select(step < STORE_CACHE, after_load, after_store)
 
 
-def stored_if(condition: Any, words: Words, index: Word, value: Word) -> Words:
+def stored_if(condition: Truth, words: Words, index: Word, value: Word) -> Words:
     """``words`` with ``value`` stored at ``index``, if ``condition``."""
     return select(condition, stored(words, index, value), words)
 

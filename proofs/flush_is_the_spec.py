@@ -135,8 +135,8 @@ def a_flush_is_the_spec(p: Proof) -> None:
 
     # Back to the page.
     host, cache = p.words("host_page cache_page")
-    spec = p.lift(flush.page_after)(Page(host, in_cache, in_host), cache)
-    done = Page(
+    spec = p.lift(flush.page_after)(Page._make((host, in_cache, in_host)), cache)
+    done = (
         select(bit(now.copied, position), cache, host),
         bit(after.cache, position),
         bit(after.host, position),

@@ -1,11 +1,13 @@
 """The patch's dual-bitmap walk, over a window of any size: one inductive invariant."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from model import walk
-from model.walk import Walk
+from model.walk import WalkOf
 from proofs.prover.obligation import Listed, Proof, claim, faulty, without
 from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, truth
+
+Walk: TypeAlias = WalkOf[Natural, Bitmap]
 
 
 class Window(NamedTuple):

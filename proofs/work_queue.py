@@ -5,7 +5,7 @@ with number e. The invariants are about one arbitrary *entry*, one arbitrary wor
 copiers, so they hold for all. HEAD and TAIL start from 0 in each round and do not wrap.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from model.protocols import work_queue
 from model.protocols.work_queue import (
@@ -24,9 +24,9 @@ from model.protocols.work_queue import (
     SLOTS,
     STEPS,
     SWAP,
-    Copier,
-    Queue,
-    Searcher,
+    CopierOf,
+    QueueOf,
+    SearcherOf,
 )
 from proofs.prover import symbolic
 from proofs.prover.obligation import Proof, claim, faulty
@@ -43,6 +43,10 @@ from proofs.prover.symbolic import (
     select,
     truth,
 )
+
+Queue: TypeAlias = QueueOf[Natural, Sequence]
+Copier: TypeAlias = CopierOf[Natural]
+Searcher: TypeAlias = SearcherOf[Natural]
 
 
 class State(NamedTuple):

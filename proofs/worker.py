@@ -5,14 +5,26 @@ happens to other words; ``interleaving`` and ``restart`` rest on that.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from model import words
 from model import worker as kernel
-from model.worker import COPY, LOAD_CACHE, LOAD_HOST, STEPS, STORE_CACHE, STORE_HOST, Memory, Worker
+from model.worker import (
+    COPY,
+    LOAD_CACHE,
+    LOAD_HOST,
+    STEPS,
+    STORE_CACHE,
+    STORE_HOST,
+    MemoryOf,
+    WorkerOf,
+)
 from proofs.prover.obligation import Proof, claim, faulty
 from proofs.prover.symbolic import Truth, Word, Words, every, implies, one, word
 from proofs.words import bit
+
+Memory: TypeAlias = MemoryOf[Words]
+Worker: TypeAlias = WorkerOf[Word]
 
 MOST_WORDS = 2**58
 

@@ -56,14 +56,14 @@ def _between(dirty: DirtyWords, lower: int, upper: int) -> int:
 
 def _batches(dirty: DirtyWords) -> list[tuple[int, int, int]]:
     """The batches that workers take off the cursor: first page, page past the last, dirty pages."""
-    before = np.concatenate([[0], dirty.pages.cumsum()])
-    total = int(before[-1])
+    before: list[int] = [0, *dirty.pages.cumsum().tolist()]
+    total = before[-1]
     grain = int(batch_size(np.uint64(total), np.uint64(THREADS)))
     found = []
     for cursor in range(0, total, grain):
         first, last = shares.batch_words(before, *shares.batch(cursor, grain, total))
         if first < last:
             start, end = int(dirty.places[first]), int(dirty.places[last - 1]) + 1
-            pages = int(before[last] - before[first])
+            pages = before[last] - before[first]
             found.append((start * PAGES_PER_WORD, end * PAGES_PER_WORD, pages))
     return found

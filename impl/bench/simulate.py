@@ -55,14 +55,14 @@ def static(dirty: DirtyWords, pages: int, threads: int) -> float:
 
 def dynamic(counts: Counts, threads: int) -> float:
     """Batches of dirty pages off a shared cursor, as in a pool; the next goes to who is free."""
-    before = np.concatenate([[0], counts.cumsum()])
-    dirty = int(before[-1])
+    before: list[int] = [0, *counts.cumsum().tolist()]
+    dirty = before[-1]
     grain = int(batch_size(np.uint64(dirty), np.uint64(threads)))
     busy = [0] * threads
     for cursor in range(0, dirty, grain):
         first, last = shares.batch(cursor, grain, dirty)
         words = shares.batch_words(before, first, last)
-        heapq.heapreplace(busy, busy[0] + int(before[words[1]] - before[words[0]]))
+        heapq.heapreplace(busy, busy[0] + before[words[1]] - before[words[0]])
     return _speed_up(counts, max(busy))
 
 

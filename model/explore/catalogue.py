@@ -22,7 +22,7 @@ from typing import Any
 
 from model.boundary.options import Parser
 from model.boundary.output import check_outputs, run_command
-from model.explore.pictures import picture
+from model.explore.pictures import fields, picture
 from model.explore.schedule import replay
 from model.explore.search import Explored, Failure, explore, failure_of
 from model.explore.weak import catalogue as weakened
@@ -32,7 +32,7 @@ from model.page.document import Document, Replays, document, save, slug
 from model.page.page import write_page
 from model.page.picture import drawn
 from model.protocols import flush_workers, patch_events
-from model.protocols.check_in import Round, check_in_protocol, forked_child, state_in_words
+from model.protocols.check_in import Round, check_in_protocol, forked_child
 from model.protocols.marking import marking
 from model.protocols.work_queue_round import ONCE, TWICE, queue_round
 from model.transitions import DEADLOCK, LIVELOCK, System
@@ -236,10 +236,11 @@ def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
     shared = made.shared
     yield drawn(f"{made.name}: {schedule}", picture(made, shared, made.processes))
     for taken in replay(made, schedule):
+        after = dict(fields(taken.shared))
         changed = ", ".join(
-            f"{field}: {_text(field, before)} -> {_text(field, after)}"
-            for field, before, after in zip(shared._fields, shared, taken.shared, strict=True)
-            if before != after
+            f"{name}: {before} -> {after[name]}"
+            for name, before in fields(shared)
+            if before != after[name]
         )
         shared = taken.shared
         text = f"{taken.name}{taken.kind}  {taken.text}" + (f"   [{changed}]" if changed else "")
@@ -247,10 +248,6 @@ def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
     failure = failure_of(made, schedule)
     if failure:
         yield f"{FAILS}{failure}"
-
-
-def _text(field: str, value: Any) -> str:
-    return state_in_words(value) if field == "state" else str(value)
 
 
 def main(arguments: list[str]) -> int:

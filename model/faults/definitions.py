@@ -6,8 +6,6 @@ broken, which must be refuted. The proofs, the replay of counterexamples and the
 (``model.domain``). Faults of the check-in protocol are steps: ``model.faults.check_in``.
 """
 
-from typing import Any
-
 from model import flush, resize, shares, walk, words, worker
 from model.domain import select
 from model.faults.registry import fault
@@ -215,13 +213,13 @@ def host_pages_counted_when_behind(walk: Walk, limit: int) -> Walk:
 
 
 @fault(walk.count_down)
-def lost_decrement(dirty_pages: int, hit: Any) -> int:
+def lost_decrement(dirty_pages: int, hit: bool) -> int:
     """The dirty count is not lowered when a cache bit is cleared."""
     return dirty_pages
 
 
 @fault(flush.page_after)
-def a_page_in_both_keeps_its_content(page: Page, cache: Any) -> Page:
+def a_page_in_both_keeps_its_content(page: Page, cache: object) -> Page:
     """The spec itself is wrong: whatever is not dirty in both bitmaps is copied."""
     return Page(select(page.cache_dirty & page.host_dirty, page.host, cache), False, False)
 
@@ -266,7 +264,7 @@ def queueing_moves_no_tail(queue: Queue, word: int) -> Queue:
 
 
 @fault(work_queue.leaves)
-def copiers_never_leave(me: Copier) -> Any:
+def copiers_never_leave(me: Copier) -> bool:
     """A copier goes on looking though the search is over and the queue empty."""
     return me.step != me.step
 
@@ -280,7 +278,7 @@ def a_slot_is_read_before_it_is_written(queue: Queue, me: Copier) -> tuple[Queue
 
 
 @fault(work_queue.takes)
-def an_entry_taken_without_comparing(queue: Queue, me: Copier) -> Any:
+def an_entry_taken_without_comparing(queue: Queue, me: Copier) -> bool:
     """A copier advances HEAD by fetch-add and takes the word that it had read before."""
     return me.step == SWAP
 
@@ -292,13 +290,13 @@ def no_access_is_atomic(one: Access, other: Access) -> bool:
 
 
 @fault(work_queue.leaves)
-def a_copier_leaves_too_early(me: Copier) -> Any:
+def a_copier_leaves_too_early(me: Copier) -> bool:
     """A copier leaves when the queue is empty, whether or not the search is over."""
     return me.step == me.step
 
 
 @fault(work_queue.has_room)
-def a_full_queue_is_overwritten(queue: Queue) -> Any:
+def a_full_queue_is_overwritten(queue: Queue) -> bool:
     """The searcher queues a word whether or not there is room."""
     return queue.tail == queue.tail
 

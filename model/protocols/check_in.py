@@ -23,12 +23,11 @@ number of helpers and rounds as z3 terms (``proofs/check_in.py``).
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from model.domain import select
 from model.transitions import ENDED, STOPPED, Invariant, Step, System, step
 
-# Any stands for a 64-bit word in whichever domain the function is being read.
 Word: TypeAlias = int
 Truth: TypeAlias = bool
 
@@ -118,7 +117,7 @@ class ControlBlock(NamedTuple):
     """threads that have not ended (what ``join`` waits for)"""
     rounds: Word
     """flushes before the caller closes the pool; never changes"""
-    plan: Any
+    plan: tuple[Round, ...]
     """what will be asked of each round (:func:`asked`); never changes"""
     words: Word
     """of this round, as are the next two: :class:`Round`"""
@@ -202,10 +201,9 @@ def write_job(at: ControlBlock, me: Process) -> After:
     return after, me._replace(pc=REWIND, job=job)
 
 
-def asked(plan: Any, job: Word) -> Round:
+def asked(plan: tuple[Round, ...], job: Word) -> Round:
     """What is asked of a round; a primitive of each domain."""
-    of_this_one: Round = plan[job - ONE]
-    return of_this_one
+    return plan[job - ONE]
 
 
 def rewind(at: ControlBlock, me: Process) -> After:

@@ -10,16 +10,18 @@ alone. A copier leaves when it has seen the search closed and *then* found the q
 ``impl/kernels/strategies.py`` has the same steps.
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from model.domain import select
 
 Natural: TypeAlias = int
+Truth: TypeAlias = bool
 Bitmap: TypeAlias = frozenset[int]
 Slots: TypeAlias = tuple[int, ...]
 
-# A record holds terms of whichever domain its functions are lifted to.
-Field: TypeAlias = Any
+# What the records below are made of: numbers and rings of slots of whichever domain they are lifted to.
+N = TypeVar("N")
+S = TypeVar("S")
 
 ZERO = 0
 ONE = 1
@@ -35,30 +37,36 @@ LOOK_FIRST, LOOK_ON, QUEUE, CLOSE, SEARCHED = range(5)
 SEARCHER_STEPS = ("look for the first word", "look on", "queue", "close", "searched")
 
 
-class Queue(NamedTuple):
+class QueueOf(NamedTuple, Generic[N, S]):
     """What the searcher and the copiers share. ``closed`` is 1 when everything has been queued."""
 
-    head: Field
-    tail: Field
-    closed: Field
-    slots: Field
+    head: N
+    tail: N
+    closed: N
+    slots: S
 
 
-class Copier(NamedTuple):
+class CopierOf(NamedTuple, Generic[N]):
     """A copier at a step: what it saw of ``closed`` and HEAD, and the word it read from the slot."""
 
-    step: Field
-    closed: Field
-    head: Field
-    word: Field
+    step: N
+    closed: N
+    head: N
+    word: N
 
 
-class Searcher(NamedTuple):
+class SearcherOf(NamedTuple, Generic[N]):
     """The searcher at a step: the word it is to queue next, and how far it has looked on."""
 
-    step: Field
-    word: Field
-    looked: Field
+    step: N
+    word: N
+    looked: N
+
+
+# In Python; over terms of z3 they are others.
+Queue: TypeAlias = QueueOf[Natural, Slots]
+Copier: TypeAlias = CopierOf[Natural]
+Searcher: TypeAlias = SearcherOf[Natural]
 
 
 def ring_slots() -> Natural:
@@ -66,7 +74,7 @@ def ring_slots() -> Natural:
     return SLOTS
 
 
-def has_room(queue: Queue) -> Any:
+def has_room(queue: Queue) -> Truth:
     """Can another word be queued? If not the searcher copies one itself."""
     return queue.tail < queue.head + ring_slots()
 
@@ -95,7 +103,7 @@ def searcher_step(
     further = select(over, me.looked, me.looked + ONE)
     looked_on = select(found, me.looked, further)
     took_up_next = select(queues, further, me.looked)
-    return after, Searcher(
+    return after, SearcherOf(
         step=after_search(me, found, over, queues),
         word=select(takes_up, me.looked, me.word),
         looked=select(
@@ -104,9 +112,9 @@ def searcher_step(
     )
 
 
-def if_so(condition: Any, then: Queue, otherwise: Queue) -> Queue:
+def if_so(condition: Truth, then: Queue, otherwise: Queue) -> Queue:
     """One queue or the other."""
-    return Queue(
+    return QueueOf(
         head=select(condition, then.head, otherwise.head),
         tail=select(condition, then.tail, otherwise.tail),
         closed=select(condition, then.closed, otherwise.closed),
@@ -114,7 +122,7 @@ def if_so(condition: Any, then: Queue, otherwise: Queue) -> Queue:
     )
 
 
-def after_search(me: Searcher, found: Any, over: Any, queues: Any) -> Natural:
+def after_search(me: Searcher, found: Truth, over: Truth, queues: Truth) -> Natural:
     """The searcher's step after this one. Without room it stays where it is, and copies a word."""
     next_word = select(over, CLOSE, LOOK_ON)
     after_look = select(me.step == LOOK_FIRST, select(found, next_word, LOOK_FIRST), LOOK_ON)
@@ -126,7 +134,7 @@ def after_search(me: Searcher, found: Any, over: Any, queues: Any) -> Natural:
 def copier_step(queue: Queue, me: Copier) -> tuple[Queue, Copier]:
     """One step of a copier."""
     after = queue._replace(head=queue.head + select(takes(queue, me), ONE, ZERO))
-    return after, Copier(
+    return after, CopierOf(
         step=following(queue, me),
         closed=select(me.step == READ_CLOSED, queue.closed, me.closed),
         head=select(me.step == READ_HEAD, queue.head, me.head),
@@ -134,12 +142,12 @@ def copier_step(queue: Queue, me: Copier) -> tuple[Queue, Copier]:
     )
 
 
-def takes(queue: Queue, me: Copier) -> Any:
+def takes(queue: Queue, me: Copier) -> Truth:
     """Does this step take an entry? The compare-and-swap on HEAD, which succeeds if nobody was faster."""
     return (me.step == SWAP) & (queue.head == me.head)
 
 
-def leaves(me: Copier) -> Any:
+def leaves(me: Copier) -> Truth:
     """Does a copier that finds the queue empty leave? If it had seen before that the search is over."""
     return me.closed == ONE
 
@@ -151,14 +159,13 @@ def following(queue: Queue, me: Copier) -> Natural:
     after_swap = select(takes(queue, me), FLUSH, READ_HEAD)
     late = select(me.step == SWAP, after_swap, select(me.step == FLUSH, READ_CLOSED, FINISHED))
     middle = select(me.step == READ_TAIL, after_tail, select(me.step == READ_SLOT, SWAP, late))
-    next_step: Natural = me.step + ONE
-    return select(me.step < READ_TAIL, next_step, middle)
+    return select(me.step < READ_TAIL, me.step + ONE, middle)
 
 
 # The domain's primitives, here on Python's tuples and frozensets.
 
 
-def marked(words: Bitmap, word: Natural) -> Any:
+def marked(words: Bitmap, word: Natural) -> Truth:
     """Is the word among them?"""
     return word in words
 

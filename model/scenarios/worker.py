@@ -143,7 +143,8 @@ def page_of_a_block(
 @scenario()
 def flushed_again(cache: int, host: int, copied: int, differs: int) -> Lines:
     """A flush has stopped with these words and pages copied; another one is run from the start."""
-    memory, unlike = Memory((cache,), (host,), (copied,)), {"differs": (differs,)}
+    memory: Memory = Memory((cache,), (host,), (copied,))
+    unlike = {"differs": (differs,)}
     left = f"left: cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}"
     yield drawn(left, _picture(memory, {}, unlike))
     yield f"copied {bits_text(copied)} of the pages {bits_text(differs)} that differ"
@@ -195,7 +196,7 @@ def lost_update(cache: int, host: int, one: list[int], other: list[int]) -> Line
     Every interleaving is tried; the first that does not end as one worker after the other does is told.
     """
     windows = {"window of 1": (one[0], one[1]), "window of 2": (other[0], other[1])}
-    memory = Memory((cache,), (host,), (0,))
+    memory: Memory = Memory((cache,), (host,), (0,))
     text = f"cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}; windows {one}, {other}"
     yield drawn(text, _picture(memory, {}, ranges=windows))
     workers = kernel.starting(0, *one), kernel.starting(0, *other)

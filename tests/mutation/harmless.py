@@ -22,7 +22,7 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Neither queueing nor closing moves HEAD: it is the same in both.",
         (
             "work_queue.if_so: select(condition, then.head, otherwise.head) -> otherwise.head",
-            "work_queue.if_so: Queue(head=select(condition, then.head, otherwise.head)) -> head stays",
+            "work_queue.if_so: QueueOf(head=select(condition, then.head, otherwise.head)) -> head stays",
             "work_queue.if_so: select(condition, then.head, otherwise.head) -> "
             "select(condition, otherwise.head, then.head)",
         ),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin
 
 
 class Fate(NamedTuple):
@@ -187,7 +187,9 @@ class _Scope:
         }
 
     def _kind(self, annotation: ast.expr | None) -> Any:
-        return self.globals.get(annotation.id) if isinstance(annotation, ast.Name) else None
+        """A class; the class itself of one that is generic, as ``Walk`` is ``WalkOf[int, ...]``."""
+        kind = self.globals.get(annotation.id) if isinstance(annotation, ast.Name) else None
+        return get_origin(kind) or kind
 
     def constant(self, node: ast.AST) -> int | None:
         """The number that a named constant, or a literal, is."""

@@ -97,7 +97,8 @@ class CheckInOverMemory(OverMemory):
         self._races: dict[tuple[int, int], list[a.Race]] = {}
         self._looks_for_races = isinstance(self.memory, SequentiallyConsistent)
         self._unknown = {word.lower(): UNKNOWN for word in WORDS}
-        apart = system.shared._replace(**{word.lower(): 0 for word in WORDS})
+        in_memory: dict[str, Any] = {word.lower(): 0 for word in WORDS}
+        apart = system.shared._replace(**in_memory)
         stages = tuple(Stage(process) for process in system.processes)
         self.first = State(apart, stages, self.memory.start())
         self._is_final = system.is_final

@@ -23,7 +23,7 @@ from model.explore.weak.search import (
     with_unknown_words,
 )
 from model.protocols import work_queue
-from model.protocols.work_queue import Copier, Queue, Searcher
+from model.protocols.work_queue import Copier, CopierOf, Queue, QueueOf, Searcher, SearcherOf
 from model.transitions import ENDED
 
 ONCE = "each word is flushed exactly once"
@@ -73,7 +73,7 @@ class Worker(NamedTuple):
     """A process: its place, the copier that it is, and what the searcher does and has queued."""
 
     pc: int
-    copier: Copier = Copier(work_queue.READ_CLOSED, 0, 0, 0)
+    copier: Copier = CopierOf(work_queue.READ_CLOSED, 0, 0, 0)
     searcher: Searcher | None = None
     tail: Value = 0
     offered: Offered | None = None
@@ -126,7 +126,7 @@ class QueueOverMemory(OverMemory):
         )
         self._copier_step = domain.lift(work_queue.copier_step)
         self._searcher_step = domain.lift(work_queue.searcher_step)
-        caller = Worker(SEARCHING, searcher=Searcher(work_queue.LOOK_FIRST, 0, 0))
+        caller = Worker(SEARCHING, searcher=SearcherOf(work_queue.LOOK_FIRST, 0, 0))
         workers = (caller, *[Worker(COPYING)] * copiers)
         self.first = State(None, tuple(map(Stage, workers)), self.memory.start())
 
@@ -174,7 +174,7 @@ class QueueOverMemory(OverMemory):
             for head, after in self.memory.loads(memory, thread, HEAD, self.order(_LOAD_HEAD)):
                 offered, searcher = self._searched(me, head, UNKNOWN)
                 if searcher == me.searcher:  # no room
-                    copier = Copier(work_queue.READ_HEAD, 0, 0, 0)
+                    copier = CopierOf(work_queue.READ_HEAD, 0, 0, 0)
                     yield Stage(me._replace(pc=COPYING, copier=copier)), after
                 else:
                     # Words count from 1 in a slot: one that holds 0 has never been written.
@@ -189,7 +189,7 @@ class QueueOverMemory(OverMemory):
 
     def _searched(self, me: Worker, head: Any, dirty: Any) -> tuple[Queue, Searcher]:
         """The model's step. Of the queue the searcher knows its own TAIL, and HEAD if it is given."""
-        given = Queue(head, me.tail, UNKNOWN, UNKNOWN)
+        given = QueueOf(head, me.tail, UNKNOWN, UNKNOWN)
         after, searcher = self._searcher_step(given, dirty, self._words, me.searcher)
         if any(isinstance(part, Unknown) for part in searcher):
             raise TouchesAnotherWordError("the searcher depends on another word")
@@ -238,8 +238,8 @@ class QueueOverMemory(OverMemory):
     def _copier_stepped(self, me: Worker, word: str, value: Value) -> tuple[Worker, Any]:
         """The model's step: the worker after it, and HEAD, which alone it may change."""
         fields = {HEAD: "head", TAIL: "tail", CLOSED: "closed"}
-        unknown = Queue(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
-        given = unknown._replace(**{fields.get(word, "slots"): value})
+        known = fields.get(word, "slots")
+        given = QueueOf(**{name: value if name == known else UNKNOWN for name in QueueOf._fields})
         after, copier = self._copier_step(given, me.copier)
         if any(isinstance(part, Unknown) for part in copier):
             raise TouchesAnotherWordError(
