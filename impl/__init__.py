@@ -30,6 +30,7 @@ from impl.errors import (
 from impl.pool import FlushPool
 from impl.ram import ColoRam
 from impl.stats import FlushStats, WorkerStats
+from impl.tuning import Tuning
 from model.errors import ColoError, DirtyCountMismatch, LayoutError, StrayDirtyPages
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "StrayDirtyPages",
     "ThreadsUnavailable",
     "TraceError",
+    "Tuning",
     "UnknownAttribute",
     "WatchLost",
     "WorkerStats",

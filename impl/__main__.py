@@ -2,6 +2,7 @@
 
 from impl import demo, llvm_ir
 from impl.bench import command as bench
+from impl.calibration import command as calibration
 from impl.recorder import record
 from impl.traces import plot, replay
 from model.boundary.command import run
@@ -9,7 +10,7 @@ from model.boundary.options import Parser
 from model.boundary.output import run_command
 
 #: One module a command; each registers itself with add_command.
-COMMANDS = (replay, demo, record, plot, bench, llvm_ir)
+COMMANDS = (replay, demo, record, plot, bench, calibration, llvm_ir)
 
 
 def main(arguments: list[str] | None = None) -> int:

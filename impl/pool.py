@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -13,6 +14,7 @@ from typing import Literal, Self, TypeVar
 import numpy as np
 
 from impl.arrays import address
+from impl.calibration.here import tuning_here
 from impl.errors import FlushInProgress, PoolClosed, ThreadsUnavailable
 from impl.exclusive import Exclusive
 from impl.kernels import control as c
@@ -25,6 +27,7 @@ from impl.kernels.uninterrupted import uninterrupted
 from impl.machine.cpus import usable_cpus
 from impl.ram import ColoRam
 from impl.stats import FlushStats
+from impl.tuning import Tuning
 from impl.uncopied import Uncopied
 from model.boundary.arguments import shown, whole_number
 from model.errors import ColoError
@@ -42,9 +45,6 @@ STRATEGIES: dict[Strategy, np.uint64] = {
     "serial": s.SERIAL,
 }
 MAX_THREADS = 4096
-SERIAL_BELOW_BYTES = 1 << 20
-# Longer than it takes to wake a thread, so that flushes in quick succession find everyone awake.
-SPIN_NANOSECONDS = 100_000
 # What a worker copies between two looks at the cursor, in a backup.
 BACKUP_BATCH_BYTES = 2 << 20
 # Between two looks whether every helper has arrived; a thread takes about as long.
@@ -57,9 +57,10 @@ class FlushPool(Uncopied):
     ``threads`` defaults to the CPUs this process may use. The helpers start here and sleep until
     there is work; :meth:`close` ends them; a pool is a context manager. One flush at a time. A child
     after ``fork`` has no helpers: it flushes alone, with the same results, whatever the parent was
-    in the midst of. Up to ``serial_below_bytes`` of dirty pages the caller flushes alone, since waking a
-    thread costs more than such a copy. ``event_log`` records what every worker does, from the start.
-    Raises ThreadsUnavailable, with no thread left behind, if the system refuses one.
+    in the midst of. ``tuning`` fixes the limits between one way of working and the next, by default
+    those of this machine (:mod:`impl.calibration`); ``serial_below_bytes`` fixes one of them: up to
+    this many dirty bytes the caller flushes alone. ``event_log`` records what every worker does, from
+    the start. Raises ThreadsUnavailable, with no thread left behind, if the system refuses one.
     """
 
     _instead = "make a FlushPool of its own for whoever needs another"
@@ -68,21 +69,24 @@ class FlushPool(Uncopied):
         self,
         threads: int | None = None,
         *,
-        serial_below_bytes: int = SERIAL_BELOW_BYTES,
+        serial_below_bytes: int | None = None,
+        tuning: Tuning | None = None,
         event_log: EventLog | None = None,
     ) -> None:
         cpus = usable_cpus()
         count = cpus if threads is None else whole_number(threads, "threads", ColoError)
         if not 1 <= count <= MAX_THREADS:
             raise ColoError(f"a pool of {count} threads is impossible: use 1 to {MAX_THREADS}")
-        serial_below_bytes = whole_number(serial_below_bytes, "serial_below_bytes", ColoError)
-        if not 0 <= serial_below_bytes < 2**64:
-            raise ColoError(
-                f"serial_below_bytes {serial_below_bytes} is impossible: use 0 to 2^64 - 1"
-            )
+        if tuning is not None and not isinstance(tuning, Tuning):
+            raise ColoError(f"tuning is {shown(tuning)}: give a Tuning")
+        if serial_below_bytes is not None:
+            Tuning(serial_below_bytes=serial_below_bytes)  # it is refused before the work begins
         if event_log is not None and not isinstance(event_log, EventLog):
             raise ColoError(f"event_log is {shown(event_log)}: give an EventLog")
         compile_kernels()
+        self._tuning = tuning_here(FlushPool) if tuning is None else tuning
+        if serial_below_bytes is not None:
+            self._tuning = replace(self._tuning, serial_below_bytes=serial_below_bytes)
         self._closed = False
         self._busy = Exclusive("this pool is flushing already: wait for it, or use another pool")
         self._control = c.allocate(count)
@@ -92,9 +96,11 @@ class FlushPool(Uncopied):
         self._n_threads = np.uint64(count)
         self._set(c.OWNER, os.getpid())
         self._set(c.HELPERS, count - 1)
-        self._set(c.SERIAL_BELOW, serial_below_bytes)
+        self._set(c.ORDINARY_BELOW, self._tuning.ordinary_below_bytes)
+        self._set(c.FETCHING_BELOW, self._tuning.fetching_below_bytes)
+        self._set(c.SERIAL_BELOW, self._tuning.serial_below_bytes)
         # Where threads outnumber the CPUs, one that looks holds up one that works.
-        self._set(c.SPIN, SPIN_NANOSECONDS if count <= cpus else 0)
+        self._set(c.SPIN, self._tuning.awake_nanoseconds if count <= cpus else 0)
         self._helpers = [
             threading.Thread(
                 target=_live,
@@ -123,6 +129,11 @@ class FlushPool(Uncopied):
     def threads(self) -> int:
         """How many workers there are, the calling thread among them."""
         return int(self._n_threads)
+
+    @property
+    def tuning(self) -> Tuning:
+        """The limits by which this pool works."""
+        return self._tuning
 
     def _set(self, word: np.uint64, value: int) -> None:
         self._control[c.row(word), c.column(word)] = value

@@ -15,6 +15,9 @@ from tests.support.skipped import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it here
 
+# What this machine is good at decides no test, also in the processes that tests start.
+os.environ["COLO_FLUSH_TUNING"] = "usual"
+
 COMMON = {
     "deadline": None,  # machines are shared; nothing here is judged by its time
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -193,7 +193,7 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     if stray != NO_PAGE:
         return stray
     dirty = count_either(job)
-    choose_copy(job, dirty)
+    choose_copy(control, job, dirty)
     is_small = dirty * load(job + j.PAGE_BYTES) <= load(control + c.SERIAL_BELOW)
     if strategy != s.STATIC and (helpers == _0 or is_small):
         strategy = s.SERIAL

@@ -29,8 +29,11 @@ ROUND, STRATEGY, JOB, THREADS, GRAIN, TO_HAND_OUT = (_line(3) + np.uint64(8 * i)
 SERIAL_BELOW, SPIN = (_line(3) + np.uint64(8 * i) for i in range(6, 8))
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = _line(4), _line(5), _line(6)
-# Whose helpers these are: the process that made the pool, and how many; how many have arrived.
-OWNER, HELPERS, ARRIVED = (_line(7) + np.uint64(8 * i) for i in range(3))
+# Whose helpers these are: the process that made the pool, and how many; how many have arrived. Set once:
+# dirty bytes up to which pages are copied as memcpy does, and up to which the next one is fetched whole.
+OWNER, HELPERS, ARRIVED, ORDINARY_BELOW, FETCHING_BELOW = (
+    _line(7) + np.uint64(8 * i) for i in range(5)
+)
 # The round's totals, written by the caller when it is over; laid out like a worker's line, with the
 # dirty count that is left in the place of COMPLETED.
 TOTALS = _line(8)

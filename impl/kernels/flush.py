@@ -4,9 +4,10 @@ Who copies what is not decided here: :func:`flush_range` asks the model's own ``
 and :func:`flush_window` the model's word steps, compiled to machine code (``impl.kernels.compile``).
 
 What kernels are given, all uint64: ``job``, the address of a job table (``impl.kernels.job_table``),
-and ``row``, that of a region's row in it; ``lower``, ``upper``, ``first``, ``last``, ``bit``,
-``ahead``: positions of bits in the bitmaps; ``word``, ``end``: numbers of bitmap words; ``to``,
-``source``, ``soon``: addresses of bytes; ``dirty``: pages, or in :func:`copy_pages` a word of them.
+and ``row``, that of a region's row in it; ``control``, that of a pool's control block; ``lower``,
+``upper``, ``first``, ``last``, ``bit``, ``ahead``: positions of bits in the bitmaps; ``word``, ``end``:
+numbers of bitmap words; ``to``, ``source``, ``soon``: addresses of bytes; ``dirty``: pages, or in
+:func:`copy_pages` a word of them.
 
 A bit is cleared only after its page has been copied, so a flush that dies anywhere is finished by
 flushing again.
@@ -16,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from impl.kernels import control as c
 from impl.kernels import job_table as j
 from impl.kernels.compile import compiled, kernel, primitives
 from impl.kernels.intrinsics import (
-    IS_ZEN,
     LINE_BYTES,
     STRIDE_WORDS,
     any_of_stride,
@@ -48,10 +49,7 @@ _LAST_BIT = np.uint64(63)
 _PAGES_PER_WORD = np.uint64(64)
 # What is fetched of the next page: enough for the hardware prefetcher to follow on.
 _FETCHED_BYTES = np.uint64(8 * LINE_BYTES)
-# Bytes to copy from which on streaming wins, the pages having just been written. Measured on Sapphire
-# Rapids, and on Zen 5, where fetching whole pages wins as well, while a last-level cache holds them.
-_STREAM_FROM_BYTES = np.uint64(0 if IS_ZEN else 4 << 20)
-_FETCH_WHOLE_UP_TO_BYTES = np.uint64(16 << 20 if IS_ZEN else 0)
+# A larger page, fetched whole, would have left the nearest cache before it is copied.
 _LARGEST_FETCHED_WHOLE = np.uint64(4096)
 _STRIDE = np.uint64(STRIDE_WORDS)
 
@@ -242,16 +240,19 @@ def count_dirty(bitmap: Any, n_words: Any) -> Any:
 
 
 @kernel
-def choose_copy(job: Any, dirty: Any) -> None:
-    """Choose how ``dirty`` pages are copied.
+def choose_copy(control: Any, job: Any, dirty: Any) -> None:
+    """Choose how ``dirty`` pages are copied, by the limits of the pool at ``control``.
 
-    A few pages have just been written and lie in the cache: an ordinary copy finds them there. Many
-    do not, and a streaming store saves reading each line of the host before it is overwritten.
+    A few pages have just been written and lie in the cache: on some processors an ordinary copy finds
+    them there. Many do not, and a streaming store saves reading each line of the host before it is
+    overwritten. Where the limits lie is a matter of the machine (``impl.tuning``).
     """
     page_bytes = load(job + j.PAGE_BYTES)
     dirty_bytes = dirty * page_bytes
-    copying = STREAMING if dirty_bytes > _STREAM_FROM_BYTES else ORDINARY
-    if dirty_bytes <= _FETCH_WHOLE_UP_TO_BYTES and page_bytes <= _LARGEST_FETCHED_WHOLE:
+    copying = STREAMING
+    if dirty_bytes <= load(control + c.ORDINARY_BELOW):
+        copying = ORDINARY
+    elif dirty_bytes <= load(control + c.FETCHING_BELOW) and page_bytes <= _LARGEST_FETCHED_WHOLE:
         copying = STREAMING_FETCHING
     store(job + j.COPYING, copying)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_name
 from numba import types
 from numba.extending import intrinsic
 
@@ -19,8 +18,6 @@ from impl.machine.host import FUTEX_CALL_NUMBERS, MACHINE, check
 check()
 #: The x86 name of the fence is used; False also on x86 would be right, if slower.
 IS_X86 = MACHINE == "x86_64"
-#: AMD's Zen: other habits of copying are faster there.
-IS_ZEN = get_host_cpu_name().startswith("znver")
 LINE_BYTES = 64
 STRIDE_WORDS = 32
 

@@ -133,16 +133,16 @@ def made_from(function: Callable[..., Any]) -> bytes:
     nothing else; and the definitions as they stand in memory, since one may have been replaced there
     (``model.faults.broken``), and must then neither run nor be kept as the one in the file.
     """
-    digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__)).encode())
-    digest.update(_sources())
+    digest = hashlib.sha256(version())
     for text in _definition(function, set()):
         digest.update(text.encode())
     return digest.digest()
 
 
 @cache
-def _sources() -> bytes:
-    digest = hashlib.sha256()
+def version() -> bytes:
+    """A digest of the compiler, and of every source in PACKAGES."""
+    digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__)).encode())
     for package in PACKAGES:
         for name, content in _files(files(package), package):
             digest.update(repr((name, hashlib.sha256(content).digest())).encode())

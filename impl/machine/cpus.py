@@ -31,9 +31,27 @@ def _quota(cgroup: Path) -> Iterator[int]:
 
 def processor() -> str:
     """What this machine's processor calls itself."""
+    return _cpuinfo().get("model name", platform.machine())
+
+
+def processor_model() -> str:
+    """The same with the numbers that tell models apart, where the name does not: a virtual machine's."""
+    said = _cpuinfo()
+    numbers = (f"{name} {said[name]}" for name in MODEL_NUMBERS if name in said)
+    return ", ".join((processor(), *numbers))
+
+
+#: As /proc/cpuinfo calls them, on x86-64 and on Arm.
+MODEL_NUMBERS = (
+    *("cpu family", "model", "stepping", "cache size"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
+)
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What the kernel says of the first processor."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.machine()
+        first, _, _ = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")
+        pairs = (line.partition(":") for line in first.splitlines())
+        return {name.strip(): value.strip() for name, _, value in pairs}
+    return {}

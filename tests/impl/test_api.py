@@ -14,7 +14,7 @@ import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -28,7 +28,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import impl
-from impl import Block, ColoError, ColoRam, FlushPool, FlushStats, KernelDirtyLog, WorkerStats
+from impl import (
+    Block,
+    ColoError,
+    ColoRam,
+    FlushPool,
+    FlushStats,
+    KernelDirtyLog,
+    Tuning,
+    WorkerStats,
+)
 from impl.dirtylog import Watched
 from impl.kernels.events import EventLog
 from impl.pool import STRATEGIES
@@ -479,7 +488,12 @@ PARAMETERS: dict[str, Parameter] = {
     "populate": Parameter(lambda _: False, flag),
     "strategy": Parameter(lambda _: "static", one_of(*STRATEGIES)),
     "threads": Parameter(lambda _: 1, optional(number)),
-    "serial_below_bytes": Parameter(lambda _: 0, number),
+    "serial_below_bytes": Parameter(lambda _: 0, optional(number)),
+    "tuning": Parameter(lambda _: Tuning(), optional(a(Tuning))),
+    **{
+        f"Tuning.{limit.name}": Parameter(lambda _: 0, number, limit.name)
+        for limit in fields(Tuning)
+    },
     "event_log": Parameter(lambda _: None, optional(a(EventLog)), "event.log"),
     "capacity": Parameter(lambda _: 64, number),
     "lines": Parameter(lambda _: np.zeros((2, 8), np.uint64), nothing),
@@ -516,6 +530,7 @@ CLASSES: dict[type, Callable[[Stage], Any]] = {
     WorkerStats: lambda stage: stage.pool.flush(stage.ram).workers[0],
     KernelDirtyLog: lambda stage: stage.log,
     EventLog: lambda stage: stage.events,
+    Tuning: lambda stage: stage.pool.tuning,
     model.Layout: lambda stage: stage.ram.layout,
 }
 #: Methods of another one of its class than the others.

@@ -7,6 +7,7 @@ import gc
 import mmap
 import pickle
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from impl import (
     KernelDirtyLog,
     LayoutError,
     StrayDirtyPages,
+    Tuning,
     UnknownAttribute,
 )
 from impl.kernels.events import EventLog
@@ -134,11 +136,15 @@ TAKES_A_NUMBER: dict[str, Callable[[ColoRam, Any], Any]] = {
     "page_size": lambda _, n: ColoRam([], page_size=n),
     "threads": lambda _, n: FlushPool(n),
     "serial_below_bytes": lambda _, n: FlushPool(1, serial_below_bytes=n),
+    **{
+        f"{limit.name} of a tuning": lambda _, n, at=limit.name: Tuning(**{at: n})
+        for limit in fields(Tuning)
+    },
     "length of a layout": lambda _, n: model.Layout((model.Block("a", 0, 0, n),), PAGE),
     "page size of a layout": lambda _, n: model.Layout((), n),
     "locate": lambda ram, n: ram.layout.locate(n),
 }
-MAY_BE_NONE = {"max_size", "offset", "threads"}
+MAY_BE_NONE = {"max_size", "offset", "threads", "serial_below_bytes"}
 
 
 def state(ram: ColoRam) -> Any:

@@ -4,8 +4,7 @@ Each case is a small run on a :class:`~tests.mutation.machine.Machine`, compared
 looks at a clock or depends on who is quicker: a schedule says who goes on.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import islice, pairwise
 from typing import Any
@@ -30,7 +29,7 @@ from tests.mutation.machine import (
 )
 from tests.mutation.mutants import SURVIVES, Fate, Mutant, mutants
 from tests.mutation.plain import Plain
-from tests.mutation.rig import Epoch, Rig, Wrong, layout, require
+from tests.mutation.rig import FETCHING, Epoch, Rig, Ways, Wrong, layout, require
 from tests.trace import explain
 
 #: Who refuses a mutant of a kernel.
@@ -48,29 +47,18 @@ LONG = layout((0, 300 * 64, 300 * 64))
 SPARSE = layout((0, 64 * 77, 64 * 77), (64 * 77, 61, 61), (64 * 77 + 61, 64 * 70 + 3, 64 * 70 + 3))
 
 
+# With these, and the ones that a rig has, the one way of copying or the other falls to few pages.
+_ORDINARY, _EACH = Ways(1000, 0), Ways(500, 1000)
+_LARGEST_FETCHED_WHOLE = 128
+
+
 @cache
 def _plain() -> Plain:
-    """The kernels on a machine; they choose between their ways of copying as on any other machine."""
+    """The kernels on a machine, where a small page is a large one already."""
     plain = Plain(Machine())
-    plain.function(flush.choose_copy).__globals__.update(_ZEN)
+    names = plain.function(flush.choose_copy).__globals__
+    names["_LARGEST_FETCHED_WHOLE"] = U64(_LARGEST_FETCHED_WHOLE)
     return plain
-
-
-# How pages are copied: with these limits the one way or the other falls to few pages.
-_ZEN = {
-    "_STREAM_FROM_BYTES": U64(0),
-    "_FETCH_WHOLE_UP_TO_BYTES": U64(1000),
-    "_LARGEST_FETCHED_WHOLE": U64(128),
-}
-_OTHER = {**_ZEN, "_STREAM_FROM_BYTES": U64(1000), "_FETCH_WHOLE_UP_TO_BYTES": U64(0)}
-
-
-@contextmanager
-def _limits(limits: Mapping[str, U64]) -> Iterator[None]:
-    names = _plain().function(flush.choose_copy).__globals__
-    names.update(limits)
-    yield
-    names.update(_ZEN)
 
 
 @cache
@@ -249,14 +237,23 @@ def _ways() -> None:
     ways = flush.ORDINARY, flush.STREAMING, flush.STREAMING_FETCHING
     ordinary, streaming, fetching = map(int, ways)
     for limits, page_bytes, dirty, wanted in (
-        *((_ZEN, 64, 15, fetching), (_ZEN, 64, 16, streaming), (_ZEN, 128, 1, fetching)),
-        *((_ZEN, 192, 1, streaming), (_ZEN, 192, 0, ordinary), (_ZEN, 100, 10, fetching)),
-        *((_ZEN, 91, 11, streaming), (_OTHER, 91, 11, streaming), (_ZEN, 129, 1, streaming)),
-        *((_OTHER, 64, 15, ordinary), (_OTHER, 64, 16, streaming), (_OTHER, 100, 10, ordinary)),
+        *(
+            (FETCHING, 64, 15, fetching),
+            (FETCHING, 64, 16, streaming),
+            (FETCHING, 128, 1, fetching),
+        ),
+        *(
+            (FETCHING, 192, 1, streaming),
+            (FETCHING, 192, 0, ordinary),
+            (FETCHING, 100, 10, fetching),
+        ),
+        *((FETCHING, 91, 11, streaming), (FETCHING, 129, 1, streaming), (_EACH, 64, 7, ordinary)),
+        *((_EACH, 100, 5, ordinary), (_EACH, 64, 8, fetching), (_EACH, 64, 16, streaming)),
+        *((_ORDINARY, 64, 15, ordinary), (_ORDINARY, 64, 16, streaming)),
+        *((_ORDINARY, 91, 11, streaming), (_ORDINARY, 100, 10, ordinary)),
     ):
-        rig = Rig(_plain(), Schedule(), SMALL, 1, page_bytes=page_bytes)
-        with _limits(limits):
-            rig.kernel(flush.choose_copy, rig.job, dirty)
+        rig = Rig(_plain(), Schedule(), SMALL, 1, page_bytes=page_bytes, ways=limits)
+        rig.kernel(flush.choose_copy, rig.control, rig.job, dirty)
         require(rig.field(job_table.COPYING) == wanted, f"{dirty} pages of {page_bytes} bytes")
 
 
@@ -265,14 +262,13 @@ def _fetched() -> None:
     """The beginning of the next page, or all of it, unless it lies right behind."""
     page_bytes, where = 2 * LINE, SMALL
     for limits, few, skew in (
-        *((_ZEN, True, 0), (_ZEN, False, 0), (_OTHER, True, 0)),
-        *((_OTHER, False, 0), (_OTHER, True, 8)),
+        *((FETCHING, True, 0), (FETCHING, False, 0), (_ORDINARY, True, 0)),
+        *((_ORDINARY, False, 0), (_ORDINARY, True, 8)),
     ):
-        rig = Rig(_plain(), Schedule(), where, 1, page_bytes=page_bytes, skew=skew)
+        rig = Rig(_plain(), Schedule(), where, 1, page_bytes=page_bytes, skew=skew, ways=limits)
         pages = [0, 2, 3, 69, 73]
         pages += [] if few else [63, 64, 100, 136, 140, 200, 264, 599]
-        with _limits(limits):
-            rig.live([Epoch("serial", frozenset(pages), frozenset())])
+        rig.live([Epoch("serial", frozenset(pages), frozenset())])
         way = rig.field(job_table.COPYING) if not skew else int(flush.ORDINARY)
         require(rig.machine.fetched == list(_wanted(rig, sorted(pages), way)), "what is fetched")
 

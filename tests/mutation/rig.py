@@ -55,6 +55,17 @@ def layout(*blocks: tuple[int, int, int], kind: BitmapKind = "global") -> Layout
     return Layout(tuple(made), PAGE_SIZE, kind)
 
 
+class Ways(NamedTuple):
+    """Dirty bytes up to which pages are copied as memcpy does; up to which the next is fetched whole."""
+
+    ordinary: int
+    fetching: int
+
+
+#: No page by memcpy; few, with the next one fetched whole.
+FETCHING = Ways(0, 1000)
+
+
 class Rig:
     """A RAM and a pool on a machine. The model's RAM maps a page's bit to its content."""
 
@@ -69,6 +80,7 @@ class Rig:
         alone: int = 0,
         spin: int = 0,
         skew: int = 0,
+        ways: Ways = FETCHING,
         forked: bool = False,
     ) -> None:
         self.plain, self.machine, self.layout = plain, plain.machine, layout
@@ -77,7 +89,7 @@ class Rig:
         self.random = Random(1)
         self._allocate(skew)
         self._make_job()
-        self._make_control(alone, spin)
+        self._make_control(alone, spin, ways)
         if forked:
             self.machine.process += 1
         used = sorted(layout.used())
@@ -127,7 +139,7 @@ class Rig:
             self.machine.words(self.job)[index] = number
         self.after_rows = table
 
-    def _make_control(self, alone: int, spin: int) -> None:
+    def _make_control(self, alone: int, spin: int, ways: Ways) -> None:
         self.control = self.machine.allocate(
             "the control block", int(c.WORKERS) + self.threads * LINE
         )
@@ -136,6 +148,8 @@ class Rig:
             (c.HELPERS, self.threads - 1),
             (c.SERIAL_BELOW, alone),
             (c.SPIN, spin),
+            (c.ORDINARY_BELOW, ways.ordinary),
+            (c.FETCHING_BELOW, ways.fetching),
         ):
             self.put(word, number)
         self.logs = [

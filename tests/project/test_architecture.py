@@ -40,13 +40,14 @@ LAYERS = {
         impl.errors impl.arrays impl.arguments impl.uncopied impl.exclusive
         impl.machine impl.display
         impl.kernels
-        impl.bitmap impl.stats impl.block
+        impl.bitmap impl.stats impl.block impl.tuning
         impl.dirtylog impl.job
         impl.ram
+        impl.calibration
         impl.pool
         impl
         impl.traces impl.ports
-        impl.recorder impl.bench impl.demo impl.llvm_ir
+        impl.recorder impl.bench impl.demo impl.llvm_ir impl.calibration.command
         impl.__main__
     """,
     "proofs": """

@@ -35,6 +35,7 @@ NUMBERS: list[tuple[Main, tuple[str, ...], str, Callable[[str], object]]] = [
     (impl, ("bench",), "--ram", options.size),
     (impl, ("bench",), "--threads", options.count),
     (impl, ("bench",), "--seconds", options.seconds),
+    (impl, ("calibrate",), "--seconds", options.seconds),
     (proofs, (), "--jobs", options.count),
     (conformance, ("--implementation", "impl"), "--effort", options.factor),
     (conformance, ("--implementation", "impl"), "--seed", options.seed),

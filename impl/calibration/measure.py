@@ -1,0 +1,214 @@
+"""A fifth of a second of flushes: which way takes how long, by size, on this machine.
+
+As between two checkpoints, pages all over a RAM are written, other memory is read, the pages are flushed.
+The ways take turns, so that a machine whose speed drifts slows all alike; more rounds are added until the
+time is over. Everything is measured from outside, with pools whose tuning says which way to go.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+import numpy as np
+
+from impl.block import Block
+from impl.machine.cpus import usable_cpus
+from impl.machine.memory import check_memory
+from impl.ram import ColoRam
+from impl.stats import FlushStats
+from impl.tuning import Tuning
+
+PAGE_SIZE = 4096
+KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
+ALL = 2**64 - 1
+#: Half of its pages are dirty at most.
+RAM_BYTES = 32 * MEBIBYTE
+#: Read before each flush, as the rest of a machine uses memory between two checkpoints.
+OTHER_BYTES = 16 * MEBIBYTE
+#: Dirty bytes at which the ways of copying are compared, and a caller alone with all threads.
+COPYING_SIZES = (*(n * KIBIBYTE for n in (16, 64, 256)), *(n * MEBIBYTE for n in (1, 4, 16)))
+HELPING_SIZES = (256 * KIBIBYTE, 512 * KIBIBYTE, MEBIBYTE, 2 * MEBIBYTE, 4 * MEBIBYTE)
+#: Sizes up to this take turns twice as often: they vary more, and cost less.
+OFTEN_UP_TO = MEBIBYTE
+#: How long it takes, and when each part is over, as shares of that.
+SECONDS = 0.18
+COPYING_SHARE, HELPING_SHARE, ASLEEP_SHARE, AWAKE_SHARE = 0.7, 0.88, 0.96, 1
+#: A pool of more threads takes too long to make for that.
+MOST_THREADS = 16
+# Longer than a helper takes to go to sleep, and its processor.
+ASLEEP_SECONDS = 1e-3
+EMPTY_ROUNDS = 12
+# Longer than all of them take.
+AWAKE = 10**9
+
+#: Nanoseconds by round, of each way.
+Times = dict[str, list[int]]
+
+
+class Flushes(Protocol):
+    """What is measured: a FlushPool."""
+
+    def flush(self, ram: ColoRam, strategy: Literal["dynamic", "static", "serial"]) -> FlushStats:
+        """Flush every dirty page."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class MakesPools(Protocol):
+    """The class FlushPool, which stands above this module."""
+
+    def __call__(self, threads: int, *, tuning: Tuning) -> Flushes:
+        """A pool."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured: nanoseconds of flushes, by dirty bytes, way and round."""
+
+    copying: Mapping[int, Times]
+    """one thread: "ordinary", "fetching", "streaming" """
+    helping: Mapping[int, Times]
+    """the caller "alone", and "together" with helpers that were asleep; nothing on one CPU"""
+    sleeping: Times
+    """an empty round to all helpers, "asleep" and "awake"; nothing on one CPU"""
+    running: float
+    """the share of the time in which the measuring thread had a processor, while it waited for nobody"""
+
+
+#: The pool that copies in one way, whatever the size.
+COPYING = {
+    "ordinary": Tuning(ordinary_below_bytes=ALL),
+    "fetching": Tuning(ordinary_below_bytes=0, fetching_below_bytes=ALL),
+    "streaming": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0),
+}
+
+
+def measure(
+    make_pool: MakesPools, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic
+) -> Figures:
+    """Measure for so long by ``clock``. Raises ColoError if there are no memory or threads for it."""
+    begin = clock()
+
+    def until(share: float) -> Callable[[], bool]:
+        return lambda: clock() - begin < seconds * share
+
+    check_memory(2 * RAM_BYTES + OTHER_BYTES, "a calibration")
+    threads = min(usable_cpus(), MOST_THREADS)
+    ran = time.thread_time()
+    guest = _Guest()
+    copying = _copying(make_pool, guest, until(COPYING_SHARE))
+    running = (time.thread_time() - ran) / (clock() - begin)
+    if threads == 1:
+        return Figures(copying, {}, {}, running)
+    helping = _helping(make_pool, guest, threads, until(HELPING_SHARE))
+    sleeping = {
+        "asleep": _empty_rounds(make_pool, guest, threads, 0, until(ASLEEP_SHARE)),
+        "awake": _empty_rounds(make_pool, guest, threads, AWAKE, until(AWAKE_SHARE)),
+    }
+    return Figures(copying, helping, sleeping, running)
+
+
+class _Guest:
+    """A RAM of which some pages are written before each flush."""
+
+    def __init__(self) -> None:
+        self.ram = ColoRam([Block("calibration", size=RAM_BYTES)], page_size=PAGE_SIZE)
+        block = self.ram.block("calibration")
+        self._memories = [
+            m.view(np.uint64).reshape(-1, PAGE_SIZE // 8) for m in (block.host, block.cache)
+        ]
+        self._other = np.ones(OTHER_BYTES // 8, np.uint64)
+        self._random = random.Random(2016)
+        self._written = 0
+
+    def dirty(self, dirty_bytes: int) -> None:
+        """Between two checkpoints: pages written on both sides, other memory read, bits set."""
+        n_pages = RAM_BYTES // PAGE_SIZE
+        pages = sorted(self._random.sample(range(n_pages), dirty_bytes // PAGE_SIZE))
+        self._written += 1
+        for memory in self._memories:
+            memory[pages] = self._written
+        self._other.max()
+        bits = np.zeros(n_pages, np.uint8)
+        bits[pages] = 1
+        words = np.packbits(bits, bitorder="little").view(np.uint64)
+        self.ram.set_dirty(words, words)
+
+
+def _copying(make_pool: MakesPools, guest: _Guest, in_time: Callable[[], bool]) -> dict[int, Times]:
+    with ExitStack() as open_pools:
+        pools = {
+            way: open_pools.enter_context(make_pool(1, tuning=tuning))
+            for way, tuning in COPYING.items()
+        }
+
+        def flush(way: str, dirty_bytes: int) -> int:
+            guest.dirty(dirty_bytes)
+            return _took(pools[way].flush(guest.ram, "serial"))
+
+        return _in_turn(COPYING_SIZES, tuple(COPYING), flush, in_time)
+
+
+def _helping(
+    make_pool: MakesPools, guest: _Guest, threads: int, in_time: Callable[[], bool]
+) -> dict[int, Times]:
+    with make_pool(threads, tuning=Tuning(serial_below_bytes=0, awake_nanoseconds=0)) as pool:
+
+        def flush(way: str, dirty_bytes: int) -> int:
+            guest.dirty(dirty_bytes)
+            return _took(pool.flush(guest.ram, "serial" if way == "alone" else "dynamic"))
+
+        return _in_turn(HELPING_SIZES, ("alone", "together"), flush, in_time)
+
+
+def _empty_rounds(
+    make_pool: MakesPools, guest: _Guest, threads: int, awake: int, in_time: Callable[[], bool]
+) -> list[int]:
+    """Rounds that go to every helper and wait for all, with nothing to do: the static strategy."""
+    times: list[int] = []
+    guest.dirty(0)
+    with make_pool(threads, tuning=Tuning(awake_nanoseconds=awake)) as pool:
+        pool.flush(guest.ram, "static")
+        while in_time() and len(times) < EMPTY_ROUNDS:
+            time.sleep(0 if awake else ASLEEP_SECONDS)
+            times.append(_took(pool.flush(guest.ram, "static")))
+    return times
+
+
+def _in_turn(
+    sizes: tuple[int, ...],
+    ways: tuple[str, ...],
+    flush: Callable[[str, int], int],
+    in_time: Callable[[], bool],
+) -> dict[int, Times]:
+    """Rounds over all sizes and ways, the ways in another order each time, while there is time."""
+    times: dict[int, Times] = {size: {way: [] for way in ways} for size in sizes}
+    order = random.Random(2016)
+    for size in _again(sizes):
+        for way in order.sample(ways, len(ways)):
+            if not in_time():
+                return times
+            times[size][way].append(flush(way, size))
+    return times
+
+
+def _again(sizes: tuple[int, ...]) -> Iterator[int]:
+    """The sizes over and over, the small ones twice as often."""
+    while True:
+        yield from sizes
+        yield from (size for size in sizes if size <= OFTEN_UP_TO)
+
+
+def _took(stats: FlushStats) -> int:
+    return round(stats.seconds * 1e9)

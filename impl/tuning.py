@@ -1,0 +1,33 @@
+"""Limits where one way of flushing gives way to the next: how fast a flush is, never what it does.
+
+Nothing here knows a processor. ``impl.calibration`` measures; these are the values where it could not.
+"""
+
+from dataclasses import dataclass, fields
+
+from model.boundary.arguments import whole_number
+from model.errors import ColoError
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The limits of a pool. A size means: up to this many dirty bytes in a flush; 0 is never.
+
+    Raises ColoError for what is no whole number from 0 to 2^64 - 1.
+    """
+
+    ordinary_below_bytes: int = 4 << 20
+    """pages are copied as memcpy does: they were written a moment ago and lie in the processor's cache"""
+    fetching_below_bytes: int = 0
+    """beyond that: past the cache, the next page fetched whole meanwhile; else only its beginning"""
+    serial_below_bytes: int = 1 << 20
+    """the caller flushes alone: to wake a helper costs more than it brings"""
+    awake_nanoseconds: int = 100_000
+    """who waits looks so long before it sleeps, unless a pool has more threads than there are CPUs"""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            number = whole_number(getattr(self, limit.name), limit.name, ColoError)
+            if not 0 <= number < 2**64:
+                raise ColoError(f"{limit.name} {number} is impossible: use 0 to 2^64 - 1")
+            object.__setattr__(self, limit.name, number)
