@@ -39,7 +39,7 @@ def figures(
     rounds: int = 5,
     **others: Any,
 ) -> Figures:
-    """As if each way had taken so many nanoseconds a byte at each size."""
+    """As if each way had taken that many nanoseconds a byte at each size."""
 
     def part(
         sizes: tuple[int, ...], ways: tuple[str, ...], takes: Callable[[str, int], float]

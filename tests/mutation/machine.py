@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 ALL_ONES = 2**64 - 1
 LINE = 64
@@ -176,6 +176,19 @@ class LateOpening(HelpersFirst):
             self.looks -= 1
             return able[-1]
         return able[0] if not self.opened() else super().chosen(now, able)
+
+
+class LateHelper(Schedule):
+    """The second helper looks at a round only when it is closed, and the first is still inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Callable[[], Literal["nobody inside", "open", "closed"]] = lambda: "open"
+
+    def chosen(self, now: Thread | None, able: Sequence[Thread]) -> Thread:
+        """See Schedule."""
+        order = {"nobody inside": (1, 0, 2), "open": (0, 1, 2), "closed": (2, 1, 0)}[self.state()]
+        return min(able, key=lambda thread: order.index(thread.number))
 
 
 class Machine:

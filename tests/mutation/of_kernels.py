@@ -7,12 +7,13 @@ looks at a clock or depends on who is quicker: a schedule says who goes on.
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, Literal
 
 from impl import bitmap
 from impl.kernels import check_in, events, flush, job_table, strategies
 from impl.kernels import control as c
 from impl.kernels.compile import kernels
+from model.protocols import check_in as check_in_protocol
 from model.ram import Layout
 from tests.mutation.machine import (
     LINE,
@@ -22,6 +23,7 @@ from tests.mutation.machine import (
     Fault,
     HelpersFirst,
     InTurn,
+    LateHelper,
     LateOpening,
     Machine,
     Schedule,
@@ -389,6 +391,26 @@ def _twice() -> None:
         schedule.opened = lambda rig=rig: rig.get(c.DOORBELL) > 0
         rig.live([_halves("dynamic", SMALL)] * 2)
         _explained(rig)
+
+
+@_case("a helper comes too late")
+def _too_late() -> None:
+    """The round is closed, though somebody is inside: it does not check in."""
+    schedule = LateHelper()
+    rig = Rig(_plain(), schedule, SMALL, 3, page_bytes=LINE)
+
+    def state() -> Literal["nobody inside", "open", "closed"]:
+        word = rig.get(c.STATE)
+        if not word & check_in_protocol.INSIDE:
+            return "nobody inside"
+        return "open" if word & check_in_protocol.OPEN else "closed"
+
+    schedule.state = state
+    rig.live([_halves("dynamic", SMALL)] * 2)
+    _explained(rig)
+    names = [[event.name for event in worker] for worker in rig.events()]
+    require("check in" in names[1], "the first helper is inside")
+    require("check in" not in names[2], "the second helper is not")
 
 
 @_case("three threads, anyhow")
