@@ -171,7 +171,7 @@ def flush_window(
 def flush_serial(ram: Ram, layout: Layout) -> Flushed:
     """The walk as it was before the patch: one thread, every block whole (``colo_flush_ram_cache``)."""
     check_no_stray(ram.cache_dirty | ram.host_dirty, layout)
-    parts = [_walk_into(ram, region, 0, region.used_pages) for region in layout.regions]
+    parts = [flush_into(ram, region, 0, region.used_pages) for region in layout.regions]
     done = _total(parts)
     check_count(ram.dirty_pages, done)
     return done
@@ -180,13 +180,14 @@ def flush_serial(ram: Ram, layout: Layout) -> Flushed:
 def flush_static(ram: Ram, layout: Layout, threads: int) -> Flushed:
     """The patch: each thread walks its windows; here one thread after the other."""
     check_no_stray(ram.cache_dirty | ram.host_dirty, layout)
-    parts = [_walk_into(ram, w.region, w.start, w.limit) for w in windows(layout, threads)]
+    parts = [flush_into(ram, w.region, w.start, w.limit) for w in windows(layout, threads)]
     done = _total(parts)
     check_count(ram.dirty_pages, done)
     return done
 
 
-def _walk_into(ram: Ram, region: Region, start: int, limit: int) -> Flushed:
+def flush_into(ram: Ram, region: Region, start: int, limit: int) -> Flushed:
+    """The walk over the pages ``[start, limit)`` of a block, and what it does to the RAM; no checks."""
     base = region.first_bit
     cache = frozenset(bit - base for bit in ram.cache_dirty if bit in region.bits)
     host = frozenset(bit - base for bit in ram.host_dirty if bit in region.bits)

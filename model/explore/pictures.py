@@ -56,12 +56,15 @@ def process(name: str) -> str:
 def fields(
     value: Any, prefix: str = "", without: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, str]]:
-    """Each field of a NamedTuple in words; of one within it, by both names."""
+    """Each field of a NamedTuple in words; of one within it, or of several, by both names."""
     for name, part in zip(value._fields, value, strict=True):
         if name in without:
             continue
         if hasattr(part, "_fields"):
             yield from fields(part, f"{prefix}{name}.")
+        elif isinstance(part, tuple) and part and hasattr(part[0], "_fields"):
+            for number, one in enumerate(part):
+                yield from fields(one, f"{prefix}{name}[{number}].")
         else:
             yield prefix + name, in_words(name, part)
 

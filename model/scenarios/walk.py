@@ -1,10 +1,11 @@
 """The patch's walk, over one window and over a whole RAM."""
 
-from collections.abc import Iterator
 from itertools import combinations, groupby, product
 
 from model import shares, walk
+from model.flush import Ram
 from model.page.picture import drawn, of_pages
+from model.ram import SMALLEST_PAGE, Block, Layout
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 
 
@@ -44,9 +45,9 @@ def one_window(
     window = set(range(start, limit))
     expected = {
         "finished": (True, walk.finished(state, limit)),
-        "pages copied": ((cache | host) & window, set(state.copied)),
-        "cache-dirty pages left": (cache - window, set(state.cache_dirty)),
-        "host-dirty pages left": (host - window, set(state.host_dirty)),
+        "pages copied": (sorted((cache | host) & window), sorted(state.copied)),
+        "cache-dirty pages left": (sorted(cache - window), sorted(state.cache_dirty)),
+        "host-dirty pages left": (sorted(host - window), sorted(state.host_dirty)),
         "host_dirty": (len(host & window), state.host_count),
         "both_dirty": (len(cache & host & window), state.both_count),
         "dirty count": (len(cache - window), state.dirty_pages),
@@ -76,40 +77,46 @@ def whole_flush(
 
     It runs on whatever it is given: bits that no block owns, a count that is wrong to begin with.
     """
-    cache, host = frozenset(cache_dirty), frozenset(host_dirty)
-    blocks = list(_runs(in_use))
+    ram = Ram(
+        host=dict.fromkeys(range(pages), "the secondary's"),
+        cache=dict.fromkeys(range(pages), "the primary's"),
+        cache_dirty=set(cache_dirty),
+        host_dirty=set(host_dirty),
+        dirty_pages=dirty_pages,
+    )
+    layout = _layout(in_use, pages)
+    blocks = [(region.first_bit, region.used_pages) for region in layout.regions]
     yield f"{pages} pages, {threads} threads; blocks of (first bit, used pages): {blocks}"
     yield drawn(
-        f"cache-dirty {sorted(cache)}, host-dirty {sorted(host)}, dirty count {dirty_pages}",
-        of_pages(pages, cache_dirty=cache, host_dirty=host),
+        f"cache-dirty {sorted(ram.cache_dirty)}, host-dirty {sorted(ram.host_dirty)}, "
+        f"dirty count {ram.dirty_pages}",
+        of_pages(pages, cache_dirty=ram.cache_dirty, host_dirty=ram.host_dirty),
     )
-    for thread, (first, used) in product(range(threads), blocks):
-        lower, upper = shares.share(pages, threads, thread)
-        start, limit = shares.clip(first, used, lower, upper)
-        if not shares.in_reach(first, used, lower, upper) or start >= limit:
-            continue
-        mine = frozenset(bit - first for bit in cache if first <= bit < first + used)
-        others = frozenset(bit - first for bit in host if first <= bit < first + used)
-        *_, end = walk.flush_window(mine, others, dirty_pages, start, limit, used)
-        cache = cache - {first + page for page in mine - end.cache_dirty}
-        host = host - {first + page for page in others - end.host_dirty}
-        dirty_pages = end.dirty_pages
+    for thread, region, start, limit in shares.windows(layout, threads):
+        walk.flush_into(ram, region, start, limit)
+        first = region.first_bit
         yield drawn(
             f"thread {thread} flushes pages {start} to {limit - 1} of the block at bit {first}: "
-            f"cache-dirty {sorted(cache)}, dirty count {dirty_pages}",
+            f"cache-dirty {sorted(ram.cache_dirty)}, dirty count {ram.dirty_pages}",
             of_pages(
                 pages,
                 {f"thread {thread}": (first + start, first + limit)},
-                cache_dirty=cache,
-                host_dirty=host,
+                cache_dirty=ram.cache_dirty,
+                host_dirty=ram.host_dirty,
             ),
         )
-    if dirty_pages or cache:
-        yield f"{FAILS}the dirty count is {dirty_pages}, not 0; cache-dirty pages left: {sorted(cache)}"
+    if ram.dirty_pages or ram.cache_dirty:
+        left = sorted(ram.cache_dirty)
+        yield f"{FAILS}the dirty count is {ram.dirty_pages}, not 0; cache-dirty pages left: {left}"
 
 
-def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
-    """(first, length) of each run of consecutive numbers."""
-    for _, run in groupby(enumerate(pages), key=lambda pair: pair[1] - pair[0]):
-        numbers = [page for _, page in run]
-        yield numbers[0], len(numbers)
+def _layout(in_use: list[int], pages: int) -> Layout:
+    """Each run of pages in use is a block; the last may grow to the end, as far as shares reach."""
+    runs = groupby(enumerate(in_use), key=lambda pair: pair[1] - pair[0])
+    starts_and_lengths = [(run[0][1], len(run)) for run in (list(pairs) for _, pairs in runs)]
+    blocks = []
+    for number, (first, length) in enumerate(starts_and_lengths):
+        most = pages - first if number == len(starts_and_lengths) - 1 else length
+        sizes = (n * SMALLEST_PAGE for n in (first, length, most))
+        blocks.append(Block(f"block {number}", *sizes))
+    return Layout(tuple(blocks), SMALLEST_PAGE)
