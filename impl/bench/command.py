@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
@@ -30,6 +30,7 @@ from impl.pool import FlushPool
 from impl.ports.build import (
     CEILING,
     CHECK_IN,
+    CHECK_IN_RUST,
     COALESCING,
     PATCH,
     SERIAL,
@@ -53,6 +54,15 @@ IN_C = (
     *("the C ports", "the same design in C", "the copy limit", "the scan against a plain read"),
     "the whole-buffer copy",
 )
+# What needs rustc, and then a linker.
+IN_RUST = ("the same design in Rust",)
+
+
+class LeftOut(NamedTuple):
+    """What cannot be measured on this machine, and why."""
+
+    what: tuple[str, ...]
+    why: str
 
 
 class Bench:
@@ -60,7 +70,10 @@ class Bench:
 
     def __init__(self, threads: int, seconds: float) -> None:
         self.threads, self.seconds = threads, seconds
-        self.left_out = _why_nothing_in_c()
+        self.left_out = _why_it_does_not_build(CEILING)
+        no_rust = self.left_out or _why_it_does_not_build(CHECK_IN_RUST)
+        self.twins = {"C": CHECK_IN} if no_rust else {"C": CHECK_IN, "Rust": CHECK_IN_RUST}
+        self.lacks = LeftOut(IN_C if self.left_out else IN_RUST, no_rust) if no_rust else None
         doubling = [1 << power for power in range(threads.bit_length())]
         self.pools = {n: FlushPool(n) for n in sorted({*doubling, threads})}
 
@@ -83,8 +96,9 @@ class Bench:
             for memcpy in ("called", "inlined"):
                 port = BoundPort(build(source, memcpy=memcpy), ram, threads)
                 made.append(_port(f"C {what}, {threads}, memcpy {memcpy}", "C", port))
-        twin = BoundPort(build(CHECK_IN), ram, self.threads)
-        made.append(_port(f"the same design in C, {self.threads}", "twin", twin))
+        for language, source in self.twins.items():
+            twin = BoundPort(build(source), ram, self.threads)
+            made.append(_port(f"the same design in {language}, {self.threads}", "twin", twin))
         for mode in MODES:
             made.append(_copy_limit(f"copy limit: {mode}", ram, self.threads, mode))
         # What the other threads can gain at all: often little, where the memory is the limit.
@@ -114,10 +128,10 @@ class Bench:
             pool.close()
 
 
-def _why_nothing_in_c() -> str | None:
-    """Why nothing that is written in C can be measured on this machine; None if it can."""
+def _why_it_does_not_build(source: Path) -> str | None:
+    """Why what is written in this language cannot be measured on this machine; None if it can."""
     try:
-        build(CEILING)
+        build(source)
     except (NoCompilerError, BuildError) as error:
         return str(error)
     return None
@@ -183,10 +197,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.only is None:
             found += _single_measures(bench, size)
     bench.close()
-    _print(rows, found, bench.left_out)
+    _print(rows, found, bench.lacks)
     if arguments.json or arguments.html:
         speed_ups = {name: list(simulate.speed_ups(trace)) for name, trace in recorded.items()}
-        measured = _measured(rows, found, bench.left_out)
+        measured = _measured(rows, found, bench.lacks)
         _write(arguments, _document(recorded, speed_ups, **measured))
     if arguments.plot:
         charts.draw_ratios(rows, arguments.plot)
@@ -234,7 +248,7 @@ def _single_measures(bench: Bench, size: int) -> Iterator[Measure]:
         yield from measures.busy_core(runs, pattern, pool)
 
 
-def _print(rows: list[Row], found: list[Measure], left_out: str | None) -> None:
+def _print(rows: list[Row], found: list[Measure], lacks: LeftOut | None) -> None:
     screen = console()
     if not screen.is_terminal and "COLUMNS" not in os.environ:
         screen.width = TABLE_WIDTH
@@ -260,8 +274,8 @@ def _print(rows: list[Row], found: list[Measure], left_out: str | None) -> None:
     screen.print(table)
     lost = [measure.what for measure in found if measure.met is False]
     print("Targets missed: " + ("; ".join(lost) if lost else "none"))
-    if left_out:
-        print(f"Left out: {', '.join(IN_C)}. {printable(left_out)}")
+    if lacks:
+        print(f"Left out: {', '.join(lacks.what)}. {printable(lacks.why)}")
         return
     slower = [row.times.pattern.name for row in rows if row.ratio(row.default).median < 1]
     print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
@@ -287,7 +301,7 @@ def _write(arguments: argparse.Namespace, made: Document) -> None:
         write_page(arguments.html, made)
 
 
-def _measured(rows: list[Row], found: list[Measure], left_out: str | None) -> dict[str, Any]:
+def _measured(rows: list[Row], found: list[Measure], lacks: LeftOut | None) -> dict[str, Any]:
     patterns_found = [
         {
             "pattern": row.times.pattern.name,
@@ -307,7 +321,7 @@ def _measured(rows: list[Row], found: list[Measure], left_out: str | None) -> di
     return {
         "patterns": patterns_found,
         "measures": [m.as_json() for m in found],
-        "left_out": {"what": IN_C, "why": left_out} if left_out else None,
+        "left_out": lacks._asdict() if lacks else None,
     }
 
 

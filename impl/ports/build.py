@@ -33,7 +33,9 @@ COALESCING = HERE / "coalescing.c"
 CEILING = HERE.parent / "bench" / "copy_limit.c"
 CHECK_IN = HERE / "check_in_pool.c"
 RUST = HERE / "colo_flush.rs"
+CHECK_IN_RUST = HERE / "check_in_pool.rs"
 C_PORTS = (SERIAL, PATCH, COALESCING, CHECK_IN)
+RUST_PORTS = (RUST, CHECK_IN_RUST)
 
 Memcpy = Literal["called", "inlined"]
 
@@ -122,7 +124,7 @@ def _version(compiler: str) -> str:
 def _inputs(source: Path) -> Iterator[Path]:
     yield source
     for folder in sorted({HERE, source.parent}):
-        yield from sorted(folder.glob("*.h"))
+        yield from sorted(folder.glob("*.rs" if _is_rust(source) else "*.h"))
 
 
 _ELSEWHERE = "set XDG_CACHE_HOME to a folder that can be written"
@@ -174,7 +176,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "sources", metavar="SOURCE", nargs="*", type=Path, help="default: every port"
     )
-    sources = parser.parse_args(arguments).sources or (*C_PORTS, RUST)
+    sources = parser.parse_args(arguments).sources or (*C_PORTS, *RUST_PORTS)
     return run_command(lambda: _build_all(sources))
 
 

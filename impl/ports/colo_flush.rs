@@ -104,12 +104,7 @@ impl Region {
         if last > bits || block.host.is_null() || block.cache.is_null() {
             return Err(Invalid);
         }
-        Ok(Some(Region {
-            first: block.first_bit,
-            last,
-            host: block.host,
-            cache: block.cache,
-        }))
+        Ok(Some(Region { first: block.first_bit, last, host: block.host, cache: block.cache }))
     }
 }
 
@@ -136,14 +131,7 @@ impl Flush {
             return Err(Invalid);
         }
         let cursor = AtomicUsize::new(0);
-        let flush = Flush {
-            regions,
-            page_size,
-            cache_bitmap,
-            host_bitmap,
-            words,
-            cursor,
-        };
+        let flush = Flush { regions, page_size, cache_bitmap, host_bitmap, words, cursor };
         if flush.any_stray() {
             return Err(Invalid);
         }
@@ -230,11 +218,7 @@ impl Flush {
         let workers = (threads as usize).min(batches).min(MOST_THREADS);
         thread::scope(|scope| {
             let helpers: Vec<_> = (1..workers)
-                .map_while(|_| {
-                    thread::Builder::new()
-                        .spawn_scoped(scope, || self.work())
-                        .ok()
-                })
+                .map_while(|_| thread::Builder::new().spawn_scoped(scope, || self.work()).ok())
                 .collect();
             let mut done = self.work();
             for helper in helpers {
@@ -269,11 +253,7 @@ pub unsafe extern "C" fn colo_flush(
     if threads == 0 || dirty_pages.is_null() || (blocks.is_null() && n_blocks > 0) {
         return -EINVAL;
     }
-    let blocks = if n_blocks == 0 {
-        &[]
-    } else {
-        slice::from_raw_parts(blocks, n_blocks)
-    };
+    let blocks = if n_blocks == 0 { &[] } else { slice::from_raw_parts(blocks, n_blocks) };
     let flush = match Flush::new(blocks, page_size, cache_bitmap, host_bitmap, n_words) {
         Ok(flush) => flush,
         Err(Invalid) => return -EINVAL,

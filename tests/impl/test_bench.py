@@ -17,6 +17,7 @@ from impl.bench.command import _single_measures as single_measures
 from impl.bench.measures import ours
 from impl.bench.paired import Contender, PairedRuns, WrongResult
 from impl.bench.patterns import Epoch, Pattern, synthetic
+from impl.ports.build import _COMPILERS as COMPILERS
 from model.page.page import FOLDER
 from tests.support.needs import needs_cc
 
@@ -28,20 +29,22 @@ BENCH = ["bench", "--ram", "16M", "--threads", "2", "--seconds", "0", "--traces"
 
 @needs_cc
 def test_a_row_has_every_contender(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours by strategy and threads, each C port with both memcpys, our design in C, four copy limits."""
+    """Ours by strategy and threads, each C port with both memcpys, our design in C and Rust, four copy
+    limits."""
     found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
     arguments = [*BENCH, TRACE, "--only", "idle", "--json", str(found), "--plot", str(plot)]
     assert main(arguments) == 0
     document = json.loads(found.read_text())
     jsonschema.validate(document, SCHEMA)
     [row] = document["patterns"]
+    twins = ("C", "Rust") if document["left_out"] is None else ("C",)
     assert row["pages"] == 61
     assert set(row["median_ns"]) == {
         *("serial", "dynamic, 1", "dynamic, 2", "static, 2", "queue, 2"),
         *(f"C serial walk, 1, memcpy {memcpy}" for memcpy in ("called", "inlined")),
         *(f"C patch, 2, memcpy {memcpy}" for memcpy in ("called", "inlined")),
         *(f"C coalescing, 1, memcpy {memcpy}" for memcpy in ("called", "inlined")),
-        "the same design in C, 2",
+        *(f"the same design in {language}, 2" for language in twins),
         *(f"copy limit: {mode}" for mode in ("memcpy", "streaming", "streaming, fetching ahead")),
         "copy limit: one thread",
     }
@@ -69,6 +72,16 @@ def no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Nowhere to keep what is built."""
     (folder / "colo-flush").write_text("a file where the folder would be")
     return "set XDG_CACHE_HOME" if shutil.which("cc") else "install one"
+
+
+@needs_cc
+def test_without_rustc_its_port_alone_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMPILERS, "RUSTC", ())
+    monkeypatch.delenv("RUSTC", raising=False)
+    bench = Bench(1, 0)
+    bench.close()
+    assert bench.left_out is None and bench.lacks is not None
+    assert bench.lacks.what == ("the same design in Rust",) and "rustc" in bench.lacks.why
 
 
 @pytest.mark.parametrize("lack", [no_compiler, no_headers, no_folder])

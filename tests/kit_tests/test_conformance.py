@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from impl.ports.build import C_PORTS, CHECK_IN, PATCH, RUST, SERIAL, build
+from impl.ports.build import C_PORTS, CHECK_IN, CHECK_IN_RUST, PATCH, RUST_PORTS, SERIAL, build
 from tests.conformance.__main__ import main
 from tests.conformance.bugs.catch import (
     BUGS,
@@ -117,8 +117,10 @@ def test_a_sanitizer_build_is_told_what_it_needs(
 
 
 @needs_rustc
-def test_the_rust_port_passes(long_run: bool) -> None:
-    assert failures(Subject(str(build(RUST))), 1.0 if long_run else LITTLE) == []
+@pytest.mark.parametrize("port", RUST_PORTS, ids=lambda path: path.stem)
+def test_the_rust_ports_pass(port: Path, long_run: bool) -> None:
+    only = "" if long_run or port == CHECK_IN_RUST else "vector/s"
+    assert failures(Subject(str(build(port))), 1.0 if long_run else LITTLE, only) == []
 
 
 @pytest.mark.parametrize(

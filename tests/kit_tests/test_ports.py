@@ -11,6 +11,8 @@ from impl.ports.build import (
     C_PORTS,
     HERE,
     RUST,
+    RUST_FLAGS,
+    RUST_PORTS,
     SERIAL,
     BuildError,
     NoCompilerError,
@@ -18,7 +20,7 @@ from impl.ports.build import (
     compiler_for,
     main,
 )
-from tests.support.needs import needs_cc, needs_cxx
+from tests.support.needs import needs_cc, needs_cxx, needs_rustc
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +112,21 @@ def test_the_c_ports_compile_without_a_warning(port: Path, tmp_path: Path) -> No
     flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-fPIC"]
     command = [compiler_for(port), *flags, "-c", str(port), "-o", str(tmp_path / "port.o")]
     assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+
+
+@needs_rustc
+@pytest.mark.parametrize("port", RUST_PORTS, ids=lambda path: path.stem)
+def test_the_rust_ports_compile_without_a_warning(port: Path, tmp_path: Path) -> None:
+    """On processors too for which nothing is special."""
+    elsewhere = tmp_path / port.name
+    for source in port.parent.glob("*.rs"):
+        text = source.read_text().replace('target_arch = "x86_64"', 'target_arch = "another"')
+        (tmp_path / source.name).write_text(text)
+    for source in (port, elsewhere):
+        command = [compiler_for(port), *RUST_FLAGS, "-Dwarnings", "-Aunexpected_cfgs"]
+        command += ["-Aunknown_lints", "--emit=metadata", str(source), "-o", str(tmp_path / "port")]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert (ran.returncode, ran.stderr) == (0, "")
 
 
 @needs_cc

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from impl.ports.build import C_PORTS, CHECK_IN, RUST, compiler_for
+from impl.ports.build import C_PORTS, CHECK_IN, CHECK_IN_RUST, RUST, RUST_PORTS, compiler_for
 from model.boundary.command import run
 from model.boundary.options import Parser, count
 from model.boundary.output import run_command
@@ -51,7 +51,7 @@ class Subject(NamedTuple):
 
 
 SUBJECTS = (
-    *map(Subject, (*C_PORTS, RUST)),
+    *map(Subject, (*C_PORTS, *RUST_PORTS)),
     Subject(PORT, "the count lowered by all threads, not atomically", define="BUG=count_shared"),
     Subject(PORT, "a word of the bitmap in two shares", define="BUG=share_cut_in_block"),
     Subject(
@@ -68,6 +68,16 @@ SUBJECTS = (
         ),
     ),
     Subject(
+        CHECK_IN_RUST,
+        "a check-out that does not release",
+        changed=("fetch_sub(1, Release)", "fetch_sub(1, Relaxed)"),
+    ),
+    Subject(
+        CHECK_IN_RUST,
+        "a caller that does not acquire",
+        changed=("POOL.state.0.load(Acquire)", "POOL.state.0.load(Relaxed)"),
+    ),
+    Subject(
         RUST,
         "batches that overlap by a word",
         changed=("fetch_add(WORDS_PER_BATCH,", "fetch_add(WORDS_PER_BATCH - 1,"),
@@ -77,7 +87,8 @@ SUBJECTS = (
 
 def sources(subject: Subject) -> dict[str, str]:
     """Its files by name, changed. LookupError if there is nothing to be changed in any."""
-    files = (*PORTS.glob("*.h"), *PORT.parent.glob("*.h"), subject.source)
+    beside = (path for folder in (PORTS, PORT.parent) for path in folder.iterdir())
+    files = (*(path for path in beside if path.suffix in (".h", ".rs")), subject.source)
     texts = {file.name: file.read_text(encoding="utf-8") for file in files}
     if subject.changed:
         old, new = subject.changed
