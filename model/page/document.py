@@ -18,11 +18,13 @@ from model.boundary.input import read_text
 from model.boundary.output import write_text
 from model.errors import ColoError
 from model.page.picture import NOTHING, Instruction, Picture, picture_of
+from model.page.schema import difference
 from model.words import ALL_PAGES
 
 FORMAT = "colo-flush 1"
 KINDS = ("proofs", "explored", "replays", "conformance", "bench")
 ROOT = Path(__file__).parents[2]
+REMEDY = "write it anew with a command's --json"
 
 Document = dict[str, Any]
 
@@ -47,9 +49,9 @@ def load(path: Path) -> Document:
         or found.get("format") != FORMAT
         or found.get("kind") not in KINDS
     ):
-        raise NotADocument(
-            f"{path}: not a document of this version: write it anew with a command's --json"
-        )
+        raise NotADocument(f"{path}: not a document of this version: {REMEDY}")
+    if wrong := difference(found, found["kind"]):
+        raise NotADocument(f"{path}: not a document of this version: {wrong}: {REMEDY}")
     return found
 
 

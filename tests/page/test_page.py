@@ -13,11 +13,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.page import page as made
 from model.page.document import KINDS, Document, NotADocument, Replays, document, frames, load, save
 from model.page.page import FOLDER, MODULES, embedded, page, write_page
 from model.page.picture import MOST_PAGES, Picture, Place, drawn, of_pages
+from model.page.schema import difference
 from model.replay import TRAPS, traps
 from model.replay import load as load_counterexample
 from model.replay import replay as run_again
@@ -307,6 +310,76 @@ def test_what_is_no_document_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(NotADocument, match=r"x\.json: not a document"):
         load(path)
+
+
+@pytest.fixture(scope="module")
+def few(every: dict[str, Document]) -> dict[str, Document]:
+    """A document of each kind, with at most four of anything in a row."""
+
+    def cut(found: Any) -> Any:
+        if isinstance(found, list):
+            return [cut(item) for item in found[:4]]
+        return {k: cut(v) for k, v in found.items()} if isinstance(found, dict) else found
+
+    return {kind: cut(found) for kind, found in every.items()}
+
+
+def changed(found: Any, data: st.DataObject) -> Any:
+    """The value with one thing in it replaced, left out or added."""
+    inner = (
+        list(found)
+        if isinstance(found, dict)
+        else list(range(len(found or ())))
+        if isinstance(found, list)
+        else []
+    )
+    ways = ["replaced", "more"] + ["inside"] * 8 * bool(inner) + ["left out"] * bool(inner)
+    way = data.draw(st.sampled_from(ways))
+    copied = copy.copy(found)
+    match way:
+        case "inside":
+            at = data.draw(st.sampled_from(inner))
+            copied[at] = changed(found[at], data)
+        case "left out":
+            del copied[data.draw(st.sampled_from(inner))]
+        case "more" if isinstance(found, dict):
+            copied["more"] = None
+        case "more" if isinstance(found, list):
+            copied.append(data.draw(st.sampled_from([None, *found])))
+        case _:
+            return data.draw(st.sampled_from(ODD))
+    return copied
+
+
+ODD = [None, True, 0, -1, 1.0, 1.5, 2**70, "", "x", "0x10", [], [[]], [None], {}, {"x": None}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_changed_document_is_refused_as_json_schema_has_it(
+    few: dict[str, Document], kind: str, data: st.DataObject
+) -> None:
+    """By the schema's meaning: jsonschema's. The file that is refused is told where."""
+    found = changed(few[kind], data)
+    if isinstance(found, dict) and found.get("kind") == kind:
+        assert (difference(found, kind) is None) == VALID.is_valid(found), difference(found, kind)
+
+
+def test_a_document_of_another_form_is_refused_with_its_place(
+    every: dict[str, Document], tmp_path: Path
+) -> None:
+    """What the script cannot draw would be an empty page."""
+    save(tmp_path / "x.json", {**every["replays"], "replays": [None]})
+    with pytest.raises(NotADocument, match=r"replays\.0: null is no object: write it anew"):
+        load(tmp_path / "x.json")
+
+
+def test_a_keyword_that_is_not_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = {"oneOf": [{"properties": {"kind": {"const": "bench"}}, "maxItems": 1}], "$defs": {}}
+    monkeypatch.setattr("model.page.schema._root", lambda: root)
+    with pytest.raises(LookupError, match="maxItems"):
+        difference({}, "bench")
 
 
 def test_what_is_no_json_is_refused(tmp_path: Path) -> None:
