@@ -92,7 +92,8 @@ class PairedRuns:
                 self._memories(region.block.name), (self.host, self.cache), strict=True
             ):
                 mine = stamps[region.bits.start : region.bits.stop]
-                page = first_wrong_page(memory, self.page_size, mine)
+                every = np.arange(region.used_pages, dtype=np.uint64)
+                page = first_wrong_page(memory, self.page_size, every, mine)
                 if page is not None:
                     raise WrongResult(
                         f"{contender.name}: page {page} of block {region.block.name!r} is wrong"

@@ -18,6 +18,9 @@ from impl.kernels.uninterrupted import uninterrupted
 from model import words
 from model.domain import Domain, select
 
+#: No kernel is called by address: the wrapper for it would take a tenth of the time of compilation.
+machine_code = partial(numba.njit, no_cfunc_wrapper=True)
+
 #: What each domain has natively; a kernel that is one of them adds itself.
 primitives: dict[Callable[..., Any], Any] = {
     select: numba.njit(select),
@@ -26,7 +29,7 @@ primitives: dict[Callable[..., Any], Any] = {
 }
 
 #: A function of model/ as numba machine code on uint64.
-compiled = Domain(np.uint64, primitives, finish=numba.njit)
+compiled = Domain(np.uint64, primitives, finish=machine_code())
 
 #: Every kernel, in the order of definition: what a kernel calls stands before it.
 kernels: list[Any] = []
@@ -34,7 +37,7 @@ kernels: list[Any] = []
 
 def kernel(function: Callable[..., Any]) -> Any:
     """A kernel: arguments and result uint64; runs without the GIL; kept on disk once compiled."""
-    dispatcher = numba.njit(nogil=True)(function)
+    dispatcher = machine_code(nogil=True)(function)
     dispatcher._cache = KernelCache(function)
     # Also for one that is compiled when it is first called, or by another that calls it.
     dispatcher.compile = partial(_compile_whole, dispatcher.compile)

@@ -1,4 +1,7 @@
-"""Page contents that can be checked: every page says which page it is and who wrote it when."""
+"""Page contents that can be checked: every page says which page it is and who wrote it when.
+
+Memory that nobody has written is BLANK: zero, as it came, and takes no memory until it is.
+"""
 
 from typing import Any
 
@@ -13,6 +16,9 @@ from impl.kernels.intrinsics import load, store
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
+#: The stamp of a page that was never written.
+BLANK = ~np.uint64(0)
+
 _0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
 
 
@@ -21,9 +27,10 @@ def write_pages(memory: Bytes, page_size: int, pages: Words, stamps: Words) -> N
     _write(address(memory), np.uint64(page_size), address(pages), address(stamps), _count(pages))
 
 
-def first_wrong_page(memory: Bytes, page_size: int, stamps: Words) -> int | None:
-    """The first page of ``memory`` that is not filled with its stamp in ``stamps``, uint64 (pages,)."""
-    page = _first_wrong(address(memory), np.uint64(page_size), address(stamps), _count(stamps))
+def first_wrong_page(memory: Bytes, page_size: int, pages: Words, stamps: Words) -> int | None:
+    """The first of ``pages`` that is not filled with its stamp, or not zero if that is BLANK."""
+    where = address(memory), np.uint64(page_size), address(pages), address(stamps)
+    page = _first_wrong(*where, _count(pages))
     return None if page == NO_PAGE else int(page)
 
 
@@ -41,12 +48,14 @@ def _write(memory: Any, page_bytes: Any, pages: Any, stamps: Any, count: Any) ->
 
 
 @kernel
-def _first_wrong(memory: Any, page_bytes: Any, stamps: Any, count: Any) -> Any:
-    for page in range(count):
-        stamp, at = load(stamps + page * _8), memory + page * page_bytes
+def _first_wrong(memory: Any, page_bytes: Any, pages: Any, stamps: Any, count: Any) -> Any:
+    for number in range(count):
+        page, stamp = load(pages + number * _8), load(stamps + number * _8)
+        at = memory + page * page_bytes
+        first, step = (_0, _0) if stamp == BLANK else (stamp, _1)
         wrong = _0
         for word in range(page_bytes // _8):
-            wrong |= load(at + word * _8) ^ (stamp + word)
+            wrong |= load(at + word * _8) ^ (first + word * step)
         if wrong != _0:
             return page
     return NO_PAGE

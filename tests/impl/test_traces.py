@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from impl import FlushPool, Tuning
 from impl.__main__ import main
 from impl.traces import format as traces
-from impl.traces.replay import Replay
+from impl.traces.replay import Difference, Replay
 from tests.support.needs import LONG_RUN
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,33 @@ def test_tuned_for_another_processor_the_flush_is_as_right(tuning: Tuning) -> No
         replay = Replay(trace, pool, "dynamic")
         for epoch in range(0, trace.epochs, 4):
             replay.flush(epoch)
+        replay.finish()
+
+
+@pytest.mark.parametrize("side", ["host", "cache"])
+@pytest.mark.parametrize(("near", "every_byte"), [(True, False), (False, True), (False, False)])
+def test_a_byte_written_beside_the_dirty_pages_is_found(
+    near: bool, every_byte: bool, side: str, pools: dict[int, FlushPool]
+) -> None:
+    """At once where a page of its word was dirty, or if every byte is compared; at the end otherwise."""
+    trace = traces.load(ROOT / "tests" / "traces" / "colo-idle-512m.npz")
+    replay = Replay(trace, pools[2], "dynamic")
+    replay.flush(0, every_byte=True)
+    union = trace.cache_dirty[1] | trace.host_dirty[1]
+    region = max(replay.layout.regions, key=lambda region: region.used_pages)
+    words = union[region.bits.start // 64 : region.bits.stop // 64]
+    word = int(np.flatnonzero((words != 0) & (words != 2**64 - 1) if near else words == 0)[0])
+    clean = next(bit for bit in range(64) if not int(words[word]) >> bit & 1)
+    page = 64 * word + clean - region.first_bit % 64
+    getattr(replay.ram.block(region.block.name), side)[page * 4096 + 4095] ^= 1
+    where = f"{side} page {page} of block '{region.block.name}'"
+    if near or every_byte:
+        with pytest.raises(Difference, match=f"^epoch 1: {where}"):
+            replay.flush(1, every_byte=every_byte)
+    else:
+        replay.flush(1)
+        with pytest.raises(Difference, match=f"^after the last epoch .*: {where}"):
+            replay.finish()
 
 
 def flush_with_change(
