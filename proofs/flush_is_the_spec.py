@@ -35,9 +35,9 @@ def mask_is_exact(p: Proof) -> Callable[..., Truth]:
 
 
 def visited(now: WordNow, after: WordNow, mask: Word) -> Truth:
-    """A worker has flushed the word under a mask; ``after.copied`` is what it copied on this visit."""
+    """A worker has flushed the word under a mask."""
     nowhere = word(0), word(0)
-    return flushed(after, WordBefore(now.cache, now.host, mask, nowhere))
+    return flushed(after, WordBefore(now.cache, now.host, mask, nowhere, now.copied))
 
 
 @claim(
@@ -121,12 +121,14 @@ def a_flush_is_the_spec(p: Proof) -> None:
     was, before, now, after = (any_word(p, name) for name in ("was", "before", "now", "after"))
     p.assume("the page's bits", bit(was.cache, position) == in_cache)
     p.assume("the page's bits", bit(was.host, position) == in_host)
+    p.assume("the page has not been copied", ~bit(was.copied, position))
     p.assume("another block's visit before", visited(was, before, other_mask))
     p.assume("a worker has flushed its word", visited(before, now, mask))
     p.assume("another block's visit after", visited(now, after, other_mask))
     p.prove(
         "no visit of another block touches the page",
-        *(~bit(there.copied, position) for there in (before, after)),
+        bit(before.copied, position) == bit(was.copied, position),
+        bit(after.copied, position) == bit(now.copied, position),
         bit(before.cache, position) == in_cache,
         bit(before.host, position) == in_host,
         bit(after.cache, position) == bit(now.cache, position),
@@ -137,7 +139,7 @@ def a_flush_is_the_spec(p: Proof) -> None:
     host, cache = p.words("host_page cache_page")
     spec = p.lift(flush.page_after)(Page._make((host, in_cache, in_host)), cache)
     done = (
-        select(bit(now.copied, position), cache, host),
+        select(bit(after.copied, position), cache, host),
         bit(after.cache, position),
         bit(after.host, position),
     )
@@ -151,10 +153,10 @@ def a_flush_is_the_spec(p: Proof) -> None:
 )
 def a_clean_word_may_be_passed_over(p: Proof) -> None:
     """A word without a bit set is as a flush leaves it: not to visit it is to have flushed it."""
-    cache, host, mask = p.words("cache host mask")
+    cache, host, mask, copied = p.words("cache host mask copied")
     p.scenario("word flush", cache=cache, host=host, first=word(0), last=word(64), differs=word(0))
     p.assume("what the search passes over", p.lift_words(words.either)(cache, host) == 0)
-    clean = WordNow(cache, host, word(0))
+    clean = WordNow(cache, host, copied)
     p.prove("nothing would be copied", (cache | host) & mask == 0)
     p.prove("it is flushed", visited(clean, clean, mask))
 

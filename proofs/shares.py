@@ -200,7 +200,10 @@ def batches_cover_the_bitmap(p: Proof) -> None:
 def sixty_four_bits_suffice(p: Proof) -> None:
     """Computed modulo 2^64, as the compiled code does, every bound is the integer proved about here.
 
-    For fewer than 2^55 pages (2^64 bytes of 1 KiB pages are half of that) and up to 2^12 threads.
+    For fewer than 2^55 pages (2^64 bytes of 1 KiB pages are half of that) and up to 2^12 threads. So
+    what is proved of integers here and in ``blocks`` and what is proved of words in
+    ``flush_is_the_spec`` is of the same bounds. That the cursor is not far past the end is
+    ``check_in.the_cursor_is_not_far_past_the_end``.
     """
     pages, threads = a_split(p)
     thread, page, first, used, cursor, grain = p.naturals("thread page first used cursor grain")
@@ -230,6 +233,18 @@ def sixty_four_bits_suffice(p: Proof) -> None:
     p.prove("a window is computed right", implies(reached.exact, start.fits & limit.fits))
     batch = lift(shares.batch)(number(cursor), number(grain), number(pages))
     p.prove("a batch is computed right", *(bound.fits for bound in batch))
+    word_of, (before,) = lift(words.word_of), p.sequences("before")
+    in_words = lift(shares.batch_words)(before, *batch)
+    p.prove("its words are found right", *(bound.fits for bound in in_words))
+    p.assume("words of the RAM", *(64 * bound.exact <= pages + 63 for bound in in_words))
+    p.prove("their pages are", *((bound * 64).fits for bound in in_words))
+    ends = number(first) + start, number(first) + limit
+    p.prove("a window's pages are", implies(reached.exact, ends[0].fits & ends[1].fits))
+    rounded_up = word_of(ends[1] + 63)
+    p.prove(
+        "and its words",
+        implies(reached.exact, word_of(ends[0]).fits & rounded_up.fits),
+    )
 
 
 @claim(

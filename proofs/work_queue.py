@@ -52,7 +52,8 @@ Searcher: TypeAlias = SearcherOf[Natural]
 class State(NamedTuple):
     """The queue; searcher; the copier that moves and another; an entry, and whether it is flushed.
 
-    ``was`` are the words that were dirty at the start, below ``end``; ``dirty`` those that are now;
+    ``holding``: how many of the copiers that are not spelled out have taken the entry and not flushed
+    it. ``was`` are the words that were dirty at the start, below ``end``; ``dirty`` those that are now;
     ``word`` is any word.
     """
 
@@ -62,6 +63,7 @@ class State(NamedTuple):
     other: Copier
     entry: Natural
     done: Truth
+    holding: Natural
     word: Natural
     dirty: Bitmap
     was: Bitmap
@@ -84,11 +86,12 @@ def a_state(p: Proof) -> State:
         Copier(*p.naturals(" ".join(f"{who}_{field}" for field in Copier._fields)))
         for who in ("me", "other")
     )
-    entry, word, end = p.naturals("entry word end")
+    entry, holding, word, end = p.naturals("entry holding word end")
     (done,) = p.truths("done")
     dirty, was = p.bitmaps("dirty was")
     now = Queue(head, tail, closed, slots)
-    return State(now, searcher, me, other, entry, done, word, dirty, was, end, place, entries)
+    of_an_entry = (entry, done, holding)
+    return State(now, searcher, me, other, *of_an_entry, word, dirty, was, end, place, entries)
 
 
 # How words are numbered.
@@ -206,16 +209,28 @@ def holds(it: Copier, entry: Natural) -> Truth:
 def all_is_right(w: State) -> Truth:
     """The invariant: of queue, searcher, two copiers, any word, and any entry, which is flushed once."""
     now, me, other, entry = w.queue, w.me, w.other, w.entry
+    held = holds(me, entry).as_number() + holds(other, entry).as_number() + w.holding
     return every(
         *(queue_is_right(w, at) for at in (entry, me.head, other.head)),
         *(copier_is_right(w, it) for it in (me, other)),
         searcher_is_right(w),
         bitmap_is_right(w, w.word),
         ~(holds(me, other.head) & (other.step == FLUSH)),
-        implies(w.done, (entry < now.head) & ~holds(me, entry) & ~holds(other, entry)),
-        # Whoever holds the entry, if anybody does, is one of the two: let the other be that one.
-        implies((entry < now.head) & ~w.done, holds(me, entry) | holds(other, entry)),
+        # An entry that has been taken is held by one copier, or flushed.
+        w.done.as_number() + held == (entry < now.head).as_number(),
     )
+
+
+def is_held(w: State) -> Truth:
+    """Has a copier taken the entry, and not flushed it yet?"""
+    return holds(w.me, w.entry) | holds(w.other, w.entry) | (w.holding > 0)
+
+
+def stepped(p: Proof, w: State) -> State:
+    """The state after a step of the copier ``me``."""
+    turned, moved = p.lift(work_queue.copier_step)(w.queue, w.me)
+    flushed = select(w.me.step == FLUSH, symbolic.clear(w.dirty, w.me.word), w.dirty)
+    return w._replace(queue=turned, me=moved, done=w.done | holds(w.me, w.entry), dirty=flushed)
 
 
 def prove_invariant(p: Proof) -> State:
@@ -234,6 +249,7 @@ def prove_invariant(p: Proof) -> State:
             me=fresh,
             other=fresh,
             done=truth(False),
+            holding=natural(0),
             dirty=w.was,
         )
         p.prove("it holds at the start", all_is_right(begun))
@@ -249,9 +265,7 @@ def prove_invariant(p: Proof) -> State:
             p.assume("the searcher's step", w.searcher.step == step)
             p.prove(f"the searcher preserves it: {name}", all_is_right(after))
 
-    turned, moved = p.lift(work_queue.copier_step)(now, me)
-    flushed = select(me.step == FLUSH, symbolic.clear(w.dirty, me.word), w.dirty)
-    after = w._replace(queue=turned, me=moved, done=w.done | holds(me, w.entry), dirty=flushed)
+    after = stepped(p, w)
     for step, name in enumerate(STEPS):
         with p.case():
             p.assume("the step", me.step == step)
@@ -285,7 +299,8 @@ def every_word_is_flushed_once(p: Proof) -> None:
     _, after = p.lift(work_queue.copier_step)(w.queue, w.me)
     stays = implies(w.me.step == FINISHED, after.step == FINISHED)
     p.prove("who has finished does not begin again", stays)
-    p.assume("all have finished", w.me.step == FINISHED, w.other.step == FINISHED)
+    nobody_holds_it = w.holding == 0
+    p.assume("all have finished", *(it.step == FINISHED for it in (w.me, w.other)), nobody_holds_it)
     dirty = (w.word < w.end) & w.was[w.word]
     p.assume("the entry of a dirty word", dirty, w.entry == w.place[w.word])
     p.prove("its word is flushed", w.done, w.entries[w.entry] == w.word)

@@ -32,13 +32,15 @@ MOST_WORDS = 2**58
 class WordBefore(NamedTuple):
     """A word of the bitmaps before the flush, and the pages of it that are to be flushed.
 
-    ``window`` are the first page and the last that its worker was given.
+    ``window`` are the first page and the last that its worker was given; ``copied`` the pages of it
+    that have been copied before, on visits for other blocks.
     """
 
     cache: Word
     host: Word
     mask: Word
     window: tuple[Word, Word]
+    copied: Word = word(0)
 
     @property
     def dirty(self) -> Word:
@@ -61,13 +63,13 @@ def at(memory: Memory, index: Word) -> WordNow:
 
 def untouched(now: WordNow, before: WordBefore) -> Truth:
     """Nothing has been done to the word."""
-    return every(now.cache == before.cache, now.host == before.host, now.copied == 0)
+    return every(now.cache == before.cache, now.host == before.host, now.copied == before.copied)
 
 
 def flushed(now: WordNow, before: WordBefore) -> Truth:
     """The word is as a flush leaves it."""
     return every(
-        now.copied == before.dirty,
+        now.copied == before.copied | before.dirty,
         now.cache == before.cache & ~before.mask,
         now.host == before.host & ~before.mask,
     )
@@ -78,6 +80,7 @@ def in_progress(now: WordNow, me: Worker, before: WordBefore) -> Truth:
     unstored = (now.cache == before.cache) & (now.host == before.host)
     has_cache = me.cache == before.cache
     has_both = has_cache & (me.host == before.host)
+    all_copied = now.copied == before.copied | before.dirty
     return every(
         me.step <= STORE_HOST,
         implies(me.step == LOAD_CACHE, untouched(now, before)),
@@ -88,13 +91,13 @@ def in_progress(now: WordNow, me: Worker, before: WordBefore) -> Truth:
                 unstored,
                 has_both,
                 me.to_copy != 0,
-                now.copied == before.dirty & ~me.to_copy,
+                now.copied == before.copied | (before.dirty & ~me.to_copy),
                 me.to_copy & ~before.dirty == 0,
             ),
         ),
         implies(
             me.step == STORE_CACHE,
-            unstored & has_both & (now.copied == before.dirty) & (me.to_copy == 0),
+            unstored & has_both & all_copied & (me.to_copy == 0),
         ),
         implies(
             me.step == STORE_HOST,
@@ -102,7 +105,7 @@ def in_progress(now: WordNow, me: Worker, before: WordBefore) -> Truth:
                 now.cache == before.cache & ~before.mask,
                 now.host == before.host,
                 has_both,
-                now.copied == before.dirty,
+                all_copied,
                 me.to_copy == 0,
             ),
         ),
@@ -138,9 +141,9 @@ def a_worker(p: Proof, name: str) -> Worker:
 
 def word_before(p: Proof, index: Word) -> WordBefore:
     """A word before the flush, and any window of it."""
-    cache, host, first, last = p.words("cache host first last")
+    cache, host, first, last, copied = p.words("cache host first last copied_before")
     mask = p.lift_words(words.window_mask)(index, first, last)
-    return WordBefore(cache, host, mask, (first, last))
+    return WordBefore(cache, host, mask, (first, last), copied)
 
 
 def each_step_preserves_it(
@@ -297,6 +300,7 @@ def each_page_is_copied_once(p: Proof) -> None:
     p.scenario("word flush", cache=was.cache, host=was.host, first=first, last=last, differs=0)
     p.assume("at work on a word", in_progress(at(memory, me.word), me, was))
     p.assume("in its window", me.first == first, me.last == last)
+    p.assume("none of it has been copied before", was.copied & was.dirty == 0)
     memory_after, _ = p.lift_words(kernel.step)(memory, me)
     already, now = memory.copied[me.word], memory_after.copied[me.word]
     new = now & ~already

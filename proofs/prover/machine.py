@@ -3,15 +3,20 @@
 Code is read in it as it is read as integers; each number also carries the condition under which
 arithmetic modulo 2^64, as compiled code has it, arrives at the same number. A branch that ``select``
 discards may wrap around and do no harm.
+
+This is the bridge between claims about integers and claims about 64-bit words. SMT-LIB defines an
+operation on words as that on integers, modulo 2^64: so a function comes to the same in both wherever
+what it computes on the way *fits*. ``tests/proofs/test_numbers.py`` sees that it is asked of every
+function that is read in both, or read as integers and compiled.
 """
 
 from typing import Any
 
-from model import domain
+from model import domain, shares
 from model.domain import Domain
 from proofs.prover import symbolic
 from proofs.prover.obligation import Proof
-from proofs.prover.symbolic import Natural, Truth, every, implies, natural, truth
+from proofs.prover.symbolic import Natural, Sequence, Truth, every, implies, natural, truth
 
 TWO_TO_THE_64 = 2**64
 
@@ -85,7 +90,13 @@ def select(condition: Condition, then: Any, otherwise: Any) -> Number:
 
 def in_64_bits(p: Proof) -> Domain:
     """The domain of such numbers."""
-    return p.domain(int, {domain.select: select})
+
+    def first_word_with(before: Sequence, pages: Number) -> Number:
+        """A word's number, of a table whose words are numbered with 64 bits."""
+        found = p.lift(shares.first_word_with)(before, pages.exact)
+        return Number(found, pages.fits)
+
+    return p.domain(int, {domain.select: select, shares.first_word_with: first_word_with})
 
 
 def _made(exact: Natural, left: Number, right: Any) -> Number:

@@ -15,7 +15,6 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "work_queue.following: READ_HEAD -> READ_HEAD - 1",
             "work_queue.following: READ_CLOSED -> READ_CLOSED + 1 (2)",
             "work_queue.searcher_step: (me.step == LOOK_FIRST) & found -> me.step == LOOK_FIRST",
-            "check_in.copy: select(at.awaited == ZERO, TAKE_BATCH, COMPLETE) -> TAKE_BATCH",
         ),
     ),
     (
@@ -101,7 +100,6 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "check_in.end: me._replace(job=ZERO) -> job stays",
             "check_in.end: me._replace(seen_doorbell=ZERO) -> seen_doorbell stays",
-            "check_in.end: ZERO -> ZERO + 1",
             "check_in.end: ZERO -> ZERO + 1 (2)",
             "check_in.join: me._replace(job=ZERO) -> job stays",
             "check_in.join: ZERO -> ZERO + 1",
