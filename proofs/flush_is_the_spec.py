@@ -52,9 +52,9 @@ def a_flush_is_the_spec(p: Proof) -> None:
 
     For any block, page, range of whole words that holds the page's bit, any bitmaps; also where
     other blocks share its word, which is then flushed once for each block under a mask of its own.
-    That one worker's range holds the page, and no other's, is ``blocks``, ``shares`` and ``queue``;
-    that a worker flushes its words whatever others do is ``interleaving``; that it has done so when
-    the flush returns is ``check_in``.
+    That one worker's range holds the page, and no other's, is ``blocks``, ``shares`` and
+    ``work_queue``. Here each visit of the word is one step; ``whole_flush`` has all steps of workers
+    and protocol, from the flush's begin to its return.
     """
     lower, upper, first, used, page = p.words("lower upper first used page")
     other_first, other_used = p.words("other_first other_used")

@@ -1,6 +1,6 @@
 """The patch's static shares: who flushes what, for every RAM size and thread count."""
 
-from model import shares, words
+from model import shares, strays, words
 from proofs.prover.machine import TWO_TO_THE_64, in_64_bits, number
 from proofs.prover.obligation import Proof, claim, faulty, without
 from proofs.prover.symbolic import Natural, Sequence, Truth, forall, implies, select
@@ -231,6 +231,8 @@ def sixty_four_bits_suffice(p: Proof) -> None:
     reached = lift(shares.in_reach)(*block)
     p.prove("a block in reach is found", reached.fits)
     p.prove("a window is computed right", implies(reached.exact, start.fits & limit.fits))
+    gap = lift(strays.in_gap)(number(page), number(first) + number(used), number(pages))
+    p.prove("a gap is told right", gap.fits)
     batch = lift(shares.batch)(number(cursor), number(grain), number(pages))
     p.prove("a batch is computed right", *(bound.fits for bound in batch))
     word_of, (before,) = lift(words.word_of), p.sequences("before")

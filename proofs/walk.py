@@ -1,11 +1,12 @@
 """The patch's dual-bitmap walk, over a window of any size: one inductive invariant."""
 
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from model import walk
 from model.walk import WalkOf
 from proofs.prover.obligation import Listed, Proof, claim, faulty, without
-from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, truth
+from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, select, truth
 
 Walk: TypeAlias = WalkOf[Natural, Bitmap]
 
@@ -169,3 +170,76 @@ def searching_past_the_limit_is_harmless(p: Proof) -> None:
         past.dirty_pages == cut.dirty_pages,
         (past.cache_next == cut.cache_next) | beyond,
     )
+
+
+class Shared(NamedTuple):
+    """What the walks of several threads share: both bitmaps of a block, pages copied, the dirty count."""
+
+    cache_dirty: Bitmap
+    host_dirty: Bitmap
+    copied: Bitmap
+    dirty_pages: Natural
+
+
+def iterated(p: Proof, shared: Shared, mine: Walk, window: Window) -> tuple[Shared, Walk]:
+    """An iteration of one thread's walk on what all share."""
+    after = p.lift(walk.step)(mine._replace(**shared._asdict()), window.used, window.limit)
+    return Shared(*(getattr(after, name) for name in Shared._fields)), after
+
+
+def as_far_as_it_goes(mine: Walk, window: Window) -> Iterator[Natural | Truth]:
+    """A walk's own numbers; a cursor beyond the window is as good as any other one there."""
+    for name in ("offset", "host_count", "both_count"):
+        yield getattr(mine, name)
+    for cursor in (mine.cache_next, mine.host_next):
+        yield select(cursor < window.limit, cursor, window.limit)
+
+
+@claim(
+    without("different windows", refutes="the other walk goes on as it would have"),
+)
+def walks_in_different_windows_commute(p: Proof) -> None:
+    """Two threads' walks, in whichever order: bitmaps, count and both walks come out the same.
+
+    Although the cache search of the one reads on into the window of the other, which clears bits
+    there. So the patch's walk, run by several threads on windows of their own, is the serial one. The
+    dirty count is lowered by atomic subtractions.
+    """
+    used, *bounds = p.naturals("used start limit other_start other_limit")
+    cache, host, copied = p.bitmaps("cache host copied")
+    shared = Shared(cache, host, copied, p.naturals("dirty_pages")[0])
+    one, other = (Window(bounds[at], bounds[at + 1], used, cache, host) for at in (0, 2))
+    p.scenario(
+        "two walks",
+        used=used,
+        windows=bounds,
+        cache_dirty=Listed(cache, used),
+        host_dirty=Listed(host, used),
+    )
+    p.prefer(used <= 4)
+    for window in (one, other):
+        within = (window.start <= window.limit) & (window.limit <= used)
+        p.assume("windows of the block", within)
+    apart = (one.limit <= other.start) | (other.limit <= one.start)
+    p.assume("different windows", apart)
+    walks = []
+    for name, window in (("one", one), ("other", other)):
+        numbers = ("offset", "cache_next", "host_next", "host_count", "both_count")
+        its_own = {number: p.naturals(f"{name}_{number}")[0] for number in numbers}
+        mine = Walk(**its_own, **shared._asdict())
+        p.assume("at work there", window.holds(mine.offset))
+        ahead = (mine.offset <= mine.cache_next) & (mine.offset <= mine.host_next)
+        p.assume("its cursors are ahead", ahead)
+        walks.append(mine)
+    between, one_first = iterated(p, shared, walks[0], one)
+    after, other_second = iterated(p, between, walks[1], other)
+    between, other_first = iterated(p, shared, walks[1], other)
+    after_too, one_second = iterated(p, between, walks[0], one)
+
+    def same(mine: Walk, mine_too: Walk, window: Window) -> Truth:
+        both = (as_far_as_it_goes(walk, window) for walk in (mine, mine_too))
+        return every(*(a == b for a, b in zip(*both, strict=True)))
+
+    p.prove("the other walk goes on as it would have", same(other_second, other_first, other))
+    p.prove("and the one", same(one_first, one_second, one))
+    p.prove("what they share is the same", *(a == b for a, b in zip(after, after_too, strict=True)))

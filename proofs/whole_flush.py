@@ -76,7 +76,7 @@ def any_page(p: Proof) -> Followed:
     in_cache, in_host, visiting, visited = p.truths("in_cache in_host visiting visited")
     return Followed(
         *(a_memory(p), index, position, in_cache, in_host),
-        *(a_worker(p, "me"), visit, visiting, visited),
+        *(a_worker(p, "flusher"), visit, visiting, visited),
     )
 
 

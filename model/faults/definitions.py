@@ -6,7 +6,7 @@ broken, which must be refuted. The proofs, the replay of counterexamples and the
 (``model.domain``). Faults of the check-in protocol are steps: ``model.faults.check_in``.
 """
 
-from model import flush, resize, shares, walk, words, worker
+from model import flush, resize, shares, strays, walk, words, worker
 from model.domain import select
 from model.faults.registry import fault
 from model.flush import Page
@@ -28,7 +28,7 @@ from model.protocols.work_queue import (
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
 from model.shares import cut_at_word
 from model.walk import ONE, ZERO, Walk, copy_next, find, finished, search_host
-from model.words import ALL_PAGES, LAST_BIT, pages_between
+from model.words import ALL_PAGES, LAST_BIT, pages_between, window_mask
 from model.worker import (
     COPY,
     LOAD_CACHE,
@@ -230,6 +230,24 @@ def the_host_search_counts(walk: Walk, limit: int) -> Walk:
     after = search_host(walk, limit)
     found = after.host_next != walk.host_next
     return after._replace(dirty_pages=walk.dirty_pages - select(found, ONE, ZERO))
+
+
+@fault(strays.in_gap)
+def a_gap_begins_late(bit: int, end_below: int, first_above: int) -> bool:
+    """The first bit above a block is not looked at."""
+    return (end_below < bit) & (bit < first_above)
+
+
+@fault(strays.in_gap)
+def a_gap_ends_late(bit: int, end_below: int, first_above: int) -> bool:
+    """A block's first page is taken for a stray bit."""
+    return (end_below <= bit) & (bit <= first_above)
+
+
+@fault(strays.stray_bits)
+def only_cache_bits_are_strays(cache: int, host: int, word: int, first: int, last: int) -> int:
+    """A stray bit in the host bitmap is not seen."""
+    return cache & window_mask(word, first, last)
 
 
 @fault(work_queue.close)

@@ -120,3 +120,39 @@ def _layout(in_use: list[int], pages: int) -> Layout:
         sizes = (n * SMALLEST_PAGE for n in (first, length, most))
         blocks.append(Block(f"block {number}", *sizes))
     return Layout(tuple(blocks), SMALLEST_PAGE)
+
+
+def _two_windows() -> Rows:
+    for windows in ([0, 1, 1, 3], [1, 2, 2, 3], [2, 3, 0, 2], [0, 3, 3, 3]):
+        for cache, host in product(_subsets(range(3)), _subsets(range(3))):
+            yield 3, windows, cache, host
+
+
+@scenario(_two_windows)
+def two_walks(
+    used: int, windows: list[int], cache_dirty: list[int], host_dirty: list[int]
+) -> Lines:
+    """Two threads walk a block, each a window of its own: does it matter which of them goes first?
+
+    Whichever does, each copies the same pages and the same bits are left.
+    """
+    mine, other = (windows[0], windows[1]), (windows[2], windows[3])
+    dirty = {"cache_dirty": cache_dirty, "host_dirty": host_dirty}
+    shown = of_pages(used, {"one": mine, "the other": other}, **dirty)
+    yield drawn(
+        f"a block of {used} pages; one has [{mine[0]}, {mine[1]}), the other {other}", shown
+    )
+    ends = []
+    both = {"one": mine, "the other": other}
+    for order in (list(both), list(both)[::-1]):
+        cache, host = frozenset(cache_dirty), frozenset(host_dirty)
+        copied = {}
+        for name in order:
+            start, limit = both[name]
+            *_, end = walk.flush_window(cache, host, len(cache), start, limit, used)
+            cache, host = end.cache_dirty, end.host_dirty
+            copied[name] = sorted(end.copied)
+            yield f"{name} copies {copied[name]}"
+        ends.append((cache, host, copied))
+    if ends[0] != ends[1]:
+        yield f"{FAILS}it matters which of them goes first"

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 #: For each subject those under it, each with what it says that is needed above.
 RESTS_ON: Mapping[str, Mapping[str, str]] = {
     "flush_is_the_spec": {
+        "whole_flush": "protocol, workers and memory in one system, from begin to return",
         "blocks": "a page lies in one thread's window of its block, under static shares",
         "shares": "it lies in one batch, under dynamic ones",
         "work_queue": "its word is taken once, off the queue",
         "interleaving": "a worker flushes its words whatever the others do",
         "check_in": "all of it is done when the flush returns",
         "static_rounds": "each share is flushed once when a static round returns",
+        "strays": "a stray bit is refused before anything is written",
         "race_free": "memory may be taken for sequentially consistent",
         "compiled": "compiled to LLVM IR, the model's functions compute the same",
     },
@@ -29,6 +31,13 @@ RESTS_ON: Mapping[str, Mapping[str, str]] = {
     "blocks": {"shares": "shares are whole words and lie end to end"},
     "interleaving": {"worker": "what one worker does to a word, and to no other"},
     "race_free": {"check_in": "who is inside, in every state"},
+    "strays": {"words": "the bits of a word that lie in a gap"},
+    "whole_flush": {
+        "worker": "what a worker does to a word, step by step",
+        "check_in": "who has which batch, and that all are flushed at return",
+        "static_rounds": "who has flushed its share",
+        "work_queue": "who has which word off the queue",
+    },
     "walk": {},
     "worker": {"words": "masks, population and the next page of a word"},
     "work_queue": {"frames": "what a step leaves alone"},

@@ -148,10 +148,6 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "Rounds may be numbered by twos.",
-        ("check_in.write_job: ONE -> ONE + 1",),
-    ),
-    (
         "An empty window, or one more that is empty, is as good as none.",
         (
             "shares.batch: select(cursor < words, cursor, words) -> cursor",
