@@ -4,8 +4,8 @@ The blocks, in the order of their bits, part the bitmaps into used pages and *ga
 block, between two, above the last one. Ours; the patch does not look.
 """
 
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from model.ram import Layout
 from model.words import either, next_page, window_mask, word_of
@@ -46,7 +46,7 @@ def gaps(layout: Layout) -> Iterator[tuple[int, int]]:
     yield end_below, layout.words * (LAST_BIT + 1)
 
 
-def first_stray(cache: Any, host: Any, layout: Layout) -> int | None:
+def first_stray(cache: Sequence[Word], host: Sequence[Word], layout: Layout) -> int | None:
     """The first stray bit of bitmaps given as words, or None."""
     for first, last in gaps(layout):
         for word in range(word_of(first), word_of(last + LAST_BIT)):

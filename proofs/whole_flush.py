@@ -12,7 +12,7 @@ from model import flush, words, worker
 from model.flush import Page
 from model.protocols import check_in as h
 from model.protocols import work_queue as q
-from model.worker import STEPS, STORE_HOST, Memory, Worker
+from model.worker import STEPS, STORE_HOST
 from proofs import work_queue
 from proofs.check_in_invariant import (
     IN_A_FLUSH,
@@ -34,7 +34,7 @@ from proofs.check_in_invariant import (
 from proofs.prover.obligation import Proof, claim, faulty
 from proofs.prover.symbolic import Truth, Word, every, implies, natural, select, truth, word
 from proofs.words import bit
-from proofs.worker import WordBefore, WordNow, a_memory, a_worker, at, in_progress
+from proofs.worker import Memory, WordBefore, WordNow, Worker, a_memory, a_worker, at, in_progress
 
 
 class Followed(NamedTuple):
@@ -129,9 +129,10 @@ def begun(p: Proof, page: Followed) -> Followed:
 def is_as_the_spec_says(p: Proof, page: Followed) -> None:
     """The page is as ``model/flush.py`` says."""
     host, cache = p.words("host_page cache_page")
-    spec = p.lift(flush.page_after)(Page(host, page.in_cache, page.in_host), cache)
+    before = Page._make((host, page.in_cache, page.in_host))
+    spec = p.lift(flush.page_after)(before, cache)
     in_cache, in_host, copied = page.page(at(page.memory, page.in_word))
-    done = Page(select(copied, cache, host), in_cache, in_host)
+    done = select(copied, cache, host), in_cache, in_host
     p.prove(
         "the page is as the spec says", *(got == want for got, want in zip(done, spec, strict=True))
     )
