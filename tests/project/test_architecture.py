@@ -25,7 +25,8 @@ LAYERS = {
     "model": """
         model.errors model.domain
         model model.boundary
-        model.ram model.flush model.words model.shares model.strays model.walk model.worker model.resize model.page
+        model.ram model.flush model.words model.shares model.walk model.worker model.resize model.page
+        model.strays
         model.transitions
         model.protocols
         model.faults
