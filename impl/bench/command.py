@@ -14,17 +14,18 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
-from impl.bench import charts, maps, measures, patterns, simulate
+from impl.bench import charts, maps, measures, patterns, report, simulate
 from impl.bench.bound_port import BoundPort
 from impl.bench.copy_limit import BEST_MODE, MODES, PageList
 from impl.bench.measures import Measure, ours
 from impl.bench.paired import Contender, PairedRuns
 from impl.bench.patterns import Epoch, Pattern
 from impl.bench.rows import Row
+from impl.bench.scaling import KINDS_IN_C, Scaling, best_possible, show, thread_numbers
 from impl.block import Block
 from impl.display.figure import check_matplotlib
 from impl.display.terminal import Table, console
-from impl.machine.cpus import processor, usable_cpus
+from impl.machine.cpus import processor, processor_model, usable_cpus
 from impl.machine.memory import check_memory
 from impl.pool import FlushPool
 from impl.ports.build import (
@@ -74,8 +75,7 @@ class Bench:
         no_rust = self.left_out or _why_it_does_not_build(CHECK_IN_RUST)
         self.twins = {"C": CHECK_IN} if no_rust else {"C": CHECK_IN, "Rust": CHECK_IN_RUST}
         self.lacks = LeftOut(IN_C if self.left_out else IN_RUST, no_rust) if no_rust else None
-        doubling = [1 << power for power in range(threads.bit_length())]
-        self.pools = {n: FlushPool(n) for n in sorted({*doubling, threads})}
+        self.pools = {number: FlushPool(number) for number in thread_numbers(threads)}
 
     def contenders(self, ram: ColoRam) -> list[Contender]:
         """Ours by strategy and threads; what is written in C, with both kinds of memcpy."""
@@ -167,7 +167,23 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--traces", type=Path, nargs="*", default=None, metavar="TRACE.npz")
     parser.add_argument("--only", help="patterns whose name contains this, and nothing else")
-    parser.add_argument("--simulate", action="store_true", help="scaling past this machine, only")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--simulate", action="store_true", help="only compute: scaling past this machine"
+    )
+    what.add_argument(
+        "--scaling",
+        action="store_true",
+        help="measure 1, 2, 4 ... threads on every pattern instead, beside what is computed",
+    )
+    what.add_argument(
+        "--report",
+        action="store_true",
+        help="measure nothing: write RESULTS.md, its plot and README.md's table from results/*.json",
+    )
+    parser.add_argument(
+        "--name", default=processor(), help="what this machine is called in tables and plots"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw all of it, to look at")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
@@ -176,6 +192,9 @@ def add_command(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print tables and the summary; 0 whatever was measured."""
+    if arguments.report:
+        report.write()
+        return 0
     if arguments.plot:
         check_matplotlib()
     outputs = arguments.json, arguments.html, arguments.plot
@@ -183,47 +202,75 @@ def run(arguments: argparse.Namespace) -> int:
     recorded = _traces(arguments.traces)
     if arguments.simulate:
         speed_ups = simulate.run(recorded, arguments.plot)
-        _write(arguments, _document(recorded, speed_ups))
+        _write(arguments, _document(_machine(arguments), recorded, speed_ups))
         return 0
+    return (_scaling if arguments.scaling else _contest)(arguments, recorded)
+
+
+def _contest(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -> int:
+    """Everybody side by side, with all threads."""
     bench = Bench(arguments.threads, arguments.seconds)
-    size = arguments.ram
-    with Progress(transient=True, console=console(stderr=True)) as progress:
-        task = progress.add_task("flushing", total=8 + len(recorded))
-        rows = []
-        for row in _rows(bench, size, recorded, arguments.only):
-            rows.append(row)
-            progress.advance(task)
-        found = [m for row in rows for m in row.measures()]
-        if arguments.only is None:
-            found += _single_measures(bench, size)
+    rows = [bench.row(runs, pattern) for runs, pattern in _patterns(arguments, recorded)]
+    found = [m for row in rows for m in row.measures()]
+    if arguments.only is None:
+        found += _single_measures(bench, arguments.ram)
     bench.close()
     _print(rows, found, bench.lacks)
-    if arguments.json or arguments.html:
+    if arguments.json or arguments.html or arguments.plot:
         speed_ups = {name: list(simulate.speed_ups(trace)) for name, trace in recorded.items()}
         measured = _measured(rows, found, bench.lacks)
-        _write(arguments, _document(recorded, speed_ups, **measured))
-    if arguments.plot:
-        charts.draw_ratios(rows, arguments.plot)
+        made = _document(_machine(arguments), recorded, speed_ups, **measured)
+        _write(arguments, made)
+        if arguments.plot:
+            charts.draw_ratios({arguments.name: made}, arguments.plot)
     return 0
 
 
-def _rows(
-    bench: Bench, size: int, recorded: dict[str, traces.Trace], only: str | None
-) -> Iterator[Row]:
-    def wanted(name: str) -> bool:
-        return only is None or only in name
+def _scaling(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -> int:
+    """1, 2, 4 ... threads on every pattern. Without a compiler, ours alone."""
+    why = _why_it_does_not_build(CEILING)
+    lacks = LeftOut(KINDS_IN_C, why) if why else None
+    scaling = Scaling(arguments.threads, arguments.seconds, in_c=lacks is None)
+    speed_ups, computed = {}, {}
+    for runs, pattern in _patterns(arguments, recorded):
+        speed_ups[pattern.name] = scaling.measure(runs, pattern)
+        pages = runs.ram.layout.pages
+        computed[pattern.name] = best_possible(pattern, pages, scaling.numbers)
+    scaling.close()
+    show(speed_ups, computed)
+    if lacks:
+        print(f"Left out: {', '.join(lacks.what)}. {printable(lacks.why)}")
+    left_out = lacks._asdict() if lacks else None
+    machine = _machine(arguments)
+    made = _document(machine, recorded, computed, speed_ups=speed_ups, left_out=left_out)
+    _write(arguments, made)
+    if arguments.plot:
+        charts.draw_measured_scaling(made, arguments.plot)
+    return 0
 
+
+def _patterns(
+    arguments: argparse.Namespace, recorded: dict[str, traces.Trace]
+) -> Iterator[tuple[PairedRuns, Pattern]]:
+    """The patterns that are wanted, each on a RAM, with progress."""
+    size, only = arguments.ram, arguments.only
     check_memory(2 * size, f"a RAM of {size >> 20} MiB and its cache")
     runs = PairedRuns(ColoRam([Block("ram", size=size)]))
-    for pattern in patterns.synthetic(runs.ram.layout.pages):
-        if wanted(pattern.name):
-            yield bench.row(runs, pattern)
-    for name, trace in recorded.items():
-        if wanted(name):
-            trace = without_holes(trace)
-            check_memory(_contest_memory(trace.layout), f"trace {name}")
-            runs = PairedRuns(patterns.ram_for(trace))
-            yield bench.row(runs, patterns.recorded(name, trace))
+    synthetic = list(patterns.synthetic(runs.ram.layout.pages))
+    wanted = {name for name in (*(p.name for p in synthetic), *recorded) if (only or "") in name}
+    with Progress(transient=True, console=console(stderr=True)) as progress:
+        task = progress.add_task("flushing", total=len(wanted))
+        for pattern in synthetic:
+            if pattern.name in wanted:
+                yield runs, pattern
+                progress.advance(task)
+        for name, trace in recorded.items():
+            if name in wanted:
+                trace = without_holes(trace)
+                check_memory(_contest_memory(trace.layout), f"trace {name}")
+                runs = PairedRuns(patterns.ram_for(trace))
+                yield runs, patterns.recorded(name, trace)
+                progress.advance(task)
 
 
 def _contest_memory(layout: Layout) -> int:
@@ -281,15 +328,30 @@ def _print(rows: list[Row], found: list[Measure], lacks: LeftOut | None) -> None
     print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
 
 
+def _machine(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where and what was measured."""
+    return {
+        "processor": printable(arguments.name),
+        "model": processor_model(),
+        "cpus": usable_cpus(),
+        "threads": arguments.threads,
+        "ram_bytes": arguments.ram,
+        "commit": report.commit(),
+    }
+
+
 def _document(
-    recorded: dict[str, traces.Trace], speed_ups: simulate.SpeedUps, **measured: Any
+    machine: dict[str, Any],
+    recorded: dict[str, traces.Trace],
+    computed: simulate.SpeedUps,
+    **measured: Any,
 ) -> Document:
-    """What was measured, if anything, and what was computed of the traces."""
+    """What was measured, if anything, and what was computed of the patterns or traces."""
     return document(
         "bench",
-        machine={"processor": processor(), "cpus": usable_cpus()},
+        machine=machine,
         **measured,
-        scaling=speed_ups,
+        scaling=computed,
         maps=[maps.dirty_map(name, trace) for name, trace in recorded.items()],
     )
 

@@ -41,12 +41,21 @@ class Pattern:
         return int(np.median([len(epoch.pages) for epoch in self.epochs]))
 
 
+#: Dirty pages that lie anywhere, and what such a pattern is called; in every RAM that has as many.
+FEW = {
+    **{1: "1 page", 4: "4 pages", 16: "16 pages", 64: "64 pages", 100: "100 pages"},
+    **{256: "1 MiB", 1024: "4 MiB", 4096: "16 MiB"},
+}
+
+
 def synthetic(n_pages: int) -> Iterator[Pattern]:
-    """The patterns of a RAM of ``n_pages`` in one block, from nothing dirty to everything."""
+    """The patterns of a RAM of ``n_pages`` of 4 KiB in one block, from nothing dirty to everything."""
     rng = np.random.default_rng(2016)
     every = np.arange(n_pages)
     yield _pattern("nothing", n_pages, every[:0], rng)
-    yield _pattern("100 pages", n_pages, rng.choice(n_pages, 100, replace=False), rng)
+    for count, name in FEW.items():
+        if count <= n_pages:
+            yield _pattern(name, n_pages, rng.choice(n_pages, count, replace=False), rng)
     for percent in (1, 10, 50):
         some = rng.choice(n_pages, n_pages * percent // 100, replace=False)
         yield _pattern(f"{percent} % random", n_pages, some, rng)

@@ -5,7 +5,7 @@ best possible speed-up of a split is then all pages over the pages of the busies
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,13 @@ class DirtyWords(NamedTuple):
 
 def dirty_words(trace: Trace, epoch: int) -> DirtyWords:
     """The dirty words of an epoch, and how many pages are dirty in each."""
-    pages = np.union1d(pages_of(trace.cache_dirty[epoch]), pages_of(trace.host_dirty[epoch]))
+    return words_of(
+        np.union1d(pages_of(trace.cache_dirty[epoch]), pages_of(trace.host_dirty[epoch]))
+    )
+
+
+def words_of(pages: npt.NDArray[np.uint64]) -> DirtyWords:
+    """The words of these pages, and how many of them are in each."""
     return DirtyWords(*np.unique(pages.astype(np.int64) // PAGES_PER_WORD, return_counts=True))
 
 
@@ -79,12 +85,19 @@ def _speed_up(counts: Counts, busiest: int) -> float:
 
 
 def speed_ups(trace: Trace) -> Iterator[tuple[int, float, float, float]]:
-    """(threads, static, dynamic, by dirty pages): medians over the epochs after the first, if any."""
+    """As :func:`of_epochs`, of the epochs after the first, if any."""
     epochs = [dirty_words(trace, epoch) for epoch in range(min(1, trace.epochs - 1), trace.epochs)]
-    for threads in THREADS:
+    return of_epochs(epochs, trace.layout.pages, THREADS)
+
+
+def of_epochs(
+    epochs: Sequence[DirtyWords], pages: int, numbers: Iterable[int]
+) -> Iterator[tuple[int, float, float, float]]:
+    """(threads, static, dynamic, by dirty pages) for each number of threads: medians over the epochs."""
+    for threads in numbers:
         yield (
             threads,
-            float(np.median([static(dirty, trace.layout.pages, threads) for dirty in epochs])),
+            float(np.median([static(dirty, pages, threads) for dirty in epochs])),
             float(np.median([dynamic(dirty.pages, threads) for dirty in epochs])),
             float(np.median([by_dirty_pages(dirty.pages, threads) for dirty in epochs])),
         )

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -17,6 +18,7 @@ from impl.bench.command import _single_measures as single_measures
 from impl.bench.measures import ours
 from impl.bench.paired import Contender, PairedRuns, WrongResult
 from impl.bench.patterns import Epoch, Pattern, synthetic
+from impl.bench.scaling import thread_numbers
 from impl.ports.build import _COMPILERS as COMPILERS
 from model.page.page import FOLDER
 from tests.support.needs import needs_cc
@@ -129,6 +131,43 @@ def test_the_single_measures_need_no_compiler(
     assert not any(" C" in name or "plain read" in name for name in names)
 
 
+def scaled(folder: Path) -> dict[str, Any]:
+    found, plot = folder / "found.json", folder / "plot.svg"
+    arguments = [*BENCH, "--scaling", "--only", "64", "--json", str(found), "--plot", str(plot)]
+    assert main(arguments) == 0
+    document: dict[str, Any] = json.loads(found.read_text())
+    jsonschema.validate(document, SCHEMA)
+    assert "<svg" in plot.read_text()
+    [(name, rows)] = document["speed_ups"].items()
+    assert name == "64 pages"
+    assert next(row["ratio"]["median"] for row in rows if row["who"] == "dynamic") == 1
+    assert [row[0] for row in document["scaling"][name]] == [1, 2]
+    return {f"{row['who']}, {row['threads']}": row["ratio"] for row in rows} | document
+
+
+@needs_cc
+def test_each_number_of_threads_is_measured(tmp_path: Path) -> None:
+    found = scaled(tmp_path)
+    kinds = "dynamic", "static", "C patch", "the same design in C", "copy limit"
+    assert {f"{kind}, {threads}" for kind in kinds for threads in (1, 2)} <= set(found)
+    assert found["left_out"] is None
+
+
+def test_scaling_needs_no_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = no_compiler(tmp_path, monkeypatch)
+    found = scaled(tmp_path)
+    assert not any(name.startswith(("C ", "copy", "the same")) for name in found)
+    assert why in found["left_out"]["why"]
+    assert "Left out: C patch, the same design in C, copy limit." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("most", "numbers"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6])])
+def test_threads_are_doubled_up_to_all(most: int, numbers: list[int]) -> None:
+    assert thread_numbers(most) == numbers
+
+
 def test_scaling_is_computed_from_a_trace(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     assert main(["bench", "--simulate", "--traces", TRACE, "--json", str(found)]) == 0
@@ -147,6 +186,24 @@ def ram() -> ColoRam:
 
 def pattern(name: str) -> Pattern:
     return next(pattern for pattern in synthetic(PAGES) if pattern.name == name)
+
+
+def test_a_page_written_far_from_all_dirty_ones_is_found_in_the_end(
+    ram: ColoRam, pools: dict[int, FlushPool]
+) -> None:
+    """After a pattern's contenders, at the latest."""
+    runs, few = PairedRuns(ram), pattern("1 page")
+    sound = ours("sound", pools[2], ram, "dynamic")
+    runs.run(few, [sound], seconds=0)
+    page = (int(few.epochs[0].pages[0]) + 1000) % PAGES
+
+    def flush(epoch: Epoch) -> int:
+        ram.block("ram").host[page * 4096] ^= 1
+        return sound.flush(epoch)
+
+    with pytest.raises(WrongResult, match=f"one of the contenders: page {page} "):
+        runs.run(few, [Contender("stray", "ours", flush)], seconds=0)
+    ram.block("ram").host[page * 4096] ^= 1
 
 
 def leaves_a_page_as_it_was(ram: ColoRam, epoch: Epoch) -> None:

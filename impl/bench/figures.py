@@ -1,0 +1,24 @@
+"""What a document of the benchmark says, by who is meant: for the plots and the tables."""
+
+from typing import Any
+
+from model.page.document import Document
+
+
+def ours_in(found: Document) -> str:
+    """Our default: dynamic, with as many threads as were measured."""
+    return f"dynamic, {found['machine']['threads']}"
+
+
+def ratios_of(row: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """How many times as fast everybody is as the fastest C port, or without one as one thread of ours."""
+    found: dict[str, dict[str, float]] = (
+        row["ratio_to_fastest_c"] if row["fastest_c"] else row["ratio_to_one_thread"]
+    )
+    return found
+
+
+def fastest(row: dict[str, Any], beginning: str) -> str | None:
+    """Of those whose name begins so, the one with the lowest median; None if there is none."""
+    names = [name for name in row["median_ns"] if name.startswith(beginning)]
+    return min(names, key=lambda name: float(row["median_ns"][name]), default=None)

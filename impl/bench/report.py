@@ -1,0 +1,208 @@
+"""``python -m impl bench --report``: RESULTS.md, its plot and README.md's table, from ``results/*.json``.
+
+Each file there is what ``bench --json`` wrote on one machine. Nothing measured is typed: what stands
+between the marks is written here, and a test holds it against the files.
+"""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from impl.bench import charts
+from impl.bench.figures import fastest, ours_in, ratios_of
+from model.boundary.input import read_text
+from model.boundary.output import write_text
+from model.errors import ColoError
+from model.page.document import Document, load
+
+HERE = Path(__file__).parent
+RESULTS, README = HERE / "RESULTS.md", HERE.parents[1] / "README.md"
+FOLDER = HERE / "results"
+PLOT = FOLDER / "speed.svg"
+#: What README.md shows of the patterns.
+SHOWN = (
+    "nothing",
+    "1 page",
+    "100 pages",
+    "1 % random",
+    "10 % random",
+    "100 %",
+    "colo-randwrite-2g",
+)
+BEGIN, END = "<!-- measured: python -m impl bench --report -->", "<!-- end -->"
+
+
+class NothingToReport(ColoError, ValueError):
+    """No result is committed, or a file has no place for what was measured."""
+
+
+def documents() -> dict[str, Document]:
+    """What is committed, by the machine's name, in the order of the files' names."""
+    found = (load(path) for path in sorted(FOLDER.glob("*.json")))
+    return {one["machine"]["processor"]: one for one in found if one.get("patterns")}
+
+
+def write() -> None:
+    """Write all that is generated. Raises NothingToReport, or OutputError."""
+    found = documents()
+    if not found:
+        raise NothingToReport(f"no result is in {FOLDER}: run python -m impl bench --json there")
+    texts = {path: with_text(path, make(found)) for path, make in GENERATED.items()}
+    charts.draw_ratios(found, PLOT)
+    for path, text in texts.items():
+        write_text(path, text)
+
+
+def with_text(path: Path, text: str) -> str:
+    """A file's text, with this between its marks. Raises NothingToReport."""
+    whole = read_text(path)
+    between = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
+    if len(between.findall(whole)) != 1:
+        raise NothingToReport(
+            f"{path.name} has no place for a table: write {BEGIN} and {END} in it"
+        )
+    return between.sub(lambda _: f"{BEGIN}\n{text}\n{END}", whole)
+
+
+def commit() -> str:
+    """The commit of this code, with a + if it was changed since; "" where it is not in a clone."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(HERE), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    with suppress(OSError):
+        if git("ls-files", "report.py"):
+            changed = git(
+                "status", "--porcelain", "--untracked-files=no", "--", "..", "../../model"
+            )
+            return git("rev-parse", "--short=7", "HEAD") + ("+" if changed else "")
+    return ""
+
+
+# README.md: a row a pattern, a block of columns a machine.
+
+
+def readme(found: Mapping[str, Document]) -> str:
+    """The table, what was measured where, and the targets missed."""
+    heads = ["dirty pages"]
+    for name, one in found.items():
+        threads = one["machine"]["threads"]
+        heads += [f"{name}: ours, {threads} threads", "the 2016 patch in C", "copy limit"]
+    lines = []
+    for pattern in SHOWN:
+        cells = [f"recorded: {pattern}" if pattern.startswith("colo-") else pattern]
+        for one in found.values():
+            cells += _shown(one, pattern)
+        lines.append(cells)
+    return "\n".join([*_table(heads, lines), "", *_where(found), *_short(found)])
+
+
+def _shown(found: Document, pattern: str) -> list[str]:
+    row = next((row for row in found["patterns"] if row["pattern"] == pattern), None)
+    if row is None:
+        return ["", "", ""]
+    ratios, patch = ratios_of(row), fastest(row, "C patch")
+    limit = row["best_copy_limit"] if row["pages"] else None
+    ours = f"**{_full(ratios[ours_in(found)])}**"
+    return [ours, *(f"{ratios[name]['median']:.2f}" if name else "" for name in (patch, limit))]
+
+
+def _where(found: Mapping[str, Document]) -> Iterator[str]:
+    for name, one in found.items():
+        machine = one["machine"]
+        at = f", at commit {machine['commit']}" if machine["commit"] else ""
+        size = machine["ram_bytes"] / 2**30
+        yield f"* {name}: {machine['cpus']} CPUs, {size:g} GiB of RAM flushed{at}."
+
+
+def _short(found: Mapping[str, Document]) -> Iterator[str]:
+    for name, one in found.items():
+        missed = [
+            f"*{measure['what']}* {measure['value']:.2f} ({measure['target']})"
+            for measure in one["measures"]
+            if measure["met"] is False
+        ]
+        yield f"* {name}, targets missed: {'; '.join(missed) or 'none'}."
+        if any(row["fastest_c"] for row in one["patterns"]):
+            yield f"* {name}, slower than the fastest C port: {'; '.join(_slower(one)) or 'nowhere'}."
+
+
+def _slower(found: Document) -> list[str]:
+    ours = ours_in(found)
+    rows = [row for row in found["patterns"] if row["fastest_c"]]
+    medians = {row["pattern"]: ratios_of(row)[ours]["median"] for row in rows}
+    return [f"*{name}* {median:.2f}" for name, median in medians.items() if median < 1]
+
+
+# RESULTS.md: everything, a section a machine.
+
+
+def results(found: Mapping[str, Document]) -> str:
+    """Every row and every measure."""
+    return "\n".join(line for name, one in found.items() for line in _section(name, one)).rstrip()
+
+
+def _section(name: str, found: Document) -> Iterator[str]:
+    yield from (f"## {name}", "", *_where({name: found}), f"* {found['machine']['model']}", "")
+    columns = _columns(found)
+    heads = ["dirty pages", "", *columns, "fastest C port"]
+    yield from (*_table(heads, [_cells(row, columns.values()) for row in found["patterns"]]), "")
+    measures = [
+        [one["what"], f"{one['value']:.2f} {one['unit']}", one["target"], _verdict(one["met"])]
+        for one in found["measures"]
+    ]
+    yield from (*_table(["measure", "", "target", ""], measures), "")
+    if found["left_out"]:
+        yield from (f"Left out: {', '.join(found['left_out']['what'])}.", "")
+    yield from (*_short({name: found}), "")
+
+
+Column = Callable[[dict[str, Any]], str | None]
+
+
+def _columns(found: Document) -> dict[str, Column]:
+    """By heading, whose figure stands in the column, for a row."""
+    threads = found["machine"]["threads"]
+    return {
+        f"dynamic, {threads} threads": lambda _: ours_in(found),
+        "static (the patch's split)": lambda _: f"static, {threads}",
+        "queue": lambda _: f"queue, {threads}",
+        "one thread": lambda _: "serial",
+        "patch in C": lambda row: fastest(row, "C patch"),
+        "our design in C": lambda row: fastest(row, "the same design in C"),
+        "our design in Rust": lambda row: fastest(row, "the same design in Rust"),
+        "copy limit": lambda row: row["best_copy_limit"] if row["pages"] else None,
+        "copy limit, 1": lambda row: fastest(row, "copy limit: one") if row["pages"] else None,
+    }
+
+
+def _cells(row: dict[str, Any], columns: Iterable[Column]) -> list[str]:
+    ratios, names = ratios_of(row), [of(row) for of in columns]
+    ours, *others = [ratios[name] if name else None for name in names]
+    cells = [f"**{_full(ours)}**" if ours else ""]
+    cells += [f"{ratio['median']:.2f}" if ratio else "" for ratio in others]
+    port = (row["fastest_c"] or "").removeprefix("C ").partition(",")[0]
+    return [row["pattern"], f"{row['pages']:,}", *cells, port]
+
+
+def _table(heads: list[str], lines: Iterable[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield "|" + "---|" * len(heads)
+    for cells in lines:
+        yield f"| {' | '.join(cells)} |"
+
+
+def _full(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['median']:.2f} [{ratio['low']:.2f}-{ratio['high']:.2f}]"
+
+
+def _verdict(met: bool | None) -> str:
+    return {True: "met", False: "missed", None: ""}[met]
+
+
+#: Each file with what it holds between its marks.
+GENERATED: dict[Path, Callable[[Mapping[str, Document]], str]] = {README: readme, RESULTS: results}

@@ -1,0 +1,135 @@
+"""What is generated of the benchmark's results: RESULTS.md and README.md hold what the files say."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from impl.__main__ import main
+from impl.bench import report
+from impl.bench.report import GENERATED, README, documents, with_text
+from model.page.document import Document, document, save
+from tests.support.needs import needs_git
+
+
+def ratios(**medians: float) -> dict[str, dict[str, float]]:
+    return {
+        name.replace("_", " "): {"median": median, "low": median - 0.1, "high": median + 0.1}
+        for name, median in medians.items()
+    }
+
+
+def pattern(name: str, pages: int, ours: float) -> dict[str, Any]:
+    found = {**ratios(serial=0.8), "dynamic, 4": ratios(x=ours)["x"], "static, 4": ratios(x=1)["x"]}
+    found |= {"queue, 4": ratios(x=1)["x"], "C patch, 4, memcpy called": ratios(x=0.5)["x"]}
+    found |= {"copy limit: streaming": ratios(x=1.75)["x"], "C coalescing, 1": ratios(x=1)["x"]}
+    return {
+        "pattern": name,
+        "pages": pages,
+        "fastest_c": "C coalescing, 1",
+        "best_copy_limit": "copy limit: streaming",
+        "median_ns": {who: 1000 / ratio["median"] for who, ratio in found.items()},
+        "ratio_to_one_thread": found,
+        "ratio_to_fastest_c": found,
+    }
+
+
+def measured(name: str, ours: float = 1.5) -> Document:
+    machine = {"processor": name, "model": f"{name}, model 1", "cpus": 4, "threads": 4}
+    missed = {"what": "1 page: x", "value": 0.5, "unit": "x", "target": "at least 1", "met": False}
+    return document(
+        "bench",
+        machine={**machine, "ram_bytes": 2 << 30, "commit": "abc1234"},
+        patterns=[pattern("nothing", 0, ours), pattern("1 page", 1, ours)],
+        measures=[missed],
+        left_out=None,
+        scaling={},
+        maps=[],
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of results, and copies of the files that are generated."""
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    monkeypatch.setattr(report, "PLOT", tmp_path / "speed.svg")
+    copies = {}
+    for path, make in GENERATED.items():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        copies[tmp_path / path.name] = make
+    monkeypatch.setattr(report, "GENERATED", copies)
+    return tmp_path
+
+
+def test_each_machine_has_its_columns(folder: Path) -> None:
+    for name, ours in (("First", 1.5), ("Second", 0.9)):
+        save(folder / f"{name}.json", measured(name, ours))
+    assert main(["bench", "--report"]) == 0
+    readme = (folder / "README.md").read_text()
+    assert (
+        "| 1 page | **1.50 [1.40-1.60]** | 0.50 | 1.75 | **0.90 [0.80-1.00]** | 0.50 | 1.75 |"
+        in readme
+    )
+    assert "First: ours, 4 threads" in readme and "Second: ours, 4 threads" in readme
+    assert "* First, slower than the fastest C port: nowhere." in readme
+    assert "* Second, slower than the fastest C port: *nothing* 0.90; *1 page* 0.90." in readme
+    assert "* First: 4 CPUs, 2 GiB of RAM flushed, at commit abc1234." in readme
+    assert "*1 page: x* 0.50 (at least 1)" in readme
+    results = (folder / "RESULTS.md").read_text()
+    assert "## First\n" in results and "* Second, model 1" in results
+    assert "| 1 page | 1 | **1.50 [1.40-1.60]** | 1.00 | 1.00 | 0.80 | 0.50 |" in results
+    assert "<svg" in (folder / "speed.svg").read_text()
+    before = README.read_text().partition(report.BEGIN)[0]
+    assert readme.startswith(before), "all else is as it was"
+    again = readme, results
+    assert main(["bench", "--report"]) == 0
+    assert ((folder / "README.md").read_text(), (folder / "RESULTS.md").read_text()) == again
+
+
+def wrong(found: dict[str, Document]) -> list[str]:
+    """The files that do not hold what is generated."""
+    return [p.name for p, make in GENERATED.items() if with_text(p, make(found)) != p.read_text()]
+
+
+def test_what_is_shown_is_what_was_measured() -> None:
+    """With no result committed there is nothing to hold, but that there is a place for one."""
+    found = documents()
+    if found:
+        assert wrong(found) == []
+    other = copy.deepcopy(found) or {"First": measured("First")}
+    next(iter(other.values()))["machine"]["cpus"] = 77
+    assert wrong(other) == [path.name for path in GENERATED], "the check can fail"
+
+
+def test_without_a_result_or_a_place_nothing_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / "RESULTS.md").read_text()
+    assert main(["bench", "--report"]) == 1
+    assert "no result is in" in capsys.readouterr().err
+    save(folder / "one.json", measured("First"))
+    (folder / "README.md").write_text("no marks")
+    assert main(["bench", "--report"]) == 1
+    assert "README.md has no place for a table" in capsys.readouterr().err
+    assert (folder / "RESULTS.md").read_text() == before
+    assert not (folder / "speed.svg").exists()
+
+
+@needs_git
+def test_the_commit_that_was_measured() -> None:
+    assert len(report.commit().removesuffix("+")) >= 7
+
+
+def test_outside_a_clone_there_is_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "HERE", tmp_path)
+    assert report.commit() == ""
+
+
+def test_results_that_are_committed_are_documents_of_this_version() -> None:
+    for path in report.FOLDER.glob("*.json"):
+        assert json.loads(path.read_text())["kind"] == "bench"
+    documents()
