@@ -26,14 +26,15 @@ function failure(check) {
 
 /** The view of one port. */
 export function conformance(report) {
-  const failed = report.checks.filter((check) => !check.passed);
+  const run = report.checks.filter((check) => !check.not_run);
+  const failed = run.filter((check) => !check.passed);
   return element("div", {},
     element("h1", {}, "Conformance"),
     element("p", {}, report.subject, ": ", failed.length
-      ? verdict(false, `${failed.length} of ${report.checks.length} checks run failed`) : verdict(true, `all ${report.checks.length} checks run passed`)),
+      ? verdict(false, `${failed.length} of ${run.length} checks run failed`) : verdict(true, `all ${run.length} checks run passed`)),
     failed.map(failure),
     element("h2", {}, "All checks"),
     table("Checks", ["check", "verdict", { text: "cases", figure: true }, { text: "time", figure: true }],
-      report.checks.map((check) => [check.name, verdict(check.passed, check.passed ? "passed" : check.broken.map((one) => one.rule).join(", ")),
+      report.checks.map((check) => [check.name, check.not_run ? `not run: ${check.not_run}` : verdict(check.passed, check.passed ? "passed" : check.broken.map((one) => one.rule).join(", ")),
         check.passed ? check.cases.toLocaleString("en") : "", `${check.seconds.toFixed(2)} s`])));
 }

@@ -79,13 +79,12 @@ def main(given: Sequence[str] | None = None, name: str = "python -m tests.confor
     return run_command(lambda: _check(options))
 
 
-def chosen(only: Iterable[str], left_out: Iterable[str], by_library: bool) -> list[Check]:
+def chosen(only: Iterable[str], left_out: Iterable[str]) -> list[Check]:
     """The checks whose names match one of ``only`` and none of ``left_out``."""
     return [
         check
         for check in all_checks()
-        if (by_library or not check.by_library)
-        and any(fnmatch.fnmatch(check.name, glob) for glob in only)
+        if any(fnmatch.fnmatch(check.name, glob) for glob in only)
         and not any(fnmatch.fnmatch(check.name, glob) for glob in left_out)
     ]
 
@@ -93,7 +92,7 @@ def chosen(only: Iterable[str], left_out: Iterable[str], by_library: bool) -> li
 def _check(options: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     only = options.only or ["*"]
-    checks = chosen(only, options.left_out, by_library=not options.implementation)
+    checks = chosen(only, options.left_out)
     if options.list:
         console.print("\n".join(check.name for check in checks))
         return PASSED

@@ -42,6 +42,13 @@ class Finding:
         return self.violations[0].rule
 
 
+@dataclass(frozen=True)
+class NotRun:
+    """A check that was not made."""
+
+    why: str
+
+
 def judge(process: PortProcess, calls: Sequence[Call]) -> Finding | None:
     """Make the calls; the first of them that breaks a rule, with those before it."""
     try:

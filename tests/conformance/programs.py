@@ -14,7 +14,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +63,11 @@ def build_program(source: Path) -> Path:
     return _built(source, (*FLAGS, "-DKIT_DLOPEN"), ".out")
 
 
+def build_library(source: Path) -> Path:
+    """The same to be loaded by a process that runs already. Raises NoCompilerError."""
+    return _built(source, (*FLAGS, "-DKIT_DLOPEN", "-fPIC", "-shared"), ".so")
+
+
 def build_serial() -> Path:
     """The port that walks alone: what a program must pass on before it is shown."""
     return _built(SERIAL, ("-std=c11", "-O2", "-fPIC", "-shared"), ".so")
@@ -85,14 +90,14 @@ def command_for(source: Path, port: str, arguments: Sequence[str] = ()) -> str:
 
 
 def run_program(
-    program: Path,
-    arguments: Sequence[str],
+    command: Sequence[str],
     port: str,
     patience: float,
     seed: int = 0,
     effort: float = 1.0,
+    more: Mapping[str, str] = {},
 ) -> Result:
-    """Run it to its end, or until a call hangs. Raises CannotRunError."""
+    """Run it to its end, or until a call hangs. ``more``: for its environment. Raises CannotRunError."""
     with tempfile.TemporaryDirectory(prefix="colo-kit-") as folder:
         beat, said = Path(folder) / "beat", Path(folder) / "said"
         beat.write_bytes(bytes(8))
@@ -102,11 +107,12 @@ def run_program(
             "COLO_KIT_BEAT": str(beat),
             "COLO_KIT_SEED": str(seed),
             "COLO_KIT_EFFORT": str(effort),
+            **more,
         }
         with beat.open("r+b") as file, said.open("wb") as output:
             heart = mmap.mmap(file.fileno(), 8)
             child = subprocess.Popen(
-                [str(program), *arguments],
+                command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -122,7 +128,7 @@ def run_program(
         text = said.read_text(errors="replace")
     if hung:
         return Result((Violation("no-hang", f"{hung} (call {calls} of the program)"),), calls)
-    return Result(tuple(_violations(program, child.returncode, text)), calls)
+    return Result(tuple(_violations(command, child.returncode, text)), calls)
 
 
 def _wait(child: "subprocess.Popen[bytes]", heart: mmap.mmap, patience: float) -> str | None:
@@ -154,14 +160,14 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
     child.wait()
 
 
-def _violations(program: Path, code: int, text: str) -> list[Violation]:
+def _violations(command: Sequence[str], code: int, text: str) -> list[Violation]:
     found = []
     for line in text.splitlines():
         rule, colon, detail = line.partition(": ")
         if colon and rule in RULES:
             found.append(Violation(rule, detail))
     if code == 2 and not found:
-        raise CannotRunError(f"{program.name} cannot run here: {text.strip()[-300:]}")
+        raise CannotRunError(f"{shlex.join(command)} cannot run here: {text.strip()[-300:]}")
     if found or code == 0:
         return found
     how = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.finding import Finding
+from tests.conformance.finding import Finding, NotRun
 from tests.conformance.process import PATIENCE, Subject
 from tests.conformance.report import explain
 from tests.conformance.sanitizers import needs_preloaded
@@ -78,6 +78,8 @@ class CheckItem(pytest.Item):
 
     def runtest(self) -> None:
         found = self.check.run(self.parent.session_with_port)
+        if isinstance(found, NotRun):
+            pytest.skip(found.why)
         if isinstance(found, Finding):
             raise BrokenRule(found)
 

@@ -70,8 +70,8 @@ def try_program(text: str, port: str, patience: float) -> Tried | str:
             source = Path(folder) / "repeat.c"
             source.write_text(text)
             program = build_program(source)
-        found = run_program(program, [], port, patience)
-        right = run_program(program, [], str(build_serial()), patience)
+        found = run_program([str(program)], port, patience)
+        right = run_program([str(program)], str(build_serial()), patience)
     except (NoCompilerError, CannotRunError) as error:
         return str(error)
     return Tried(bool(found.violations), not right.violations)

@@ -8,13 +8,13 @@ from model.boundary.output import printable
 from tests.conformance import VERSION
 from tests.conformance.call import call_to_json, outcome_to_json
 from tests.conformance.expected import expect
-from tests.conformance.finding import Finding
+from tests.conformance.finding import Finding, NotRun
 from tests.conformance.process import Subject
 from tests.conformance.programs import build_serial, command_for
 from tests.conformance.repeating import try_program
 from tests.conformance.rules import RULES
 from tests.conformance.show import as_rows, picture
-from tests.conformance.suite import Check, Effort
+from tests.conformance.suite import Check, Effort, Result
 
 MOST_DETAILS = 6
 
@@ -66,7 +66,7 @@ def _quoted(command: str) -> str:
 
 
 def result_of(
-    check: Check, found: int | Finding, seconds: float, effort: Effort | None = None
+    check: Check, found: Result, seconds: float, effort: Effort | None = None
 ) -> dict[str, Any]:
     """A check's part of the document: how many cases went well, or the failure in full, with what
     ``--replay`` needs."""
@@ -74,6 +74,8 @@ def result_of(
     common: dict[str, Any] = {"name": check.name, "seconds": round(seconds, 3)}
     if isinstance(found, int):
         return {**common, "passed": True, "cases": found}
+    if isinstance(found, NotRun):
+        return {**common, "passed": True, "cases": 0, "not_run": found.why}
     return {
         **common,
         "passed": False,
@@ -107,18 +109,36 @@ def verdict(subject: Subject, results: Sequence[dict[str, Any]]) -> str:
     failed = sum(not one["passed"] for one in results)
     if failed:
         return f"{name}: {failed} of {len(results)} checks run failed ({seconds:.1f} s)"
+    run = [one for one in results if "not_run" not in one]
     lines = []
-    for stage in dict.fromkeys(one["name"].split("/")[0] for one in results):
-        mine = [one for one in results if one["name"].split("/")[0] == stage]
+    for stage, mine in _by_stage(run).items():
         cases, spent = (sum(one[what] for one in mine) for what in ("cases", "seconds"))
         lines.append(f"{stage:<12}{len(mine):>5} checks {cases:>8} cases {spent:>7.1f} s")
-    return "\n".join((*lines, f"{name}: every check passed ({seconds:.1f} s)"))
+    lines += _not_run(results)
+    every = "every check" if run else "no check"
+    return "\n".join((*lines, f"{name}: {every} passed ({seconds:.1f} s)"))
+
+
+def _by_stage(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for one in results:
+        stages.setdefault(one["name"].split("/")[0], []).append(one)
+    return stages
+
+
+def _not_run(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each reason."""
+    left = [one for one in results if "not_run" in one]
+    for why in dict.fromkeys(one["not_run"] for one in left):
+        names = [one["name"] for one in left if one["not_run"] == why]
+        yield f"not run: {', '.join(names)}: {why}"
 
 
 def tap_line(number: int, one: dict[str, Any]) -> str:
     """One result in the Test Anything Protocol, version 14."""
     if one["passed"]:
-        return f"ok {number} - {one['name']}"
+        skipped = f" # SKIP {one['not_run']}" if "not_run" in one else ""
+        return f"ok {number} - {one['name']}{skipped}"
     details = "\n".join(f"    - {broken['detail']!r}" for broken in one["broken"][:MOST_DETAILS])
     rules = ", ".join(one["rules"])
     return (

@@ -13,7 +13,7 @@ from tests.conformance import plan, search
 from tests.conformance.accumulated import cases
 from tests.conformance.call import Call
 from tests.conformance.expected import expect
-from tests.conformance.finding import Finding, judge, settle
+from tests.conformance.finding import Finding, NotRun, judge, settle
 from tests.conformance.large import LARGE, Large, large
 from tests.conformance.probes import EFFORT_FOR_SLOW, PROBES, SLOW, Probe
 from tests.conformance.process import PATIENCE, PortDiedError, PortProcess, Subject
@@ -105,16 +105,16 @@ class Session:
         return self._process
 
 
+#: How many cases went well, or what was found, or why there was nothing to look at.
+Result = int | Finding | NotRun
+
+
 @dataclass(frozen=True)
 class Check:
-    """One named check. ``run`` says how many cases went well, or what was found.
-
-    ``by_library``: a C program makes its calls, so that it is for libraries only.
-    """
+    """One named check."""
 
     name: str
-    run: Callable[[Session], int | Finding]
-    by_library: bool = False
+    run: Callable[[Session], Result]
 
 
 def all_checks() -> list[Check]:
@@ -131,7 +131,7 @@ def all_checks() -> list[Check]:
             "plan/refused", _in_child(_refused_plans, source=refused_plans_program(plan.REFUSED))
         ),
         Check("plan/search", _in_child(_searched_plans)),
-        *(Check(probe.name, _probe(probe), by_library=True) for probe in PROBES),
+        *(Check(probe.name, _probe(probe)) for probe in PROBES),
         *(Check(f"large/{case.name}", _large(case)) for case in LARGE),
         Check("accumulated", _accumulated),
         *(Check(f"stress/{one.name}", _stress(one, SOME_STRESS)) for one in SCENARIOS),
@@ -209,12 +209,12 @@ def _searching(examples: int) -> settings:
 
 
 def _in_child(
-    look: Callable[[Session], int | Finding], during: object = "", source: str = ""
-) -> Callable[[Session], int | Finding]:
+    look: Callable[[Session], Result], during: object = "", source: str = ""
+) -> Callable[[Session], Result]:
     """A look through ``session.ask``, at which the death of the port is the finding. ``source``: a C
     program that repeats it."""
 
-    def run(session: Session) -> int | Finding:
+    def run(session: Session) -> Result:
         try:
             found = look(session)
         except PortDiedError as death:
@@ -226,7 +226,10 @@ def _in_child(
     return run
 
 
-def _look_at_plans(session: Session, plans: Iterable[tuple[int, int]]) -> int | Finding:
+_NO_PLAN = NotRun("colo_plan, which is optional, is not exported")
+
+
+def _look_at_plans(session: Session, plans: Iterable[tuple[int, int]]) -> Result:
     went_well = 0
     for pages, threads in plans:
         try:
@@ -235,18 +238,18 @@ def _look_at_plans(session: Session, plans: Iterable[tuple[int, int]]) -> int | 
             note = f"The call: colo_plan, {pages} pages, {threads} threads."
             return Finding((death.violation,), note=note, source=plan_program(pages, threads))
         if ranges is None:
-            return 0
+            return _NO_PLAN
         if broken := plan.plan_violations(pages, threads, ranges):
             return Finding(tuple(broken), source=plan_program(pages, threads))
         went_well += 1
     return went_well
 
 
-def _fixed_plans(session: Session) -> int | Finding:
+def _fixed_plans(session: Session) -> Result:
     return _look_at_plans(session, plan.FIXED)
 
 
-def _searched_plans(session: Session) -> int | Finding:
+def _searched_plans(session: Session) -> Result:
     drawn: list[tuple[int, int]] = []
 
     @seed(session.effort.seed)
@@ -259,21 +262,28 @@ def _searched_plans(session: Session) -> int | Finding:
     return _look_at_plans(session, drawn)
 
 
-def _refused_plans(session: Session) -> int | Finding:
+def _refused_plans(session: Session) -> Result:
     answers = session.ask(plan.ask_refused)
+    if None in answers:
+        return _NO_PLAN
     broken = plan.refused_violations(answers)
-    return Finding(tuple(broken)) if broken else sum(answer is not None for answer in answers)
+    return Finding(tuple(broken)) if broken else len(answers)
 
 
-def _probe(probe: Probe) -> Callable[[Session], int | Finding]:
-    def look(session: Session) -> int | Finding:
-        effort = session.effort
-        if probe.name in SLOW and effort.factor < EFFORT_FOR_SLOW:
-            return 0
+def _probe(probe: Probe) -> Callable[[Session], Result]:
+    def look(session: Session) -> Result:
+        effort, library = session.effort, session.subject.library
+        if library is None and probe.why_not_to_ours:
+            return NotRun(probe.why_not_to_ours)
+        if effort.factor < EFFORT_FOR_SLOW and (library is None or probe.name in SLOW):
+            return NotRun(f"it takes seconds: done with --effort {EFFORT_FOR_SLOW} and more")
         if probe.program == "missing" and a_sanitizer_is_loaded():
-            return 0  # it gives memory and threads itself, and they are not to be had from it
-        port = session.subject.library or ""
-        result = probe.run(port, effort.patience, effort.seed, effort.factor)
+            return NotRun("a sanitizer is loaded, which gives memory and threads by itself")
+        if library is None:
+            strategy = session.subject.strategy
+            result = probe.run_on_ours(strategy, effort.patience, effort.seed, effort.factor)
+        else:
+            result = probe.run(library, effort.patience, effort.seed, effort.factor)
         if not result.violations:
             return result.calls
         return Finding(result.violations, probe=probe)
@@ -281,10 +291,10 @@ def _probe(probe: Probe) -> Callable[[Session], int | Finding]:
     return look
 
 
-def _large(case: Large) -> Callable[[Session], int | Finding]:
-    def look(session: Session) -> int | Finding:
+def _large(case: Large) -> Callable[[Session], Result]:
+    def look(session: Session) -> Result:
         if case.pages > MOST_UNDER_A_SANITIZER and a_sanitizer_is_loaded():
-            return 0  # it has no room left for terabytes of addresses
+            return NotRun("a sanitizer is loaded, which leaves no room for terabytes of addresses")
         broken = session.ask(large, case)
         return Finding(tuple(broken)) if broken else 1
 

@@ -79,6 +79,16 @@ static void take_call(bytes *from, kit_call *call, kit_block *blocks, uint64_t *
     call->dirty_pages += kind % 8 == 3 ? take(from, 8) : 0;
 }
 
+/* A fuzzer has to see the signal itself: it is what tells it that an input fails. */
+static void get_ready(void)
+{
+#if defined(REPLAY)
+    kit_begin();
+#else
+    kit_get_ready();
+#endif
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool ready;
@@ -88,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     kit_call call = {.name = "fuzzed", .blocks = blocks, .cache = cache, .host = host, .null = ""};
 
     if (!ready) {
-        kit_begin();
+        get_ready();
         ready = true;
     }
     take_call(&from, &call, blocks, cache, host);

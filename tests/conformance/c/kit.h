@@ -557,7 +557,7 @@ KIT_UNUSED static void kit_make_rounds(const kit_call *call, uint64_t rounds)
 static double kit_effort = 1.0;
 
 /* COLO_KIT_BEAT: a file in which calls are counted. COLO_KIT_SEED, COLO_KIT_EFFORT. */
-KIT_UNUSED static void kit_begin(void)
+KIT_UNUSED static void kit_get_ready(void)
 {
     static uint64_t nobody_looks[1];
     const char *beat = getenv("COLO_KIT_BEAT"), *seed = getenv("COLO_KIT_SEED");
@@ -572,6 +572,11 @@ KIT_UNUSED static void kit_begin(void)
     kit_seed = seed ? strtoull(seed, NULL, 0) << 32 : 0;
     kit_effort = effort ? strtod(effort, NULL) : 1.0;
     kit_load_port();
+}
+
+KIT_UNUSED static void kit_begin(void)
+{
+    kit_get_ready();
     kit_watch_for_faults();
 }
 
