@@ -43,14 +43,17 @@ def flush(ram: Ram, layout: Layout) -> Flushed:
     Raises StrayDirtyPages, with nothing changed, if a bit is set outside every block's used pages;
     DirtyCountMismatch, with everything flushed, if the dirty count was wrong to begin with.
     """
-    union = ram.cache_dirty | ram.host_dirty
-    check_no_stray(union, layout)
-    both = ram.cache_dirty & ram.host_dirty
-    done = Flushed(len(union), len(ram.host_dirty), len(ram.cache_dirty), len(both))
+    union, both = ram.cache_dirty | ram.host_dirty, ram.cache_dirty & ram.host_dirty
 
+    # REFUSE
+    check_no_stray(union, layout)
+    # COPY
     for page in union:
         ram.host[page] = ram.cache[page]
-    ram.dirty_pages -= len(ram.cache_dirty)
+    # COUNT
+    done = Flushed(len(union), len(ram.host_dirty), len(ram.cache_dirty), len(both))
+    ram.dirty_pages -= done.cache_dirty
+    # CLEAR
     ram.cache_dirty.clear()
     ram.host_dirty.clear()
 

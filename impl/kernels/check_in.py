@@ -47,8 +47,10 @@ from impl.kernels.intrinsics import (
 from model.protocols import check_in
 
 _0, _1 = np.uint64(0), np.uint64(1)
-_ALL_ONES = ~_0
 _NOT_OPEN = ~c.OPEN
+# To add it is to take one away. The flags above the number are safe: who checks out has checked in.
+_MINUS_ONE = ~_0
+# The most that futex(2) can wake: its number is an int.
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
 # Dirty pages in a batch: few enough for a short tail, enough to be worth the fetch-add.
@@ -65,20 +67,25 @@ _caller_must_be_woken = compiled(check_in.caller_must_be_woken)
 def helper(control: Any, worker: Any) -> None:
     """A helper's life: sleep till a round, check in, work, check out; leave when the pool quits."""
     state_word, doorbell = control + c.STATE, control + c.DOORBELL
+    # A static round awaits every helper, so no pool is handed out before each of them is here.
     atomic_add(control + c.ARRIVED, _1)
-    last = _0
+    last = _0  # Rounds count from 1.
     while True:
+        # Before STATE: who rings after this load changes what is waited for below, so no ring is missed.
         seen = atomic_load(doorbell)
         state = atomic_load(state_word)
         if _has_quit(state):
             break
         if _is_open(state):
+            # By compare-and-swap: a fetch-add could land in a round that has been closed since.
             if compare_and_swap(state_word, state, _checked_in(state)) != state:
                 continue
             e.record(control, worker, e.CHECK_IN, seen, state)
-            # Checked in: from here the caller waits for us, and the round's parameters stand.
+            # Checked in: from here the caller waits for us, and the round's parameters stand. Plain
+            # loads suffice: they were stored before STATE was opened, which the swap has read.
             current = load(control + c.ROUND)
             e.record(control, worker, e.JOB, current, _0)
+            # Woken without a cause it may come into the same round again: its part is done, and counted.
             if current != last:
                 last = current
                 s.work(control, worker)
@@ -87,20 +94,36 @@ def helper(control: Any, worker: Any) -> None:
             check_out(control, worker)
         spin_deadline = nanoseconds() + load(control + c.SPIN)
         while atomic_load(doorbell) == seen:
-            if nanoseconds() < spin_deadline:
-                give_way()
-            else:
-                e.record(control, worker, e.HELPER_PARK, seen, _0)
-                futex_wait(doorbell, seen)
+            spin_or_sleep(control, worker, doorbell, seen, spin_deadline, e.HELPER_PARK)
     e.record(control, worker, e.END, _0, _0)
+
+
+@kernel
+def spin_or_sleep(
+    control: Any, worker: Any, word: Any, seen: Any, spin_deadline: Any, park: Any
+) -> None:
+    """Pass some time while the word at this address is still ``seen``; the caller looks again.
+
+    First it polls, for a sleeper comes late: to be woken costs more than a short round. Between polls it
+    gives way: whoever is waited for may need this very processor. ``park``: the event to record.
+    """
+    if nanoseconds() < spin_deadline:
+        give_way()
+    else:
+        if park != e.UNRECORDED:
+            e.record(control, worker, park, seen, _0)
+        futex_wait(word, seen)
 
 
 @kernel
 def complete(control: Any, worker: Any, current: Any) -> None:
     """Publish that a worker has done its part of a round (the patch: set ``completes[i]``)."""
+    # No store orders streamed pages on x86, only a locked instruction, which the store below and the
+    # check-out happen to be: this says that the pages come first.
     fence_stores()
     completed = s.worker_line(control, worker) + c.COMPLETED
     atomic_store(completed, current)
+    # Under the other strategies nobody sleeps here: the caller waits for STATE.
     if load(control + c.STRATEGY) == s.STATIC and worker != _CALLER:
         futex_wake(completed, _1)
 
@@ -108,7 +131,7 @@ def complete(control: Any, worker: Any, current: Any) -> None:
 @kernel
 def check_out(control: Any, worker: Any) -> None:
     """Leave the round; the last one out of a closed round wakes the caller."""
-    before = atomic_add(control + c.STATE, _ALL_ONES)
+    before = atomic_add(control + c.STATE, _MINUS_ONE)
     e.record(control, worker, e.CHECK_OUT, before, _0)
     if _caller_must_be_woken(_checked_out(before)):
         futex_wake(control + c.STATE, _1)
@@ -119,8 +142,10 @@ def check_out(control: Any, worker: Any) -> None:
 def run_round(control: Any, helpers: Any) -> None:
     """Open a round whose parameters are written, work in it, close it, wait for those inside."""
     state_word, doorbell = control + c.STATE, control + c.DOORBELL
+    # A store, no read-modify-write: nobody is inside, and who quits is this caller.
     atomic_store(state_word, c.OPEN)
     e.record(control, _CALLER, e.OPEN, load(control + c.TO_HAND_OUT), load(control + c.GRAIN))
+    # After OPEN: who is about to sleep finds another number on the doorbell, looks at STATE, comes in.
     e.record(control, _CALLER, e.DOORBELL, atomic_add(doorbell, _1), _0)
     e.record(control, _CALLER, e.WAKE, futex_wake(doorbell, helpers), _0)
 
@@ -132,23 +157,21 @@ def run_round(control: Any, helpers: Any) -> None:
         wait_for_all(control, helpers, current)
         e.record(control, _CALLER, e.ALL_COMPLETED, _0, _0)
 
+    # No work is left; who has not come in by now has nothing to come for, and is not waited for.
     e.record(control, _CALLER, e.CLOSE, atomic_and(state_word, _NOT_OPEN), _0)
     spin_deadline = nanoseconds() + load(control + c.SPIN)
     while True:
         state = atomic_load(state_word)
         if _inside(state) == _0:
             break
-        if nanoseconds() < spin_deadline:
-            give_way()
-        else:
-            e.record(control, _CALLER, e.CALLER_PARK, state, _0)
-            futex_wait(state_word, state)
+        spin_or_sleep(control, _CALLER, state_word, state, spin_deadline, e.CALLER_PARK)
     e.record(control, _CALLER, e.RETURN, _0, _0)
 
 
 @kernel
 def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
     """The patch's wait: for every helper in turn, until it has completed this round."""
+    # One deadline for all: while the first is waited for the others work too.
     spin_deadline = nanoseconds() + load(control + c.SPIN)
     for number in range(helpers):
         completed = s.worker_line(control, number + _1) + c.COMPLETED
@@ -156,10 +179,7 @@ def wait_for_all(control: Any, helpers: Any, current: Any) -> None:
             seen = atomic_load(completed)
             if seen == current:
                 break
-            if nanoseconds() < spin_deadline:
-                give_way()
-            else:
-                futex_wait(completed, seen)
+            spin_or_sleep(control, _CALLER, completed, seen, spin_deadline, e.UNRECORDED)
 
 
 @kernel
@@ -176,6 +196,7 @@ def helpers_here(control: Any) -> Any:
     in and the log of their events.
     """
     here = this_process()
+    # What a fork interrupted may have left OPEN or a number inside: here nobody would ever check out.
     if load(control + c.OWNER) != here:
         store(control + c.OWNER, here)
         store(control + c.HELPERS, _0)
@@ -189,12 +210,15 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     """One whole flush. Returns the first stray bit, with nothing changed, or NO_PAGE."""
     helpers = helpers_here(control)
     begin = nanoseconds()
+    # REFUSE, before a byte is copied: nothing that was done would have to be undone.
     stray = first_stray(job)
     if stray != NO_PAGE:
         return stray
     dirty = count_either(job)
     choose_copy(control, job, dirty)
     is_small = dirty * load(job + j.PAGE_BYTES) <= load(control + c.SERIAL_BELOW)
+    # Few pages are copied sooner than a helper wakes. Not a static round: that is the patch's, to be
+    # measured as it is.
     if strategy != s.STATIC and (helpers == _0 or is_small):
         strategy = s.SERIAL
     start_round(control, job, strategy, threads)
@@ -217,6 +241,7 @@ def add_up(control: Any, job: Any, threads: Any, begin: Any) -> None:
     copied = host_dirty = cache_dirty = both_dirty = _0
     for worker in range(threads):
         line = s.worker_line(control, worker)
+        # A helper that did not come in has the numbers of an earlier round on its line.
         if load(line + c.COMPLETED) == current:
             copied += load(line + c.COPIED)
             host_dirty += load(line + c.HOST_DIRTY)
@@ -277,6 +302,7 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
 @kernel
 def dismiss(control: Any) -> None:
     """Tell every helper to leave (the patch: set ``quit``, then every trigger)."""
+    # QUIT before the doorbell, as a round opens before it rings: who misses the bit hears the ring.
     e.record(control, _CALLER, e.QUIT, atomic_or(control + c.STATE, c.QUIT), _0)
     e.record(control, _CALLER, e.DOORBELL, atomic_add(control + c.DOORBELL, _1), _0)
     e.record(control, _CALLER, e.WAKE, futex_wake(control + c.DOORBELL, _EVERYONE), _0)

@@ -59,6 +59,9 @@ TAKE_BATCH, DONE, CHECK_IN, JOB, COMPLETE, CHECK_OUT, WAKE_CALLER, HELPER_PARK, 
     np.uint64(i) for i in range(10, 19)
 )
 
+#: Stands for no event where one could be.
+UNRECORDED = np.uint64(len(KINDS))
+
 #: Events a worker: more than a day of flushes.
 LARGEST_CAPACITY = 1 << 32
 

@@ -71,6 +71,7 @@ def flush_range(job: Any, lower: Any, upper: Any) -> Any:
     the end of RAM. Returns (copied, host_dirty, cache_dirty, both_dirty) in pages."""
     copied = host_dirty = cache_dirty = both_dirty = _0
     row, end = first_row(job, lower), rows_end(job)
+    # The rows lie in the order of their bits: behind the first that begins too high all do.
     while row < end and load(row + j.FIRST_BIT) < upper:
         first, used = load(row + j.FIRST_BIT), load(row + j.USED_PAGES)
         if _in_reach(first, used, lower, upper):
@@ -117,6 +118,7 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
     end = _word_of(last + _LAST_BIT)
     word = next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), end)
     while word < end:
+        # Found before this word is copied, so that its first page is on the way from memory meanwhile.
         following = next_dirty_word(cache_bitmap, host_bitmap, word + _1, end)
         cache_word, host_word = cache_bitmap + word * _8, host_bitmap + word * _8
         mask = _window_mask(word, first, last)
@@ -127,10 +129,13 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
         if following < end:
             soon = _either(word_at(cache_bitmap, following), word_at(host_bitmap, following))
             ahead = following * _PAGES_PER_WORD + _next_page(soon)
+        # COPY
         copy_pages(job, row, word, dirty, ahead)
+        # CLEAR, only now: a flush that dies in between leaves the word marked, and is run again. Plain
+        # stores, for no other worker has this word. The bits outside the mask are another block's.
         store(cache_word, _cleared(cache, mask))
         store(host_word, _cleared(host, mask))
-
+        # COUNT
         copied += population(dirty)
         host_dirty += population(host & mask)
         cache_dirty += population(cache & mask)
@@ -143,6 +148,8 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
 def next_dirty_word(cache_bitmap: Any, host_bitmap: Any, word: Any, end: Any) -> Any:
     """The first word at or after ``word`` with a bit set in either bitmap, or ``end``."""
     while word < end:
+        # One word by itself first: behind a dirty word there is often another, and a stride of 32 that
+        # is not clean has been looked at for nothing.
         if _either(word_at(cache_bitmap, word), word_at(host_bitmap, word)) != _0:
             return word
         word += _1
@@ -160,6 +167,7 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
     """
     page_bytes = load(job + j.PAGE_BYTES)
     first_bit, host, cache = load(row + j.FIRST_BIT), load(row + j.HOST), load(row + j.CACHE)
+    # A streaming store writes a whole line; attached memory may lie across lines.
     copying = load(job + j.COPYING) if (host & _IN_LINE) == _0 else ORDINARY
     base = word * _PAGES_PER_WORD
     while dirty != _0:
@@ -171,6 +179,7 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
         if copying == ORDINARY:
             if jumps:
                 fetch(cache + soon)
+                # An ordinary store reads a line before it changes it; a streaming one does not.
                 fetch(host + soon)
             copy_bytes(host + at, cache + at, page_bytes)
         elif copying == STREAMING_FETCHING and jumps:
@@ -263,6 +272,7 @@ def count_either(job: Any) -> Any:
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     n_words = load(job + j.WORDS)
     total = _0
+    # Clean words are passed over in strides, not counted: most flushes of a sparse RAM are that.
     for word in range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words):
         total += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
     return total
@@ -299,6 +309,7 @@ primitives[shares.first_word_with] = first_word_with
 def mark_received(job: Any, bit: Any) -> None:
     """Set a bit of the cache bitmap and keep the dirty count."""
     word, mask = bit // _PAGES_PER_WORD * _8, _1 << bit % _PAGES_PER_WORD
+    # Counted only if it was clear: a page received twice is one dirty page.
     if atomic_or(load(job + j.CACHE_BITMAP) + word, mask) & mask == _0:
         store(job + j.DIRTY_PAGES, load(job + j.DIRTY_PAGES) + _1)
 

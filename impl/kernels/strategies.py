@@ -113,6 +113,7 @@ def work_off_batches(control: Any, worker: Any, strategy: Any) -> None:
     job, grain = load(control + c.JOB), load(control + c.GRAIN)
     to_hand_out = load(control + c.TO_HAND_OUT)
     while True:
+        # Past the end too: whoever comes late adds once more, and gets an empty batch.
         cursor = atomic_add(control + c.CURSOR, grain)
         e.record(control, worker, e.TAKE_BATCH, cursor, _0)
         first, last = _batch(cursor, grain, to_hand_out)
@@ -150,6 +151,7 @@ def search(control: Any) -> None:
 def copy_queued(control: Any, worker: Any) -> None:
     """A copier: flush queued words until the search is over and the queue is empty."""
     while True:
+        # Before it looks: a queue that is empty after the search was over stays empty.
         closed = atomic_load(control + c.CLOSED)
         if copy_one(control, worker) == _0:
             if closed != _0:

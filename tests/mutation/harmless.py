@@ -301,18 +301,12 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "A nanosecond more.",
         (
-            "check_in.helper: nanoseconds() < spin_deadline -> nanoseconds() <= spin_deadline",
-            "check_in.run_round: nanoseconds() < spin_deadline -> nanoseconds() <= spin_deadline",
-            "check_in.wait_for_all: nanoseconds() < spin_deadline -> nanoseconds() <= spin_deadline",
+            "check_in.spin_or_sleep: nanoseconds() < spin_deadline -> nanoseconds() <= spin_deadline",
         ),
     ),
     (
         "The job is closed and the pool is not: STATE is the number inside.",
         ("check_in.run_round: _inside(state) -> state",),
-    ),
-    (
-        "Looks at once again; others are let through by the system, not by itself.",
-        ("check_in.wait_for_all: give_way() -> nothing",),
     ),
     (
         "Without helpers the caller flushes alone whatever the strategy is called.",
