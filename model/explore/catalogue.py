@@ -231,8 +231,12 @@ def shortest_failure(words: int = 1, static: bool = False) -> str:
 
 
 def lines(system: str, schedule: str, **options: Any) -> Iterator[str]:
+    """Replay a schedule of a system of the catalogue."""
+    return lines_of(SYSTEMS[system](**options), schedule)
+
+
+def lines_of(made: AnySystem, schedule: str) -> Iterator[str]:
     """Replay a schedule: each move and what it changed in shared memory, then what fails."""
-    made = SYSTEMS[system](**options)
     shared = made.shared
     yield drawn(f"{made.name}: {schedule}", picture(made, shared, made.processes))
     for taken in replay(made, schedule):

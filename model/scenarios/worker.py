@@ -1,14 +1,19 @@
 """Workers that flush words, alone and together."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice, product
 
 from model import shares, words
 from model import worker as kernel
+from model.explore.catalogue import lines_of
+from model.explore.search import explore
 from model.flush import Page, page_after
 from model.page.picture import Instruction, Picture, Place, drawn, words_of
+from model.protocols.flush_workers import WordWindow, static_flush
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 from model.scenarios.words import BITS, TELLING_WORDS, bits_text
+from model.transitions import Invariant
 from model.worker import Memory, Worker
 
 
@@ -193,31 +198,23 @@ def two_orders(
 def lost_update(cache: int, host: int, one: list[int], other: list[int]) -> Lines:
     """Two workers on one word, each with its window [first, last): some interleaving loses an update.
 
-    Every interleaving is tried; the first that does not end as one worker after the other does is told.
+    Told is a shortest interleaving that does not end as one worker after the other does.
     """
-    windows = {"window of 1": (one[0], one[1]), "window of 2": (other[0], other[1])}
-    memory: Memory = Memory((cache,), (host,), (0,))
-    text = f"cache-dirty {bits_text(cache)}, host-dirty {bits_text(host)}; windows {one}, {other}"
-    yield drawn(text, _picture(memory, {}, ranges=windows))
-    workers = kernel.starting(0, *one), kernel.starting(0, *other)
-    serial: Memory | None = None
-    unfinished = [(memory, workers, "")]
-    while unfinished:
-        memory, workers, schedule = unfinished.pop()
-        moving = [number for number, worker in enumerate(workers) if worker.word == 0]
-        if not moving:
-            serial = serial or memory
-            if memory != serial:
-                text = f"one after the other: {_seen(serial)}"
-                yield drawn(text, _picture(serial, {}, ranges=windows))
-                text = f"in the order {schedule}: {_seen(memory)}"
-                yield drawn(text, _picture(memory, {}, ranges=windows))
-                yield f"{FAILS}a bit that had been cleared is set again"
-                return
-        for number in moving:
-            after, moved = kernel.step(memory, workers[number])
-            both = (moved, workers[1]) if number == 0 else (workers[0], moved)
-            unfinished.append((after, both, schedule + "12"[number]))
+    windows = WordWindow(0, one[0], one[1]), WordWindow(0, other[0], other[1])
+    *_, (after_one, _) = kernel.flush_words(Memory((cache,), (host,), (0,)), 0, 1, *one)
+    *_, (serial, _) = kernel.flush_words(after_one, 0, 1, *other)
+    as_serial = Invariant(
+        "the word is as one worker and then the other leave it",
+        lambda at, me: Memory(*at[:3]) == serial,
+    )
+    flush = static_flush([cache], [host], [[window] for window in windows])
+    steps = {pc: step._replace(invariants=()) for pc, step in flush.steps.items()}
+    steps["return"] = flush.steps["return"]._replace(invariants=(as_serial,))
+    both = replace(flush, steps=steps)
+    yield f"windows {one} and {other} of one word; one, then the other: {_seen(serial)}"
+    failure = explore(both).failure
+    if failure:
+        yield from lines_of(both, failure.schedule)
 
 
 def _seen(memory: Memory) -> str:

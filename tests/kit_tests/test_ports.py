@@ -1,12 +1,14 @@
 """Building ports: each compiler, each choice, once."""
 
 import ctypes
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from impl.bench import bound_port
 from impl.ports.build import (
     C_PORTS,
     HERE,
@@ -20,7 +22,10 @@ from impl.ports.build import (
     compiler_for,
     main,
 )
+from tests.conformance.port import BlockStruct
 from tests.support.needs import needs_cc, needs_cxx, needs_rustc
+
+HEADER = HERE / "colo_flush.h"
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +165,37 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(port) for port in C_PORTS]) == 0
     paths = capsys.readouterr().out.split()
     assert [Path(path).name.split("-")[0] for path in paths] == [port.stem for port in C_PORTS]
+
+
+C_TYPES = {"uint64_t": ctypes.c_uint64, "uint8_t *": ctypes.c_void_p}
+
+
+def structs(header: str) -> dict[str, list[tuple[str, type]]]:
+    """The structs of a header: their fields in order, each with its type in ctypes."""
+    without_comments = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    found = {}
+    for body, name in re.findall(
+        r"typedef struct \{(.*?)\} (\w+);", without_comments, flags=re.DOTALL
+    ):
+        fields = re.findall(r"(?:const )?(\w+) (\*?)([\w, ]+);", body)
+        found[name] = [
+            (one.strip(), C_TYPES[f"{kind} {pointer}".strip()])
+            for kind, pointer, names in fields
+            for one in names.split(",")
+        ]
+    return found
+
+
+def test_the_structs_in_python_are_those_of_the_header() -> None:
+    """Written twice, for what calls a port for the kit may import nothing of impl: that loads numba."""
+    found = structs(HEADER.read_text(encoding="utf-8"))
+    assert found == {"colo_block": BlockStruct._fields_, "colo_stats": bound_port.Stats._fields_}
+    assert bound_port._Block._fields_ == BlockStruct._fields_
+
+
+def test_a_field_that_moves_is_noticed() -> None:
+    header = HEADER.read_text(encoding="utf-8")
+    host, cache = "uint8_t *host;", "const uint8_t *cache;"
+    assert header.count(host) == header.count(cache) == 1
+    turned = header.replace(cache, "?").replace(host, cache).replace("?", host)
+    assert structs(turned)["colo_block"] != BlockStruct._fields_
