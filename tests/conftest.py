@@ -11,9 +11,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from impl import FlushPool
-from tests.support.skipped import pytest_terminal_summary
+from tests.support.endings import (
+    is_long,
+    pytest_configure,
+    pytest_terminal_summary,
+    pytest_xdist_auto_num_workers,
+    tell,
+)
 
-__all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it here
+# Hooks and a fixture: pytest finds them here.
+__all__ = ["pytest_configure", "pytest_terminal_summary", "pytest_xdist_auto_num_workers", "tell"]
 
 # What this machine is good at decides no test, also in the processes that tests start.
 os.environ["COLO_FLUSH_TUNING"] = "usual"
@@ -30,8 +37,7 @@ settings.load_profile("long" if os.environ.get("COLO_LONG") else "short")
 @pytest.fixture(scope="session")
 def long_run(request: pytest.FixtureRequest) -> bool:
     """Whether the long campaigns are to run."""
-    profile = request.config.getoption("--hypothesis-profile", default=None)
-    return profile == "long" or bool(os.environ.get("COLO_LONG"))
+    return is_long(request.config)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from impl import TraceError
 from impl.traces import format as traces
 from tests.impl.test_bad_input import members
 from tests.support.bits import pages_of
+from tests.support.endings import Tell
 
 # A trace of a few hundred bytes has no business with more memory than this.
 MOST_MEMORY = 32 << 20
@@ -195,7 +196,7 @@ def test_headers_that_lie(
         check(trace)
 
 
-def test_very_many_damaged_files(scratch: Path, long_run: bool) -> None:
+def test_very_many_damaged_files(scratch: Path, long_run: bool, tell: Tell) -> None:
     """Edits like above, from a seed each, half of them small changes of single bytes."""
     loaded = 0
     for seed in range(100_000 if long_run else 2000):
@@ -206,5 +207,5 @@ def test_very_many_damaged_files(scratch: Path, long_run: bool) -> None:
         if (trace := load(scratch, bytes(data))) is not None:
             check(trace)
             loaded += 1
-    print(f"{seed + 1} damaged files: {loaded} still valid, the others refused")
+    tell(f"{seed + 1} damaged files: {loaded} still valid, the others refused")
     assert 0 < loaded < seed

@@ -21,6 +21,7 @@ import pytest
 from impl import Block, ColoRam, FlushPool
 from impl.pool import STRATEGIES
 from tests.support.children import forked
+from tests.support.endings import Tell
 
 PAGE = 4096
 # The border between the blocks lies in the middle of a bitmap word.
@@ -194,7 +195,7 @@ def flush_by(threads: int, strategy: Any) -> Callable[[], Flush]:
 
 
 def test_killed_anywhere_and_finished_by_another_process(
-    pools: dict[int, FlushPool], long_run: bool
+    pools: dict[int, FlushPool], long_run: bool, tell: Tell
 ) -> None:
     ram, dice, tally = SharedRam(), random.Random(3), Tally()
     for number in range(300 if long_run else 48):
@@ -221,7 +222,7 @@ def test_killed_anywhere_and_finished_by_another_process(
         assert ram.cache.tobytes() == ram.checkpoint
         assert ram.host.tobytes() == ram.checkpoint
     assert tally.in_the_middle > 0, "no kill has hit a flush: nothing was tested"
-    print(
+    tell(
         f"{tally.kills} kills, {tally.in_the_middle} within a flush that had copied pages, "
         f"{tally.pages_left:,} pages left dirty: all finished by another process"
     )

@@ -16,6 +16,7 @@ from impl import Block, ColoRam, FlushPool
 from impl.kernels.events import EventLog
 from model.errors import ColoError
 from tests import trace
+from tests.support.endings import Tell
 from tests.trace import Log, explain
 
 PAGE_SIZE = 1024
@@ -138,7 +139,7 @@ def mutants(log: Log, dice: random.Random) -> Iterator[tuple[str, str, Log]]:
             yield what, event.name, mutant
 
 
-def test_a_log_with_one_event_wrong_is_rejected(log: Log, long_run: bool) -> None:
+def test_a_log_with_one_event_wrong_is_rejected(log: Log, long_run: bool, tell: Tell) -> None:
     """300 mutants of events that matter. How many others a log has depends on how busy the machine is."""
     tried, legal = Counter[str](), Counter[tuple[str, str]]()
     of_consequence = (
@@ -150,7 +151,7 @@ def test_a_log_with_one_event_wrong_is_rejected(log: Log, long_run: bool) -> Non
         tried[what] += 1
         if explain(mutant).accepted:
             legal[what, name] += 1
-    print(f"mutants: {dict(tried)}")
+    tell(f"mutants: {dict(tried)}")
     assert min(tried.values()) > 40
     assert legal == {}
 

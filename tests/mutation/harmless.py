@@ -309,6 +309,15 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("check_in.run_round: _inside(state) -> state",),
     ),
     (
+        "No event is recorded there, so nobody looks at the control block or the worker.",
+        (
+            "check_in.wait_for_all: spin_or_sleep(control, _CALLER, completed, seen, spin_deadline, "
+            "e.UNRECORDED) -> spin_or_sleep(_CALLER, control, completed, seen, spin_deadline, "
+            "e.UNRECORDED)",
+            "check_in.wait_for_all: _CALLER -> _CALLER + 1",
+        ),
+    ),
+    (
         "Without helpers the caller flushes alone whatever the strategy is called.",
         ("check_in.flush_once: helpers == _0 or is_small -> is_small",),
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.skipped import summary
+from tests.support.endings import summary
 
 ROOT = Path(__file__).parents[2]
 SKIPS = """
@@ -25,6 +25,18 @@ SKIPS = """
     def test_for_hours(): pytest.skip("long runs only (in winter)")
 
     def test_here(): pass
+"""
+TELLS = """
+    from hypothesis import given, settings
+    from hypothesis.strategies import integers
+
+    def test_prints(): print("printed by a test")
+
+    def test_campaign(tell): tell("40 kills")
+
+    @settings(max_examples=7)
+    @given(integers())
+    def test_searched(number): pass
 """
 # The one that dies comes last: the worker that replaced its worker was once given nothing, for ever.
 LAST_DIES = """
@@ -41,7 +53,8 @@ SEGFAULT, HANGS = "os.kill(os.getpid(), signal.SIGSEGV)", "time.sleep(3600)"
 def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run pytest with this project's options and last line on one file of tests."""
     (folder / "conftest.py").write_text(
-        "from tests.support.skipped import pytest_terminal_summary\n"
+        "from tests.support.endings import pytest_configure, pytest_terminal_summary\n"
+        "from tests.support.endings import pytest_xdist_auto_num_workers, tell\n"
     )
     (folder / "test_generated.py").write_text(textwrap.dedent(tests))
     pytest_here = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
@@ -71,6 +84,23 @@ def test_the_line_before_the_last_says_what_the_skipped_tests_need(
 def test_one_test_needs_and_none_says_nothing() -> None:
     assert summary(["needs rustc"]) == "1 skipped: 1 needs rustc"
     assert summary([]) == ""
+
+
+def test_what_a_test_prints_is_seen_by_whoever_asks(tmp_path: Path) -> None:
+    """Workers are the default, and what one prints goes nowhere: with ``-s`` there are none."""
+    ran = run(tmp_path, TELLS, "-s")
+    assert "printed by a test" in ran.stdout
+    assert "test_generated.py::test_campaign: 40 kills\n" in ran.stdout
+    assert "max_examples" not in ran.stdout
+
+
+def test_what_a_campaign_has_tried_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By workers too; in the long profile hypothesis counts as well."""
+    monkeypatch.setenv("COLO_LONG", "1")
+    ran = run(tmp_path, TELLS, "-n", "2")
+    assert "printed by a test" not in ran.stdout
+    assert "test_generated.py::test_campaign: 40 kills\n" in ran.stdout
+    assert "Stopped because settings.max_examples=7" in ran.stdout
 
 
 @pytest.mark.parametrize("dies", [SEGFAULT, HANGS])

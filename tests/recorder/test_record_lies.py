@@ -23,6 +23,7 @@ from model.errors import ColoError
 from tests.project.test_foreign_text import assert_harmless
 from tests.recorder.fake_qemu import BLOCKS, fake_qemus
 from tests.recorder.test_record import run
+from tests.support.endings import Tell
 
 make = fake_qemus
 
@@ -138,7 +139,7 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", ANSWERS)
-def test_any_lie(tmp_path: Path, make, command: str, long_run: bool, capsys) -> None:
+def test_any_lie(tmp_path: Path, make, command: str, long_run: bool, capsys, tell: Tell) -> None:
     outcomes = {"harmless": 0, "refused": 0}
     for seed in range(400 if long_run else 10):
         dice = random.Random(f"{command} {seed}")
@@ -159,7 +160,7 @@ def test_any_lie(tmp_path: Path, make, command: str, long_run: bool, capsys) -> 
         if output.exists():
             assert trace.load(output).epochs <= 2
         qemu.close()
-    print(f"{command}: {outcomes}")
+    tell(f"{command}: {outcomes}")
     assert sum(outcomes.values()) >= 4
 
 

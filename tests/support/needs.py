@@ -1,7 +1,7 @@
 """What some tests need beyond the README's two commands, as marks, and as reasons to skip.
 
 A skip is for what a machine lacks, never for what is broken. Every reason says how to get it;
-``skipped.py`` adds them up at the end of pytest's output.
+``endings.py`` adds them up at the end of pytest's output.
 """
 
 import shutil
