@@ -58,7 +58,7 @@ def test_a_command_prints_what_is_shown(shown: str) -> None:
 
 def test_there_are_commands_and_quotations() -> None:
     assert COMMANDS
-    assert len(QUOTED) == 4
+    assert len(QUOTED) == 5
 
 
 def test_the_example_prints_what_is_shown() -> None:
