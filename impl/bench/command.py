@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
-from impl.bench import charts, maps, measures, patterns, report, simulate
+from impl.bench import charts, maps, measures, patterns, predict, report, simulate
 from impl.bench.bound_port import BoundPort
 from impl.bench.copy_limit import BEST_MODE, MODES, PageList
 from impl.bench.measures import Measure, ours
@@ -172,6 +172,11 @@ def add_command(commands: Any) -> None:
         "--simulate", action="store_true", help="only compute: scaling past this machine"
     )
     what.add_argument(
+        "--predict",
+        action="store_true",
+        help="measure what passes and wake-ups cost, and compute what other ways would take",
+    )
+    what.add_argument(
         "--scaling",
         action="store_true",
         help="measure 1, 2, 4 ... threads on every pattern instead, beside what is computed",
@@ -194,6 +199,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print tables and the summary; 0 whatever was measured."""
     if arguments.report:
         report.write()
+        return 0
+    if arguments.predict:
+        predict.run()
         return 0
     if arguments.plot:
         check_matplotlib()

@@ -1,0 +1,208 @@
+"""``python -m impl bench --predict``: what larger guests and more threads would gain, before it is built.
+
+A flush today: one thread counts the union and indexes it, then wakes all helpers one after the other,
+and all copy. What each of these costs is measured here, and how long other ways would take is computed
+from it: one pass that adds up by 4 KiB of bitmap, and so hardly writes; that pass shared among all;
+helpers that wake two more each, or only as many helpers as bring something. Computed is not measured:
+copying and scanning are taken to speed up with every thread until MEMORY_THREADS of them use all that
+the memory gives, helpers to have a processor each.
+"""
+
+import math
+import mmap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from impl.bench.measures import MAP_NORESERVE, TEBIBYTE
+from impl.block import Block
+from impl.display.terminal import Table, console
+from impl.pool import FlushPool, Strategy
+from impl.ram import ColoRam
+from impl.tuning import Tuning
+
+PAGE_SIZE = 4096
+#: How many threads it takes to use all of the memory's bandwidth: a server's, on one node.
+MEMORY_THREADS = 8
+#: Dirty pages of a guest, as a share of all.
+DIRTY = 0.001
+GUESTS = {"4 GiB": 4 << 30, "64 GiB": 64 << 30, "1 TiB": 1 << 40}
+THREADS = (1, 2, 4, 16, 64, 256)
+HELPERS = (1, 2, 4, 8, 16)
+ROUNDS = 15
+#: A sixteenth of it, host and cache, is twice what a last-level cache of 32 MiB holds.
+COPIED_RAM = 512 << 20
+
+Way = Literal["today", "one pass", "shared pass", "and a tree", "and few woken"]
+#: The last two are the one before them with helpers woken in another way.
+WAYS: tuple[Way, ...] = ("today", "one pass", "shared pass", "and a tree", "and few woken")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds on one machine; those of a pass for each byte of the two bitmaps together."""
+
+    scan: float
+    """looking for dirty words where there are none"""
+    count: float
+    """adding up dirty pages"""
+    index: float
+    """writing how many are below each word"""
+    copy: float
+    """of a dirty page, by one thread"""
+    wake: float
+    """of the caller's time, for each helper that it wakes"""
+    arrive: float
+    """from then until the helper works"""
+
+
+def measure_costs() -> Costs:
+    """On this machine, as it is now: medians of a few rounds each."""
+    wake, arrive = _waking()
+    return Costs(*_passes(), _copying(), wake, arrive)
+
+
+def _passes() -> tuple[float, float, float]:
+    """Of a 1 TiB guest, whose memory is there only where it is used: (scan, count, index)."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    host, cache = mmap.mmap(-1, TEBIBYTE, flags=flags), mmap.mmap(-1, TEBIBYTE, flags=flags)
+    ram = ColoRam([Block("ram", host=host, cache=cache)])
+    size = ram.cache_dirty.nbytes + ram.host_dirty.nbytes
+    first, last = (np.zeros(ram.layout.words, np.uint64) for _ in range(2))
+    first[0] = last[-1] = 1
+    helped = Tuning(serial_below_bytes=0)
+    with FlushPool(2, tuning=helped) as pool:
+
+        def took(words: np.ndarray[tuple[int], np.dtype[np.uint64]], strategy: Strategy) -> float:
+            times = []
+            for _ in range(ROUNDS):
+                ram.set_dirty(words, words)
+                times.append(pool.flush(ram, strategy).seconds)
+            return float(np.median(times)) / size
+
+        # Counting begins at the first dirty word; before it, and in the flush itself, words are skipped.
+        scan = took(last, "serial") / 2
+        counted = took(first, "serial")
+        return scan, max(counted - scan, scan), max(took(first, "dynamic") - counted, 0.0)
+
+
+def _copying() -> float:
+    """Of every 16th page of a RAM."""
+    ram = ColoRam([Block("ram", size=COPIED_RAM)])
+    block = ram.block("ram")
+    pages = np.arange(0, ram.layout.pages, 16)
+    for memory in (block.host, block.cache):
+        memory.reshape(-1, PAGE_SIZE)[pages] = 1  # else all of it is one page of zeros
+    words = np.full(ram.layout.words, 0x0001_0001_0001_0001, np.uint64)
+    times = []
+    with FlushPool(1) as pool:
+        for _ in range(ROUNDS):
+            ram.set_dirty(words, words)
+            times.append(pool.flush(ram).seconds)
+    return float(np.median(times[1:])) / len(pages)
+
+
+def _waking() -> tuple[float, float]:
+    """(wake, arrive): the slope over more and more helpers, and what one takes beyond it."""
+    ram = ColoRam([Block("ram", size=PAGE_SIZE)])
+    caller, helper = [], []
+    with ExitStack() as open_pools:
+        for helpers in HELPERS:
+            tuning = Tuning(awake_nanoseconds=0)
+            pool = open_pools.enter_context(FlushPool(helpers + 1, tuning=tuning))
+            begun, arrived = [], []
+            for _ in range(ROUNDS):
+                time.sleep(1e-3)
+                begin = time.monotonic_ns()
+                workers = pool.flush(ram, "static").workers
+                begun.append(workers[0].begin_ns - begin)
+                arrived.append(min(worker.begin_ns for worker in workers[1:]) - begin)
+            caller.append(float(np.median(begun)) / 1e9)
+            helper.append(float(np.median(arrived)) / 1e9)
+    slope = float(np.polyfit(HELPERS, caller, 1)[0])
+    return max(slope, 0.0), max(helper[0] - slope, 0.0)
+
+
+def seconds(costs: Costs, guest: int, threads: int, way: Way) -> float:
+    """How long a flush would take of a guest, in bytes, of which DIRTY is dirty."""
+    pages = guest // PAGE_SIZE
+    bitmaps = 2 * pages / 8
+    work = bitmaps * costs.scan + pages * DIRTY * costs.copy
+    count = bitmaps * costs.count
+    if threads == 1:
+        return count + work
+    if way == "today":
+        return count + bitmaps * costs.index + _shared(work, _row(costs, threads))
+    if way == "one pass":
+        return count + _shared(work, _row(costs, threads))
+    # Each begins to count when it comes, and goes on to copy.
+    if way == "and a tree":
+        return _shared(count + work, _tree(costs, threads))
+    fewest = 2 if way == "and few woken" else threads
+    numbers = range(fewest, threads + 1)
+    return min(_shared(count + work, _row(costs, number)) for number in numbers)
+
+
+def _row(costs: Costs, threads: int) -> list[float]:
+    """When each thread begins: the caller wakes one helper after the other, then works itself."""
+    woken = [number * costs.wake for number in range(1, threads)]
+    return [woken[-1], *(at + costs.arrive for at in woken)]
+
+
+def _tree(costs: Costs, threads: int) -> list[float]:
+    """Whoever is woken wakes two more before it works."""
+    begins = [2 * costs.wake]
+    for number in range(1, threads):
+        above = begins[(number - 1) // 2]  # it began after both wake-ups
+        late = 0 if number % 2 == 0 else costs.wake
+        begins.append(above - late + costs.arrive + 2 * costs.wake)
+    return begins
+
+
+def _shared(work: float, begins: Sequence[float]) -> float:
+    """When seconds of one thread's work are done by threads that begin at these moments.
+
+    The first is the caller, which does not return before it has woken whom it wakes.
+    """
+    caller, done = begins[0], 0.0
+    begins = sorted(begins)
+    for number, begin in enumerate(begins):
+        later = begins[number + 1] if number + 1 < len(begins) else math.inf
+        speed = min(number + 1, MEMORY_THREADS)
+        if done + (later - begin) * speed >= work:
+            return max(begin + (work - done) / speed, caller)
+        done += (later - begin) * speed
+    raise AssertionError("the last one has for ever")
+
+
+def table(costs: Costs) -> Iterator[tuple[str, int, list[float]]]:
+    """Guest, threads, and seconds by each of WAYS."""
+    for name, guest in GUESTS.items():
+        for threads in THREADS:
+            yield name, threads, [seconds(costs, guest, threads, way) for way in WAYS]
+
+
+def run(measure: Callable[[], Costs] = measure_costs) -> None:
+    """Measure the costs, and print them and what follows."""
+    costs = measure()
+    bitmap = (f"{1 / getattr(costs, name) / 1e9:.1f} GB/s" for name in ("scan", "count"))
+    index = f"{1 / costs.index / 1e9:.1f} GB/s" if costs.index else "not to be measured"
+    for what, cost in (
+        *zip(("scan", "count"), bitmap, strict=True),
+        *(("index", index), ("copy of a page", f"{costs.copy * 1e9:.0f} ns")),
+        ("to wake a helper", f"{costs.wake * 1e6:.1f} us"),
+        ("until it works", f"{costs.arrive * 1e6:.1f} us"),
+    ):
+        print(f"measured: {what}: {cost}")
+    shown = Table(
+        title=f"{DIRTY:.1%} dirty: milliseconds of a flush, computed", title_justify="left"
+    )
+    for column in ("guest", "threads", *WAYS):
+        shown.add_column(column, justify="right")
+    for name, threads, times in table(costs):
+        shown.add_row(name, str(threads), *(f"{1e3 * one:.3f}" for one in times))
+    console().print(shown)
