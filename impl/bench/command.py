@@ -42,6 +42,7 @@ from impl.ports.build import (
 from impl.ram import ColoRam
 from impl.traces import format as traces
 from impl.traces.holes import without_holes
+from impl.traces.stamped_ram import ram_for
 from model.boundary import options
 from model.boundary.output import check_outputs, printable
 from model.page.document import Document, document, save
@@ -276,7 +277,7 @@ def _patterns(
             if name in wanted:
                 trace = without_holes(trace)
                 check_memory(_contest_memory(trace.layout), f"trace {name}")
-                runs = PairedRuns(patterns.ram_for(trace))
+                runs = PairedRuns(ram_for(trace))
                 yield runs, patterns.recorded(name, trace)
                 progress.advance(task)
 

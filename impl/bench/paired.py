@@ -11,15 +11,13 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from impl.bench.patterns import Epoch, Pattern
-from impl.bitmap import pages_of
 from impl.ram import ColoRam
-from impl.traces.stamps import first_wrong_page, write_pages
+from impl.traces.stamped_ram import SIDES, StampedRam, near
 from model.errors import ColoError
 
 Words = npt.NDArray[np.uint64]
@@ -50,18 +48,10 @@ class PairedRuns:
     def __init__(self, ram: ColoRam) -> None:
         self.ram = ram
         self.page_size = ram.layout.page_size
-        self.host = np.arange(ram.layout.pages, dtype=np.uint64) << np.uint64(20)
-        self.cache = self.host.copy()
-        self._generation = 0
-        for region in ram.layout.regions:
-            every = np.arange(region.used_pages, dtype=np.uint64)
-            stamps = self.host[region.bits.start : region.bits.stop]
-            for memory in self._memories(region.block.name):
-                write_pages(memory, self.page_size, every, stamps)
-
-    def _memories(self, name: str) -> tuple[Any, Any]:
-        block = self.ram.block(name)
-        return block.host, block.cache
+        self._pages = StampedRam(ram)
+        self._authors = 0
+        for side in SIDES:
+            self._pages.write(side, np.arange(ram.layout.pages, dtype=np.uint64), author=0)
 
     def prepare(self, epoch: Epoch) -> None:
         """The time between two checkpoints: pages are written, other memory is used, bits set."""
@@ -71,44 +61,32 @@ class PairedRuns:
         self.ram.set_dirty(epoch.cache_words, epoch.host_words)
 
     def _write(self, pages: Words) -> None:
-        self._generation += 2
-        for offset, stamps in ((0, self.host), (1, self.cache)):
-            stamps[pages] = (pages << np.uint64(20)) + np.uint64(self._generation + offset)
-        for region in self.ram.layout.regions:
-            first, last = np.searchsorted(pages, [region.bits.start, region.bits.stop])
-            mine = pages[first:last]
-            host, cache = self._memories(region.block.name)
-            inside = mine - np.uint64(region.first_bit)
-            write_pages(host, self.page_size, inside, self.host[mine])
-            write_pages(cache, self.page_size, inside, self.cache[mine])
+        for side in SIDES:
+            self._authors += 1
+            self._pages.write(side, pages, self._authors)
+
+    def _flushed(self, epoch: Epoch) -> None:
+        """What the pages should hold after a flush."""
+        self._pages.host[epoch.pages] = self._pages.cache[epoch.pages]
 
     def check(self, contender: Contender, epoch: Epoch) -> None:
         """Flush once; WrongResult if memory around dirty pages, a bitmap or the count is wrong."""
         self._write(epoch.pages)
         self.ram.set_dirty(epoch.cache_words, epoch.host_words)
         contender.flush(epoch)
-        self.host[epoch.pages] = self.cache[epoch.pages]
-        near = np.where(epoch.cache_words | epoch.host_words, ~np.uint64(0), np.uint64(0))
-        self._compare(contender.name, pages_of(near))
+        self._flushed(epoch)
+        self._compare(contender.name, near(epoch.cache_words | epoch.host_words))
         left = self.ram.cache_dirty.any() or self.ram.host_dirty.any() or self.ram.dirty_pages
         if contender.group != "copy limit" and left:
             raise WrongResult(f"{contender.name}: dirty bits or a dirty count are left")
 
     def check_everything(self) -> None:
         """Compare all memory: WrongResult if a contender so far has written what it should not."""
-        self._compare("one of the contenders", np.arange(len(self.host), dtype=np.uint64))
+        self._compare("one of the contenders", None)
 
-    def _compare(self, who: str, pages: Words) -> None:
-        """These pages, by their bits, in order, where a block uses them."""
-        for region in self.ram.layout.regions:
-            first, last = np.searchsorted(pages, [region.bits.start, region.bits.stop])
-            mine = pages[first:last]
-            inside = mine - np.uint64(region.first_bit)
-            memories = self._memories(region.block.name)
-            for memory, stamps in zip(memories, (self.host, self.cache), strict=True):
-                page = first_wrong_page(memory, self.page_size, inside, stamps[mine])
-                if page is not None:
-                    raise WrongResult(f"{who}: page {page} of block {region.block.name!r} is wrong")
+    def _compare(self, who: str, pages: Words | None) -> None:
+        if wrong := self._pages.first_wrong(pages):
+            raise WrongResult(f"{who}: page {wrong.page} of block {wrong.block!r} is wrong")
 
     def run(self, pattern: Pattern, contenders: list[Contender], seconds: float) -> "Times":
         """Check every contender once, then time them in turn for about ``seconds`` seconds."""
@@ -126,7 +104,7 @@ class PairedRuns:
             for contender in order.sample(contenders, len(contenders)):
                 self.prepare(epoch)
                 times[contender.name].append(contender.flush(epoch))
-                self.host[epoch.pages] = self.cache[epoch.pages]
+                self._flushed(epoch)
             number += 1
         return Times(pattern, {name: np.array(ns) for name, ns in times.items()})
 

@@ -7,8 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.bitmap import pages_of
-from impl.block import Block
-from impl.ram import ColoRam
 from impl.traces.format import Trace
 from model.ram import PAGES_PER_WORD
 
@@ -71,15 +69,6 @@ def recorded(name: str, trace: Trace) -> Pattern:
     first = min(1, trace.epochs - 1)
     epochs = zip(trace.cache_dirty[first:], trace.host_dirty[first:], strict=True)
     return Pattern(name, tuple(_epoch(cache, host) for cache, host in epochs))
-
-
-def ram_for(trace: Trace) -> ColoRam:
-    """Memory like that of the recorded guest."""
-    blocks = [
-        Block(b.name, size=b.used_length, max_size=b.max_length, offset=b.offset)
-        for b in trace.layout.blocks
-    ]
-    return ColoRam(blocks, page_size=trace.layout.page_size)
 
 
 def _pattern(name: str, n_pages: int, pages: Pages, rng: np.random.Generator) -> Pattern:

@@ -10,7 +10,6 @@ no memory either: long holes in it are left out (impl.traces.holes).
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,18 @@ import numpy.typing as npt
 from rich.progress import track
 
 from impl.bitmap import pages_of
-from impl.block import Block
 from impl.display.terminal import Table, console
 from impl.kernels.events import EventLog
 from impl.machine.memory import check_memory
 from impl.pool import STRATEGIES, FlushPool, Strategy
-from impl.ram import ColoRam
 from impl.stats import FlushStats
 from impl.traces import format as traces
 from impl.traces.holes import without_holes
-from impl.traces.stamps import BLANK, first_wrong_page, write_pages
+from impl.traces.stamped_ram import SIDES, StampedRam, near, ram_for
 from model import flush as spec
 from model.boundary import options
 from model.boundary.output import check_outputs, printable
 from model.errors import ColoError
-from model.ram import Region
 
 Words = npt.NDArray[np.uint64]
 
@@ -55,20 +51,11 @@ class Replay:
         used_pages = sum(region.used_pages for region in self.layout.regions)
         each = 2 * self.layout.page_size + BYTES_OF_THE_MODEL
         check_memory(used_pages * each, f"a replay of this guest of {used_pages} pages")
-        self.ram = ColoRam(
-            [
-                Block(b.name, size=b.used_length, max_size=b.max_length, offset=b.offset)
-                for b in self.layout.blocks
-            ],
-            page_size=self.layout.page_size,
-        )
-        # What the model holds: the stamp of every page, by its bit. Host and cache are as after a backup.
-        self.host_stamps = np.full(self.layout.pages, BLANK)
-        self.cache_stamps = self.host_stamps.copy()
-        ever = _ever_dirty(self.trace)
-        near = self._near(ever)
-        for side, of_side in (("host", self.host_stamps), ("cache", self.cache_stamps)):
-            self._write(side, of_side, near, author=0)
+        # What the model holds is the stamps. Host and cache are as after a backup.
+        self.pages = StampedRam(ram_for(self.trace))
+        self.ram = self.pages.ram
+        for side in SIDES:
+            self.pages.write(side, near(_ever_dirty(self.trace)), author=0)
 
     def flush(self, epoch: int, *, every_byte: bool = False) -> FlushStats:
         """Flush one epoch; Difference if memory near a dirty page, bitmaps or counts are not the model's.
@@ -76,46 +63,27 @@ class Replay:
         ``every_byte``: or any other memory. It takes as long as reading all of it.
         """
         cache_words, host_words = self.trace.cache_dirty[epoch], self.trace.host_dirty[epoch]
-        self._write("cache", self.cache_stamps, pages_of(cache_words), 2 * epoch + 1)
-        self._write("host", self.host_stamps, pages_of(host_words), 2 * epoch + 2)
+        self.pages.write("cache", pages_of(cache_words), 2 * epoch + 1)
+        self.pages.write("host", pages_of(host_words), 2 * epoch + 2)
         self.ram.set_dirty(cache_words, host_words)
         expected = self._expect(cache_words, host_words)
         stats = self.pool.flush(self.ram, self.strategy)
         self._compare(f"epoch {epoch}", stats, expected)
-        self._check_memory(
-            f"epoch {epoch}", None if every_byte else self._near(cache_words | host_words)
-        )
+        self._check_memory(f"epoch {epoch}", None if every_byte else near(cache_words | host_words))
         return stats
 
     def finish(self) -> None:
         """After the last epoch: Difference if any byte is not the model's."""
         self._check_memory("after the last epoch (--every-byte finds the first)", None)
 
-    def _near(self, words: Words) -> Words:
-        """The pages, by their bits, whose bitmap word has a bit set here: those of no block, too."""
-        return pages_of(np.where(words != 0, ~np.uint64(0), np.uint64(0)))
-
-    def _write(self, side: str, stamps: Words, pages: Words, author: int) -> None:
-        for region, mine in self._by_region(pages):
-            stamps[mine] = _stamps(author, mine)
-            memory = getattr(self.ram.block(region.block.name), side)
-            inside = mine - np.uint64(region.first_bit)
-            write_pages(memory, self.layout.page_size, inside, stamps[mine])
-
-    def _by_region(self, pages: Words) -> Iterator[tuple[Region, Words]]:
-        """Each region with those of the pages, in order, that it uses."""
-        for region in self.layout.regions:
-            first, last = np.searchsorted(pages, [region.bits.start, region.bits.stop])
-            yield region, pages[first:last]
-
     def _expect(self, cache_words: Words, host_words: Words) -> spec.Flushed:
         cache_dirty, host_dirty = pages_of(cache_words).tolist(), pages_of(host_words).tolist()
-        host = dict(zip(host_dirty, self.host_stamps[host_dirty].tolist(), strict=True))
-        cache = {page: int(self.cache_stamps[page]) for page in {*cache_dirty, *host_dirty}}
+        host = dict(zip(host_dirty, self.pages.host[host_dirty].tolist(), strict=True))
+        cache = {page: int(self.pages.cache[page]) for page in {*cache_dirty, *host_dirty}}
         ram = spec.Ram(host, cache, set(cache_dirty), set(host_dirty), len(cache_dirty))
         done = spec.flush(ram, self.layout)
         changed = np.fromiter(ram.host.keys(), dtype=np.int64, count=len(ram.host))
-        self.host_stamps[changed] = np.array(list(ram.host.values()), dtype=np.uint64)
+        self.pages.host[changed] = np.array(list(ram.host.values()), dtype=np.uint64)
         return done
 
     def _compare(self, when: str, stats: FlushStats, expected: spec.Flushed) -> None:
@@ -127,18 +95,11 @@ class Replay:
 
     def _check_memory(self, when: str, pages: Words | None) -> None:
         """Compare these pages, by their bits, or all: Difference if one is not the model's."""
-        if pages is None:
-            pages = np.arange(self.layout.pages, dtype=np.uint64)
-        for region, mine in self._by_region(pages):
-            block, inside = self.ram.block(region.block.name), mine - np.uint64(region.first_bit)
-            for side, stamps in (("host", self.host_stamps), ("cache", self.cache_stamps)):
-                memory = getattr(block, side)
-                page = first_wrong_page(memory, self.layout.page_size, inside, stamps[mine])
-                if page is not None:
-                    raise Difference(
-                        f"{when}: {side} page {page} of block {block.name!r} "
-                        "is not what the model says"
-                    )
+        if wrong := self.pages.first_wrong(pages):
+            raise Difference(
+                f"{when}: {wrong.side} page {wrong.page} of block {wrong.block!r} "
+                "is not what the model says"
+            )
 
 
 def _ever_dirty(trace: traces.Trace) -> Words:
@@ -147,11 +108,6 @@ def _ever_dirty(trace: traces.Trace) -> Words:
     for bitmap in (*trace.cache_dirty, *trace.host_dirty):
         ever |= bitmap
     return ever
-
-
-def _stamps(author: int, pages: Words) -> Words:
-    """Stamps that differ between pages and authors; authors are numbered over the whole replay."""
-    return (pages << np.uint64(24) | np.uint64(author)) << np.uint64(12)
 
 
 def add_command(commands: Any) -> None:
