@@ -90,7 +90,7 @@ def show(found: Calibration) -> None:
     if not found.settled:
         print(
             f"Too busy: the measuring thread had a processor for {found.figures.running:.0%} of the "
-            "time, so the usual limits hold. Try again on an idle machine.",
+            "time, so where helpers matter the usual limits hold. Try again on an idle machine.",
             file=sys.stderr,
         )
 

@@ -1,8 +1,9 @@
 """From figures to limits: where one way of flushing gives way to the next as flushes grow.
 
 A machine is noisy, and a wrong limit costs more than a right one brings. So the usual limits stay unless
-others win clearly: of a gain only what three rounds out of four have shown counts, less a margin; a
-size of which there are too few rounds counts for nothing, and nothing does on a machine that is busy.
+others win clearly: of a gain only what three rounds out of four have shown counts, less a margin, and a
+size of which there are too few rounds counts for nothing. That will do for the copies of one thread,
+which a busy machine delays now and then; of helpers that must wait for a processor it says nothing.
 """
 
 import math
@@ -29,20 +30,19 @@ USUAL = Tuning()
 
 def decide(figures: Figures) -> Tuning:
     """The limits that the figures speak for; the usual ones where they are too few or undecided."""
-    if is_noisy(figures):
-        return USUAL
     ordinary, fetching = limits(figures.copying, ("ordinary", "fetching", "streaming"), _usual_copy)
-    (alone,) = limits(figures.helping, ("alone", "together"), _usual_help)
+    helping, sleeping = ({}, {}) if is_noisy(figures) else (figures.helping, figures.sleeping)
+    (alone,) = limits(helping, ("alone", "together"), _usual_help)
     return Tuning(
         USUAL.ordinary_below_bytes if ordinary is None else ordinary,
         USUAL.fetching_below_bytes if fetching is None else fetching,
         USUAL.serial_below_bytes if alone is None else alone,
-        _awake(figures.sleeping),
+        _awake(sleeping),
     )
 
 
 def is_noisy(figures: Figures) -> bool:
-    """Was the machine too busy with other work for these figures to mean anything?"""
+    """Was the machine too busy with other work to say anything of more than one thread?"""
     return figures.running < LEAST_RUNNING
 
 

@@ -100,15 +100,22 @@ def test_what_is_left_of_a_gain_counts() -> None:
     assert decide(changed) == decide(found)
 
 
-@pytest.mark.parametrize("noise", ["too few rounds", "rounds that disagree", "a busy machine"])
+def test_of_a_busy_machine_only_what_one_thread_does_counts() -> None:
+    """It is delayed now and then; helpers wait for a processor all the time."""
+    takes = up_to(16 * MIB, "fetching", ""), up_to(0, "alone", "together")
+    idle, busy = (decide(figures(*takes, running=share)) for share in (1.0, 0.5))
+    assert (idle.serial_below_bytes, idle.awake_nanoseconds) == (0, 92_000)
+    usual = {"serial_below_bytes": USUAL.serial_below_bytes}
+    assert busy == replace(idle, **usual, awake_nanoseconds=USUAL.awake_nanoseconds)
+
+
+@pytest.mark.parametrize("noise", ["too few rounds", "rounds that disagree"])
 def test_noise_leaves_the_usual_limits(noise: str) -> None:
     takes = up_to(16 * MIB, "fetching", "")
     sound = decide(figures(takes))
     assert sound.ordinary_below_bytes == 0
     if noise == "too few rounds":
         found = figures(takes, rounds=FEWEST_ROUNDS - 1)
-    elif noise == "a busy machine":
-        found = figures(takes, running=0.5)
     else:
         found = figures(takes)
         for times in found.copying.values():
@@ -481,7 +488,10 @@ def test_the_command_says_that_the_machine_is_busy(
 ) -> None:
     monkeypatch.setattr(here, "measure", lambda *_: figures(running=0.5))
     assert main(["calibrate"]) == 1
-    assert "for 50% of the time, so the usual limits hold" in capsys.readouterr().err
+    assert (
+        "for 50% of the time, so where helpers matter the usual limits hold"
+        in capsys.readouterr().err
+    )
 
 
 def test_nothing_kept_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
