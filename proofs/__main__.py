@@ -91,7 +91,9 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
                 for outcome in outcomes(pool, claims):
                     report.add(outcome)
             second = _export_and_ask(pool, claims, options.export, options.second, console)
-            broken = _break_compiled(pool, console) if options.mutants else 0
+            broken = 0
+            if options.mutants:
+                broken = _break_compiled(pool, console, loops=options.compiled is not None)
             if options.json or options.html:
                 _write_document(claims, report, time.perf_counter() - begin, prepare, options)
     except KeyboardInterrupt:
@@ -110,10 +112,13 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
     return exit_code(found) or second_exit_code(second) or broken
 
 
-def _break_compiled(pool: ProcessPoolExecutor, console: Console) -> int:
-    """Break every instruction of every compiled function; 1 if one is accepted for no known reason."""
+def _break_compiled(pool: ProcessPoolExecutor, console: Console, *, loops: bool) -> int:
+    """Break every instruction of every compiled function.
+
+    1 if one is accepted for no known reason; 2 if a function is not known.
+    """
     with started_processes_hear_no_ctrl_c():
-        waiting = [pool.submit(row_of, name, kind) for name, kind in rows()]
+        waiting = [pool.submit(row_of, name, kind) for name, kind in rows(loops=loops)]
     done = [row.result() for row in waiting]
     for row in done:
         refused = row.ends.get(REFUSED, 0)
@@ -125,9 +130,13 @@ def _break_compiled(pool: ProcessPoolExecutor, console: Console) -> int:
         )
         for mutant in () if row.good else row.unexplained:
             console.print(f"FAILED {row.function}: accepted: {mutant}", style="bold red")
+        if row.unknown:
+            console.print(f"FAILED {row.function}: {row.unknown}", style="bold red")
     every = sum(sum(row.ends.values()) for row in done)
     refused = sum(row.ends.get(REFUSED, 0) for row in done)
     console.print(f"{every} mutants: {refused} refused, {every - refused} equivalent")
+    if any(row.unknown for row in done):
+        return 2
     return 0 if all(row.good for row in done) else 1
 
 
@@ -190,7 +199,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--mutants",
         action="store_true",
-        help="break every instruction of the compiled functions as well; about a minute",
+        help="break every instruction of the compiled functions as well; about a minute, "
+        "with --compiled two",
     )
     parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
     return parser.parse_args(arguments)

@@ -1,32 +1,41 @@
-"""The loops of ``impl/kernels/flush.py`` as numba makes them: what each copies, reads and returns.
+"""The loops of ``impl/kernels/flush.py`` that copy and search: what each copies, reads and returns.
 
-As made, each loop of Python's is one loop, its variables have their names and a call is a call. A loop
-is proved by an invariant at its header, over addresses in one form (a base and an offset), and ends
-because its offset grows and is bounded.
+Addresses have one form, a base and an offset. ``window.py`` and ``ranges.py`` have the loops around them.
 """
 
-import re
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import z3
 
-from model import words
-from model.boundary.docstring import docstring
-from proofs.compiled import source
-from proofs.compiled.ir import Instruction, Integer, Many, Pointer, Type, UnknownIR
-from proofs.compiled.machine import Contract, Loop, Machine, State
+from model import words, worker
+from proofs.compiled.ir import Instruction, Integer, Many, Pointer, UnknownIR
+from proofs.compiled.loops import (
+    WORD,
+    Change,
+    Counted,
+    Part,
+    a_word,
+    claim,
+    held,
+    hold,
+    results,
+    run,
+    symbol,
+)
+from proofs.compiled.machine import Contract, Machine, State
 from proofs.compiled.values import Bits, Datum, Line, Opaque, Slot, bits, number
-from proofs.prover.obligation import CLAIMS, Claim, Control, Proof
-from proofs.prover.symbolic import Natural, Truth, Word, implies, natural, trailing_zeros
+from proofs.prover.obligation import Proof
+from proofs.prover.symbolic import Natural, Truth, Word, Words, implies, natural, trailing_zeros
 
 KERNELS = "impl.kernels.flush."
-#: numba names a variable after Python's, and numbers its lives in the order of Python's bytecode.
-PYTHONS = ("3.11",)
-WORD = z3.BitVecSort(64)
+#: The model's memory and its worker, over terms.
+Running = tuple[worker.MemoryOf[Words], worker.WorkerOf[Word]]
 LINE = Many(64, Integer(8))
+BYTE = z3.BitVecSort(8)
 #: The byte at each address of what is copied from; nobody writes it meanwhile.
-_byte = z3.Function("source_byte", WORD, z3.BitVecSort(8))
+_byte = z3.Function("source_byte", WORD, BYTE)
 
 
 @dataclass
@@ -72,8 +81,40 @@ class Copied:
         return self.held == z3.If(z3.ULT(self.offset, done), copied, before)
 
 
-_cache_word, _host_word = (z3.Function(name, WORD, WORD) for name in ("cache_word", "host_word"))
+cache_word, host_word = (z3.Function(name, WORD, WORD) for name in ("cache_word", "host_word"))
+#: Of each number of a word something that no clean word changes: a count of what lies below it.
+_kept = z3.Function("kept", WORD, WORD)
 STRIDE = 32
+
+
+def is_dirty(p: Proof, cache: z3.BitVecRef, host: z3.BitVecRef) -> z3.BoolRef:
+    """Is a bit set in either of two words?"""
+    found: z3.BitVecRef = p.lift_words(words.either)(Word(cache), Word(host)).z
+    return found != 0
+
+
+def first_dirty_word(
+    first: z3.BitVecRef,
+    end: z3.BitVecRef,
+    found: z3.BitVecRef,
+    any_word: z3.BitVecRef,
+    dirty: Callable[[z3.BitVecRef], z3.BoolRef],
+    *kept: Callable[[z3.BitVecRef], z3.ExprRef],
+) -> list[Part]:
+    """What next_dirty_word finds: what its claim shows, and what whoever calls it may use.
+
+    ``kept`` are functions that have the same value for a clean word and for the next one.
+    """
+    inside = z3.And(z3.ULE(first, found), z3.ULE(found, end))
+    passed = z3.And(z3.ULE(first, any_word), z3.ULT(any_word, found))
+    same = z3.And(*(of(found) == of(first) for of in kept))
+    return [
+        ("nothing to search: the end", z3.Implies(z3.UGE(first, end), found == end)),
+        ("it is a word, or the end", z3.Implies(z3.ULT(first, end), inside)),
+        ("it is dirty, unless it is the end", z3.Or(found == end, dirty(found))),
+        ("all before are clean", z3.Implies(passed, z3.Not(dirty(any_word)))),
+        ("what they leave as it is, is", z3.Implies(z3.ULE(first, end), same)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -89,9 +130,11 @@ class Bitmaps:
         return self
 
     def load(self, machine: Machine, state: State, what: Instruction, at: Bits) -> Datum:
-        number_of = {Integer(64): 1, Many(8, Integer(64)): 8}.get(what.type)
-        for base, word in ((self.cache, _cache_word), (self.host, _host_word)):
-            index = _index(at.z, base)
+        number_of = (
+            {Integer(64): 1, Many(8, Integer(64)): 8}.get(what.type) if what.align == 8 else None
+        )
+        for base, word in ((self.cache, cache_word), (self.host, host_word)):
+            index = index_of(at.z, base)
             if number_of is not None and index is not None:
                 within = z3.And(z3.ULE(self.first, index), z3.ULT(index, self.end))
                 last = z3.ULE(index + number_of, self.end)
@@ -106,19 +149,33 @@ class Bitmaps:
         raise UnknownIR(f"a store where bitmaps are only read, in the LLVM IR: {what.text}")
 
 
-def _index(address: z3.BitVecRef, base: z3.BitVecRef) -> z3.BitVecRef | None:
-    """``k`` for the address ``base + 8 * k``, as it is written; None for any other."""
+def index_of(address: z3.BitVecRef, base: z3.BitVecRef) -> z3.BitVecRef | None:
+    """``k`` for the address ``base + 8 * k``; None for one of another base.
+
+    (That it is a multiple of 8 is stated of every access to a word.)
+    """
     offset = z3.simplify(address - base)
-    parts = offset.children() if offset.decl().kind() == z3.Z3_OP_BADD else [offset]
+    index = multiple_of(8, offset)
+    return index if index is not None or mentions(offset, base) else z3.LShR(offset, 3)
+
+
+def multiple_of(size: int, term: z3.BitVecRef) -> z3.BitVecRef | None:
+    """``k`` for ``size * k``, as it is written; None for any other."""
+    parts = term.children() if term.decl().kind() == z3.Z3_OP_BADD else [term]
     index = z3.BitVecVal(0, 64)
     for part in parts:
-        if z3.is_bv_value(part) and part.as_long() % 8 == 0:
-            index = index + part.as_long() // 8
-        elif part.decl().kind() == z3.Z3_OP_BMUL and part.arg(0).eq(z3.BitVecVal(8, 64)):
+        if z3.is_bv_value(part) and part.as_long() % size == 0:
+            index = index + part.as_long() // size
+        elif part.decl().kind() == z3.Z3_OP_BMUL and part.arg(0).eq(z3.BitVecVal(size, 64)):
             index = index + part.arg(1)
         else:
             return None
     return z3.simplify(index)
+
+
+def mentions(term: z3.ExprRef, variable: z3.ExprRef) -> bool:
+    """Does a variable stand in a term?"""
+    return term.eq(variable) or any(mentions(part, variable) for part in term.children())
 
 
 @dataclass
@@ -170,132 +227,13 @@ class Pages:
         raise UnknownIR(f"a copy at {address}, which is no page's place")
 
 
-def variable(machine: Machine, state: State, name: str) -> Slot:
-    """The variable of the function that runs, by the name that numba gives it. Raises UnknownIR."""
-    slot = Slot(f"{state.frame}:{name}")
-    if slot.region not in machine.layouts:
-        raise UnknownIR(f"there is no variable {name!r} in the LLVM IR")
-    return slot
-
-
-def held(machine: Machine, state: State, name: str) -> z3.BitVecRef:
-    """What a variable holds."""
-    return bits(state.slots[variable(machine, state, name)], name).z
-
-
-Part = tuple[str, z3.BoolRef]
-
-
-@dataclass(frozen=True)
-class Counted(Loop):
-    """A loop over a number that grows: ``reads`` it off the variables, ``writes`` sets them to it.
-
-    ``holds`` is the invariant for a value of that number. A turn starts from any value that meets it.
-    """
-
-    name: str
-    reads: Callable[[Machine, State], z3.BitVecRef]
-    writes: Callable[[Machine, State, z3.BitVecRef], None]
-    holds: Callable[[Machine, State, z3.BitVecRef], list[Part]]
-    #: What follows from the invariant and is said once, so that the solver need not find it.
-    follows: Callable[[z3.BitVecRef], list[Part]] = lambda now: []
-    #: What is assumed of the number, at each turn: an instance of what the claim assumes of all.
-    given: Callable[[z3.BitVecRef], z3.BoolRef] = lambda now: z3.BoolVal(True)
-    #: The conditions of every path on which a turn begins: they must not contradict each other.
-    begun: list[tuple[z3.BoolRef, ...]] = field(default_factory=list)
-
-    def arrive(self, machine: Machine, state: State, again: bool) -> None:
-        now = z3.simplify(self.reads(machine, state))
-        for name, goal in self.holds(machine, state, now):
-            machine.must(state, f"{name}, {'kept' if again else 'at the start'}", goal)
-        if again:
-            machine.must(state, f"{self.name} come to an end", z3.ULT(state.notes[self.name], now))
-
-    def enter(self, machine: Machine, state: State) -> None:
-        now = machine.fresh(WORD, self.name)
-        self.writes(machine, state, now)
-        if isinstance(state.memory, Copied):
-            state.memory.held = machine.fresh(z3.BitVecSort(8), "held")
-        state.path += [goal for _, goal in self.holds(machine, state, now)]
-        state.path.append(self.given(now))
-        for name, goal in self.follows(now):
-            machine.must(state, name, goal)
-            state.path.append(goal)
-        state.notes[self.name] = now
-        self.begun.append(tuple(state.path))
-
-
-def _word(name: str) -> z3.BitVecRef:
-    return z3.BitVec(name, 64)
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing broken in a function's text: the first match of a pattern replaced."""
-
-    name: str
-    pattern: str
-    new: str
-
-    def made(self, text: str) -> str:
-        """The text with that broken. Raises UnknownIR if there is no such thing in it."""
-        broken, changed = re.subn(self.pattern, self.new, text, count=1)
-        if not changed:
-            raise UnknownIR(f"there is nothing to break by {self.name!r}, in the LLVM IR")
-        return broken
-
-
-def _run(
-    p: Proof,
-    name: str,
-    arguments: list[z3.BitVecRef],
-    loops: list[Counted],
-    memory: Copied | Bitmaps | Pages | None,
-    result: Type,
-    after: Callable[[State], list[Part]],
-    contracts: Mapping[str, Contract] | None = None,
-) -> None:
-    """State every obligation of a function; ``loops`` are its loops, the outer one first."""
-    kernels = source.kernels()
-    if kernels.python not in PYTHONS:
-        raise UnknownIR(f"what numba names the variables of a loop under Python {kernels.python}")
-    symbol = kernels.symbol(KERNELS + name)
-    texts = dict(kernels.texts[source.AS_MADE])
-    for change in CHANGES.get(name, ()):
-        if p.mutant == change.name:
-            texts[symbol] = change.made(texts[symbol])
-    headers = Machine(texts).function(symbol).loops
-    if len(headers) != len(loops):
-        raise UnknownIR(f"{name} has {len(headers)} loops, and not {len(loops)}, in the LLVM IR")
-    by_size = sorted(headers, key=lambda header: len(headers[header]), reverse=True)
-    known = {(symbol, header): loop for header, loop in zip(by_size, loops, strict=True)}
-    machine = Machine(texts, contracts, known)
-    places: list[Datum] = [machine.place("result", result), machine.place("exception", Pointer())]
-    start = State(slots={Slot("exception"): Opaque()}, memory=memory)
-    ends = 0
-    for state, code in machine.run(symbol, [*places, *map(Bits, arguments)], start):
-        ends += 1
-        machine.must(state, "no exception is raised", bits(code, name).z == 0)
-        for what, goal in after(state):
-            machine.must(state, what, goal)
-    if not ends:
-        raise UnknownIR(f"{name} never returns, in the LLVM IR")
-    for loop in loops:
-        for path in loop.begun:
-            p.possible(f"there are {loop.name}", *map(Truth, path))
-    for o in machine.obligations:
-        p.prove(o.name, Truth(z3.Implies(z3.And(*o.path), o.goal)), keep=False)
-    p.compiled = True
-
-
 def _stream(p: Proof) -> None:
     """stream, compiled, copies whole lines from one place to another, and nothing else."""
     to, origin, length, memory = _copy(p)
 
     def writes(machine: Machine, state: State, done: z3.BitVecRef) -> None:
-        state.slots[variable(machine, state, "to.2")] = Bits(to + done)
-        state.slots[variable(machine, state, "source.2")] = Bits(origin + done)
-        state.slots[variable(machine, state, "end")] = Bits(to + length)
+        hold(machine, state, to__2=to + done, source__2=origin + done, end=to + length)
+        _memory(state).held = machine.fresh(BYTE, "held")
 
     def holds(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
         return [
@@ -307,9 +245,9 @@ def _stream(p: Proof) -> None:
         ]
 
     loop = Counted("bytes done", lambda m, s: held(m, s, "to.2") - to, writes, holds)
-    _run(
+    run(
         p,
-        "stream",
+        KERNELS + "stream",
         [to, origin, length],
         [loop],
         memory,
@@ -325,7 +263,7 @@ def _memory(state: State) -> Copied:
 
 
 def _copy(p: Proof) -> tuple[z3.BitVecRef, z3.BitVecRef, z3.BitVecRef, Copied]:
-    to, origin, length, offset = (_word(name) for name in ("to", "source", "length", "offset"))
+    to, origin, length, offset = (a_word(name) for name in ("to", "source", "length", "offset"))
     p.assume("whole lines, the target aligned", Truth(to & 63 == 0), Truth(length & 63 == 0))
     p.assume("it ends below 2^57", Truth(z3.ULT(to, 2**56)), Truth(z3.ULT(length, 2**56)))
     before = z3.BitVec("before", 8)
@@ -355,6 +293,7 @@ def _stream_fetching(p: Proof) -> None:
         state.slots[following] = Bits(64 * done)
         state.slots[left] = Bits(lines - done)
         state.slots[Slot(region, 16)] = number(64)
+        _memory(state).held = machine.fresh(BYTE, "held")
 
     def holds(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
         region, following, _ = iterator(state)
@@ -365,10 +304,10 @@ def _stream_fetching(p: Proof) -> None:
             ("so much is copied", _memory(state).so_far(64 * done, memory.held)),
         ]
 
-    _run(
+    run(
         p,
-        "stream_fetching",
-        [to, origin, length, _word("soon")],
+        KERNELS + "stream_fetching",
+        [to, origin, length, a_word("soon")],
         [Counted("lines done", reads, writes, holds)],
         memory,
         Pointer(),
@@ -378,11 +317,10 @@ def _stream_fetching(p: Proof) -> None:
 
 def _fetch(p: Proof) -> None:
     """fetch, compiled, comes to an end and touches nothing."""
-    address = _word("address")
+    address = a_word("address")
 
     def writes(machine: Machine, state: State, done: z3.BitVecRef) -> None:
-        state.slots[variable(machine, state, "address.2")] = Bits(address + done)
-        state.slots[variable(machine, state, "end")] = Bits(address + 512)
+        hold(machine, state, address__2=address + done, end=address + 512)
 
     def holds(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
         return [
@@ -391,22 +329,27 @@ def _fetch(p: Proof) -> None:
         ]
 
     loop = Counted("bytes fetched", lambda m, s: held(m, s, "address.2") - address, writes, holds)
-    _run(p, "fetch", [address], [loop], None, Pointer(), lambda state: [])
+    run(p, KERNELS + "fetch", [address], [loop], None, Pointer(), lambda state: [])
 
 
 def _next_dirty_word(p: Proof) -> None:
     """next_dirty_word, compiled, finds the first word with a bit set in either bitmap, or the end."""
-    bases = cache, host = _word("cache_bitmap"), _word("host_bitmap")
-    first, end, any_word = _word("word"), _word("end"), _word("any_word")
+    bases = cache, host = a_word("cache_bitmap"), a_word("host_bitmap")
+    first, end, any_word = a_word("word"), a_word("end"), a_word("any_word")
     p.assume("bitmaps lie below 2^57", *(Truth(z3.ULT(base, 2**56)) for base in bases))
     p.assume("they are aligned", *(Truth(base & 7 == 0) for base in bases))
     p.assume("they have fewer than 2^46 words", Truth(z3.ULT(end, 2**46)))
+    p.assume("what a clean word leaves as it is")  # said of each that is passed (``kept_by``)
     bitmaps = Bitmaps(cache, host, first, end)
-    either = p.lift_words(words.either)
 
     def dirty(word: z3.BitVecRef) -> z3.BoolRef:
-        found: z3.BitVecRef = either(Word(_cache_word(word)), Word(_host_word(word))).z
-        return found != 0
+        return is_dirty(p, cache_word(word), host_word(word))
+
+    def kept_by(word: z3.BitVecRef) -> z3.BoolRef:
+        return z3.Implies(z3.Not(dirty(word)), _kept(z3.simplify(word + 1)) == _kept(word))
+
+    def kept_by_a_stride(word: z3.BitVecRef) -> z3.BoolRef:
+        return z3.And(*(kept_by(z3.simplify(word + lane)) for lane in range(STRIDE)))
 
     def clean_below(word: z3.BitVecRef) -> z3.BoolRef:
         passed = z3.And(z3.ULE(first, any_word), z3.ULT(any_word, word))
@@ -416,6 +359,7 @@ def _next_dirty_word(p: Proof) -> None:
         return [
             ("it is one of the words", z3.And(z3.ULE(first, word), z3.ULT(word, end))),
             ("only clean words are passed", clean_below(word)),
+            ("what they leave as it is, is", _kept(word) == _kept(first)),
         ]
 
     def at_a_stride(machine: Machine, state: State, word: z3.BitVecRef) -> list[Part]:
@@ -426,6 +370,7 @@ def _next_dirty_word(p: Proof) -> None:
             ("it is past the word before", z3.ULT(state.notes["words"], word)),
             ("only clean words are before it", clean_below(word)),
             ("every word of it is clean", all_clean),
+            ("what they leave as it is, is", _kept(word) == _kept(first)),
         ]
 
     def one_of_a_stride(word: z3.BitVecRef) -> list[Part]:
@@ -437,27 +382,29 @@ def _next_dirty_word(p: Proof) -> None:
         return [("a lane of a stride is clean", fact) for fact in (*each, some, whole)]
 
     def set_to(name: str) -> Callable[[Machine, State, z3.BitVecRef], None]:
-        def writes(machine: Machine, state: State, word: z3.BitVecRef) -> None:
-            state.slots[variable(machine, state, name)] = Bits(word)
-
-        return writes
+        return lambda machine, state, word: hold(machine, state, **{name: word})
 
     def after(state: State) -> list[Part]:
-        found = bits(state.slots[Slot("result")], "the result").z
-        inside = z3.And(z3.ULE(first, found), z3.ULE(found, end))
-        return [
-            ("nothing to search: the end", z3.Implies(z3.UGE(first, end), found == end)),
-            ("it is a word, or the end", z3.Implies(z3.ULT(first, end), inside)),
-            ("it is dirty, unless it is the end", z3.Or(found == end, dirty(found))),
-            ("all before are clean", clean_below(found)),
-        ]
+        (found,) = results(state, 1)
+        return first_dirty_word(first, end, found, any_word, dirty, _kept)
 
-    words_ = Counted("words", lambda m, s: held(m, s, "word.3"), set_to("word.3"), at_a_word)
+    words_ = Counted(
+        "words",
+        lambda m, s: held(m, s, "word.3"),
+        set_to("word__3"),
+        at_a_word,
+        given=kept_by,
+    )
     strides = Counted(
-        "strides", lambda m, s: held(m, s, "word.5"), set_to("word.5"), at_a_stride, one_of_a_stride
+        "strides",
+        lambda m, s: held(m, s, "word.5"),
+        set_to("word__5"),
+        at_a_stride,
+        one_of_a_stride,
+        given=kept_by_a_stride,
     )
     arguments = [cache, host, first, end]
-    _run(p, "next_dirty_word", arguments, [words_, strides], bitmaps, Integer(64), after)
+    run(p, KERNELS + "next_dirty_word", arguments, [words_, strides], bitmaps, Integer(64), after)
 
 
 def _copy_pages(p: Proof) -> None:
@@ -465,10 +412,10 @@ def _copy_pages(p: Proof) -> None:
 
     For every page size that is a multiple of 64 bytes, and every way of copying.
     """
-    job, row, word, dirty, ahead = (_word(n) for n in ("job", "row", "word", "dirty", "ahead"))
-    first, used, host, cache = (_word(n) for n in ("first_bit", "used", "host", "cache"))
-    lines, copying, page = _word("lines_of_a_page"), _word("copying"), _word("page")
-    page_bytes = _word("page_bytes")
+    job, row, word, dirty, ahead = (a_word(n) for n in ("job", "row", "word", "dirty", "ahead"))
+    first, used, host, cache = (a_word(n) for n in ("first_bit", "used", "host", "cache"))
+    lines, copying, page = a_word("lines_of_a_page"), a_word("copying"), a_word("page")
+    page_bytes = a_word("page_bytes")
     p.assume("tables are aligned", Truth(job & 7 == 0), Truth(row & 7 == 0))
     p.assume("a page is whole lines", Truth(page_bytes == 64 * lines), Truth(z3.ULT(lines, 2**32)))
     p.assume("a block has fewer than 2^52 pages", Truth(z3.ULT(used, 2**52)))
@@ -476,7 +423,7 @@ def _copy_pages(p: Proof) -> None:
     p.assume("a page of it", Truth(z3.ULT(page, used)))
     p.assume(
         "the word's dirty pages are the block's"
-    )  # said of each as it is copied (``of_block``)
+    )  # said of each as it is copied (``lowest_is_in_block``)
     p.assume("tables and pages lie apart")  # what is copied changes no field
     p.lemma("pages lie end to end", _end_to_end, *(natural(0) for _ in range(3)))
     places = {job: page_bytes, job + 64: copying, row: first, row + 16: host, row + 24: cache}
@@ -484,12 +431,11 @@ def _copy_pages(p: Proof) -> None:
     memory = Pages(fields, host, cache, page_bytes, used, page, z3.BoolVal(False))
     bit = first + page
 
-    def of_word(bits_: z3.BitVecRef) -> z3.BoolRef:
-        set_ = z3.Extract(0, 0, z3.LShR(bits_, bit & 63)) == 1
-        return z3.And(z3.LShR(bit, 6) == word, set_)
+    def of_word(pages: z3.BitVecRef) -> z3.BoolRef:
+        return is_page_of(word, pages, bit)
 
     def writes(machine: Machine, state: State, done: z3.BitVecRef) -> None:
-        state.slots[variable(machine, state, "dirty.2")] = Bits(~done)
+        hold(machine, state, dirty__2=~done)
         if isinstance(state.memory, Pages):
             state.memory.copied = of_word(dirty & done)
 
@@ -502,10 +448,25 @@ def _copy_pages(p: Proof) -> None:
             ("the pages done are copied, no others", state.memory.copied == of_word(dirty & done)),
         ]
 
-    def of_block(done: z3.BitVecRef) -> z3.BoolRef:
+    def lowest_is_in_block(done: z3.BitVecRef) -> z3.BoolRef:
         lowest = trailing_zeros(Word(~done)).z
-        here = word * 64 + lowest
-        return z3.And(z3.ULE(first, here), z3.ULT(here, first + used))
+        return is_of_block(word * 64 + lowest, first, used)
+
+    step = p.lift_words(worker.step)
+
+    @functools.cache
+    def stepped(before: z3.BitVecRef) -> Running:
+        after: Running = step(*copying_worker(word, dirty, before))
+        return after
+
+    def as_the_model(_: State, before: z3.BitVecRef, now: z3.BitVecRef) -> list[Part]:
+        """A turn is a step of the model's worker, which stands at COPY."""
+        memory, me = stepped(before)
+        return [
+            ("a turn is the model's step", me.to_copy.z == ~now),
+            ("it copies the same page", memory.copied[Word(word)].z == dirty & now),
+            ("when all is copied it stores", me.step.z == word_to_copy(~now)),
+        ]
 
     def whole(machine: Machine, state: State, values: list[Datum]) -> Datum:
         to, origin, size = (
@@ -522,17 +483,23 @@ def _copy_pages(p: Proof) -> None:
         _pages(state).copy_page(machine, state, to, origin, size)
         return Opaque()
 
-    kernels = source.kernels()
     contracts: dict[str, Contract] = {
-        kernels.symbol(f"{KERNELS}stream"): whole,
-        kernels.symbol(f"{KERNELS}stream_fetching"): whole,
-        kernels.symbol(f"{KERNELS}fetch"): lambda machine, state, values: number(0, 32),
+        symbol(KERNELS + "stream"): whole,
+        symbol(KERNELS + "stream_fetching"): whole,
+        symbol(KERNELS + "fetch"): lambda machine, state, values: number(0, 32),
         "memcpy": ordinary,
     }
-    loop = Counted("pages done", lambda m, s: ~held(m, s, "dirty.2"), writes, holds, given=of_block)
-    _run(
+    loop = Counted(
+        "pages done",
+        lambda m, s: ~held(m, s, "dirty.2"),
+        writes,
+        holds,
+        given=lowest_is_in_block,
+        turn=as_the_model,
+    )
+    run(
         p,
-        "copy_pages",
+        KERNELS + "copy_pages",
         [job, row, word, dirty, ahead],
         [loop],
         memory,
@@ -542,6 +509,41 @@ def _copy_pages(p: Proof) -> None:
         ],
         contracts,
     )
+
+
+def is_set(word: z3.BitVecRef, bit: z3.BitVecRef) -> z3.BoolRef:
+    """Is a bit of the bitmaps set in the word that has it?"""
+    return z3.Extract(0, 0, z3.LShR(word, bit & 63)) == 1
+
+
+def is_page_of(word: z3.BitVecRef, pages: z3.BitVecRef, bit: z3.BitVecRef) -> z3.BoolRef:
+    """Is a bit of the bitmaps one of these pages of a word?"""
+    return z3.And(z3.LShR(bit, 6) == word, is_set(pages, bit))
+
+
+def is_of_block(bit: z3.BitVecRef, first: z3.BitVecRef, used: z3.BitVecRef) -> z3.BoolRef:
+    """Is it the bit of one of a block's used pages?"""
+    return z3.And(z3.ULE(first, bit), z3.ULT(bit, first + used))
+
+
+COPY, STORE_CACHE = (z3.BitVecVal(step, 64) for step in (worker.COPY, worker.STORE_CACHE))
+
+
+def word_to_copy(pages: z3.BitVecRef) -> z3.BitVecRef:
+    """Where the model's worker stands with these pages of a word to copy."""
+    return z3.If(pages == 0, STORE_CACHE, COPY)
+
+
+def copying_worker(word: z3.BitVecRef, dirty: z3.BitVecRef, done: z3.BitVecRef) -> Running:
+    """The model's worker in the midst of a word, and a memory in which it has copied so much."""
+    cache, host, copied = (
+        Words(z3.Const(f"model_{name}", z3.ArraySort(WORD, WORD)))
+        for name in worker.MemoryOf._fields
+    )
+    copied = Words(z3.Store(copied.z, word, dirty & done))
+    others = (Word(a_word(f"model_{name}")) for name in worker.WorkerOf._fields)
+    me = worker.WorkerOf(*others)._replace(step=Word(COPY), word=Word(word), to_copy=Word(~done))
+    return worker.MemoryOf(cache, host, copied), me
 
 
 def _end_to_end(page: Natural, other: Natural, page_bytes: Natural) -> Truth:
@@ -558,69 +560,64 @@ def _pages(state: State) -> Pages:
     return state.memory
 
 
-#: What must be refused: a function by its name, and one thing broken in it.
-CHANGES = {
-    "stream": (
-        Change(
-            "a line past the end",
-            r"(icmp ult[\s\S]*?)icmp ult",
-            r"\1icmp ule",
-        ),
-        Change("every other line is left out", r"(add i64 %\S+), 64", r"\1, 128"),
+claim(
+    "flush.stream",
+    _stream,
+    Change(
+        "a line past the end",
+        r"(icmp ult[\s\S]*?)icmp ult",
+        r"\1icmp ule",
+        "there is more to do, kept",
     ),
-    "stream_fetching": (
-        Change("a line is left out", r"sub nsw (i64 %\S+), 1", r"sub nsw \1, 2"),
-        Change(
-            "a line is stored elsewhere",
-            r"load i64, ptr %to, align 8(\n  %\S+ = add i64 %\S+, %)",
-            r"load i64, ptr %source, align 8\1",
-        ),
+    Change(
+        "every other line is left out",
+        r"(add i64 %\S+), 64",
+        r"\1, 128",
+        "both advance together, kept",
     ),
-    "fetch": (Change("goes nowhere", r"(add i64 %\S+), 64", r"\1, 0"),),
-    "next_dirty_word": (
-        Change(
-            "the stride is a word too long",
-            r"(load i64, ptr %word.5, align 8\n  %\S+ = add i64 %\S+), 32",
-            r"\1, 33",
-        ),
-        Change(
-            "one half of a stride is not looked at",
-            r"or (<8 x i64> %\S+), %\S+(\n  %\S+ = call)",
-            r"or \1, zeroinitializer\2",
-        ),
+)
+claim(
+    "flush.stream_fetching",
+    _stream_fetching,
+    Change("a line is left out", r"sub nsw (i64 %\S+), 1", r"sub nsw \1, 2", "line by line, kept"),
+    Change(
+        "a line is stored elsewhere",
+        r"load i64, ptr %to, align 8(\n  %\S+ = add i64 %\S+, %)",
+        r"load i64, ptr %source, align 8\1",
+        "an address is a multiple of 64",
     ),
-    "copy_pages": (
-        Change("half a word's pages", r"(mul i64 %\S+), 64", r"\1, 32"),
-        Change("streams to any place", r"(and i64 %\S+, 63\n  %\S+ = icmp) eq", r"\1 ne"),
+)
+claim(
+    "flush.fetch",
+    _fetch,
+    Change("goes nowhere", r"(add i64 %\S+), 64", r"\1, 0", "bytes fetched come to an end"),
+)
+claim(
+    "flush.next_dirty_word",
+    _next_dirty_word,
+    Change(
+        "the stride is a word too long",
+        r"(load i64, ptr %word.5, align 8\n  %\S+ = add i64 %\S+), 32",
+        r"\1, 33",
+        "only clean words are before it, kept",
     ),
-}
-#: The obligation at which each must be refused.
-REFUTED = {
-    "a line past the end": "there is more to do, kept",
-    "half a word's pages": "a page of the block is copied",
-    "streams to any place": "streaming goes to aligned places",
-    "every other line is left out": "both advance together, kept",
-    "a line is left out": "line by line, kept",
-    "a line is stored elsewhere": "an address is a multiple of 64",
-    "goes nowhere": "bytes fetched come to an end",
-    "the stride is a word too long": "only clean words are before it, kept",
-    "one half of a stride is not looked at": "every word of it is clean, at the start",
-}
-
-
-def _claim(name: str, state: Callable[[Proof], None]) -> Claim:
-    controls = tuple(
-        Control(change.name, refutes=REFUTED[change.name], mutant=change.name)
-        for change in CHANGES[name]
-    )
-    return Claim(f"compiled.flush.{name}", docstring(state), state, controls, slow=True)
-
-
-for _claimed in (
-    _claim("stream", _stream),
-    _claim("stream_fetching", _stream_fetching),
-    _claim("fetch", _fetch),
-    _claim("next_dirty_word", _next_dirty_word),
-    _claim("copy_pages", _copy_pages),
-):
-    CLAIMS[_claimed.name] = _claimed
+    Change(
+        "one half of a stride is not looked at",
+        r"or (<8 x i64> %\S+), %\S+(\n  %\S+ = call)",
+        r"or \1, zeroinitializer\2",
+        "every word of it is clean, at the start",
+    ),
+)
+claim(
+    "flush.copy_pages",
+    _copy_pages,
+    Change(
+        "half a word's pages", r"(mul i64 %\S+), 64", r"\1, 32", "a page of the block is copied"
+    ),
+    Change(
+        "streams to any place",
+        r"(and i64 %\S+, 63\n  %\S+ = icmp) eq",
+        r"\1 ne",
+        "streaming goes to aligned places",
+    ),
+)

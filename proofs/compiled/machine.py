@@ -8,7 +8,7 @@ where the loop is entered, assumed of arbitrary values at its header, shown agai
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import z3
@@ -29,8 +29,7 @@ from proofs.compiled.ir import (
     parts_of,
     size_of,
 )
-from proofs.compiled.reader import BINARY, CASTS
-from proofs.compiled.reader import read as read_function
+from proofs.compiled.reader import BINARY, CASTS, read
 from proofs.compiled.values import (
     ALWAYS,
     INTRINSICS,
@@ -112,6 +111,7 @@ class State:
 
 
 Outcome = tuple[State, Datum]
+_read_function = lru_cache(maxsize=256)(read)
 Contract = Callable[["Machine", State, list[Datum]], Datum]
 
 
@@ -136,20 +136,24 @@ class Machine:
         self._contracts = contracts or {}
         self._loops = loops or {}
         self._functions: dict[str, Function] = {}
-        self._frames = self._named = 0
+        self._frames = 0
+        self._named: dict[str, int] = {}
 
     def function(self, symbol: str) -> Function:
         """A function, read when it is first asked for. Raises UnknownIR."""
         if symbol not in self._functions:
             if symbol not in self._texts:
                 raise UnknownIR(f"a call of {symbol!r} is not known here, in the LLVM IR")
-            self._functions[symbol] = read_function(self._texts[symbol])
+            self._functions[symbol] = _read_function(self._texts[symbol])
         return self._functions[symbol]
 
     def fresh(self, sort: z3.SortRef, name: str) -> Any:
-        """A variable that is used nowhere else; numbered, so that nothing else changes its name."""
-        self._named += 1
-        return z3.Const(f"{name}!{self._named}", sort)
+        """A variable that is used nowhere else; those of a name are numbered by themselves.
+
+        So the others keep their names when one more or less is made: what is asked is the same then.
+        """
+        self._named[name] = self._named.get(name, 0) + 1
+        return z3.Const(f"{name}!{self._named[name]}", sort)
 
     def must(self, state: State, name: str, goal: z3.BoolRef) -> None:
         """An obligation, unless it is plainly true."""
@@ -426,8 +430,11 @@ class Machine:
             if position == 0:
                 offset += exact.as_signed_long() * size_of(kind)
             else:
+                parts = parts_of(kind)
+                if exact.as_long() >= len(parts):
+                    raise UnknownIR(f"there is no such member, in the LLVM IR: {instruction.text}")
                 offset += offset_of(kind, exact.as_long())
-                kind = parts_of(kind)[exact.as_long()]
+                kind = parts[exact.as_long()]
         return Slot(base.region, offset)
 
     def _load(self, state: State, instruction: Instruction, at: Datum) -> Datum:
@@ -457,6 +464,7 @@ class Machine:
         if isinstance(at, Opaque):
             raise UnknownIR(f"a store to an unknown place, in the LLVM IR: {instruction.text}")
         address = self._accessed(state, instruction, at)
+        self.defined(state, "what is stored", value)
         self._memory(state, instruction).store(self, state, instruction, address, value)
 
     def _store_slot(self, state: State, at: Slot, kind: Type, value: Datum, text: str) -> None:

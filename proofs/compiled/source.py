@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,9 +53,25 @@ def use(folder: Path | None) -> None:
     _in_use[:] = [folder] if folder else []
 
 
+_instead: dict[str, str] = {}
+
+
+@contextmanager
+def replaced(symbol: str, text: str) -> Iterator[None]:
+    """Within the block a function, as made, is another: a mutant."""
+    _instead[symbol] = text
+    try:
+        yield
+    finally:
+        del _instead[symbol]
+
+
 def kernels() -> Kernels:
     """The IR in the folder in use, or what the command writes now. Raises UnknownIR."""
-    return load(_in_use[0]) if _in_use else _written_now()
+    found = load(_in_use[0]) if _in_use else _written_now()
+    if not _instead:
+        return found
+    return replace(found, texts={**found.texts, AS_MADE: {**found.texts[AS_MADE], **_instead}})
 
 
 @cache

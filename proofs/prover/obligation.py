@@ -136,6 +136,8 @@ class Proof:
     mutant: str | None = None
     #: Is it about compiled code, not about what stands in ``model/`` alone?
     compiled: bool = False
+    #: The blocks of a compiled function to which some path has come, by label.
+    reached: Collection[str] = ()
     obligations: list[Obligation] = field(default_factory=list)
     scenario_name: str = ""
     scenario_values: dict[str, Any] = field(default_factory=dict)

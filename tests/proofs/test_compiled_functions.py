@@ -251,3 +251,16 @@ def test_a_mutant_that_is_accepted_for_no_reason_is_shown(monkeypatch: pytest.Mo
     found = row_of(name, source.AS_MADE)
     assert not found.good
     assert "icmp ne" in found.unexplained[0]
+
+
+def test_the_mutants_of_a_function_that_is_not_known_are_told_so(tmp_path: Path) -> None:
+    (tmp_path / "kernels.json").write_text(
+        '{"functions": [], "numba": "0", "llvm": "0", "processor": "p", "machine": "m", "python": "3"}'
+    )
+    source.use(tmp_path)
+    try:
+        found = [row_of(name, kind) for name, kind in rows(loops=True)]
+    finally:
+        source.use(None)
+    assert all("its IR is not known here" in row.unknown for row in found)
+    assert not any(row.good for row in found)
