@@ -8,7 +8,7 @@ from pathlib import Path
 from impl import FlushPool, FlushStats
 from impl.display.terminal import Table, console
 from impl.recorder import qemu
-from impl.recorder.record import Recording
+from impl.recorder.recording import Recording
 from model.boundary.command import run
 from model.boundary.options import Parser, count
 from model.boundary.output import check_outputs, run_command

@@ -1,4 +1,4 @@
-"""As much of QEMU as ``impl.recorder.record`` talks to: a monitor, a RAM file, a guest that writes pages.
+"""As much of QEMU as ``impl.recorder`` talks to: a monitor, a RAM file, a guest that writes pages.
 
 Unlike a real guest it says exactly which pages it wrote. Somebody else may stop it or let it run at any
 moment, and it may fail, or lie, at any command.

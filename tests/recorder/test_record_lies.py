@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from impl.recorder import qmp, record
+from impl.recorder import qmp, watched_guest
 from impl.recorder.qemu import ram_blocks
 from impl.recorder.qmp import LONGEST_MESSAGE, Monitor, MonitorError
 from impl.traces import format as trace
@@ -135,7 +135,7 @@ class Lie:
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qmp, "TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(record, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(watched_guest, "PATIENCE_SECONDS", 1.0)
 
 
 @pytest.mark.parametrize("command", ANSWERS)
@@ -160,7 +160,7 @@ def test_any_lie(tmp_path: Path, make, command: str, long_run: bool, capsys, tel
         if output.exists():
             assert trace.load(output).epochs <= 2
         qemu.close()
-    tell(f"{command}: {outcomes}")
+    tell(f"{outcomes}")
     assert sum(outcomes.values()) >= 4
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from impl.errors import TooLittleMemory, TraceError
-from impl.recorder import qmp, record
+from impl.recorder import qmp, record, watched_guest
 from impl.recorder.qemu import _STANDSTILL, GuestMigrates, GuestStandsStill
 from impl.recorder.qmp import MonitorError
 from impl.recorder.ram_file import RamFileError
-from impl.recorder.record import GuestDisturbed
+from impl.recorder.watched_guest import GuestDisturbed
 from impl.traces import format as trace
 from model.boundary.output import OutputError
 from model.errors import ColoError
@@ -77,15 +77,15 @@ def test_it_is_stopped_between_our_look_and_our_stop(
 ) -> None:
     """QEMU says when it was stopped: before we asked, so it was not we."""
     qemu = make()
-    look = record.WatchedGuest._check_it_runs
+    look = watched_guest.WatchedGuest._check_it_runs
 
-    def look_then_somebody_stops(guest: record.WatchedGuest) -> None:
+    def look_then_somebody_stops(guest: watched_guest.WatchedGuest) -> None:
         look(guest)
         if conts(qemu) == 3:
             qemu.become(state)
             time.sleep(0.001)
 
-    monkeypatch.setattr(record.WatchedGuest, "_check_it_runs", look_then_somebody_stops)
+    monkeypatch.setattr(watched_guest.WatchedGuest, "_check_it_runs", look_then_somebody_stops)
     with pytest.raises(GuestStandsStill):
         run(tmp_path, qemu, epochs=20)
     assert qemu.state == state and conts(qemu) == 3
@@ -109,15 +109,15 @@ def test_somebody_takes_it_over_while_we_look(
 ) -> None:
     qemu = make()
     states, error = DISTURBANCES[what]
-    find = record.WatchedGuest._find
+    find = watched_guest.WatchedGuest._find
 
-    def find_meanwhile(guest: record.WatchedGuest, target: np.ndarray) -> np.ndarray:
+    def find_meanwhile(guest: watched_guest.WatchedGuest, target: np.ndarray) -> np.ndarray:
         if conts(qemu) == 3:
             for state in states:
                 qemu.become(state)
         return find(guest, target)
 
-    monkeypatch.setattr(record.WatchedGuest, "_find", find_meanwhile)
+    monkeypatch.setattr(watched_guest.WatchedGuest, "_find", find_meanwhile)
     with pytest.raises(error) as raised:
         run(tmp_path, qemu, epochs=20)
     assert qemu.state == states[-1] and conts(qemu) == 3
@@ -236,7 +236,7 @@ def test_whatever_goes_wrong_the_guest_runs_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     qemu, calls = make(), []
-    real = record.time.perf_counter if "." in where else getattr(record, where)
+    real = watched_guest.time.perf_counter if "." in where else getattr(watched_guest, where)
 
     def wrong(*arguments: object) -> object:
         calls.append(where)
@@ -244,7 +244,7 @@ def test_whatever_goes_wrong_the_guest_runs_on(
             raise error
         return real(*arguments)
 
-    monkeypatch.setattr(f"impl.recorder.record.{where}", wrong)
+    monkeypatch.setattr(f"impl.recorder.watched_guest.{where}", wrong)
     with pytest.raises(BaseException) as raised:
         run(tmp_path, qemu, epochs=4)
     monkeypatch.undo()
@@ -300,7 +300,7 @@ def test_a_balloon_is_not_undone_and_its_pages_are_dirty(
 ) -> None:
     """The guest's driver gives pages back: QEMU punches holes. They read as zero, then differ."""
     qemu = make(memfd=True)
-    monkeypatch.setattr(record, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(watched_guest, "_PIECE_BYTES", piece)
     qemu.ram[:] = 1
     steps = [
         lambda: None,
@@ -516,7 +516,7 @@ def test_a_qemu_that_hangs_for_a_while_is_waited_for(
 def test_a_qemu_that_hangs_for_good(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = make()
     monkeypatch.setattr(qmp, "TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr(record, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(watched_guest, "PATIENCE_SECONDS", 0.5)
     qemu.lie = lambda command, line: [line] if "stop" not in qemu.commands[:-1] else []
     with pytest.raises(MonitorError, match=r"has not answered.*the guest may stand still"):
         run(tmp_path, qemu, epochs=4)

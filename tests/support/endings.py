@@ -41,15 +41,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Add the lines below everything else, failures included."""
     yield
-    for report in (
-        *terminalreporter.stats.get("passed", []),
-        *terminalreporter.stats.get("failed", []),
-    ):
-        for line in (text for name, text in report.user_properties if name == TOLD):
-            terminalreporter.write_line(f"{report.nodeid}: {line}")
+    config = terminalreporter.config
+    if is_long(config) or config.option.capture == "no":
+        for line in told(terminalreporter):
+            terminalreporter.write_line(line)
     reports = terminalreporter.stats.get("skipped", [])
     if line := summary(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in reports):
         terminalreporter.write_line(line)
+
+
+def told(reporter: pytest.TerminalReporter) -> Iterator[str]:
+    """What campaigns have tried, by test."""
+    for report in (*reporter.stats.get("passed", []), *reporter.stats.get("failed", [])):
+        lines = (text for name, text in report.user_properties if name == TOLD)
+        yield from (f"{report.nodeid}: {line}" for line in lines)
 
 
 def summary(reasons: Iterable[str]) -> str:
