@@ -20,7 +20,7 @@ from impl.bench.copy_limit import BEST_MODE, MODES, PageList
 from impl.bench.measures import Measure, ours
 from impl.bench.paired import Contender, PairedRuns
 from impl.bench.patterns import Epoch, Pattern
-from impl.bench.rows import Row
+from impl.bench.rows import COPY_LIMIT_ALONE, Row
 from impl.bench.scaling import KINDS_IN_C, Scaling, best_possible, show, thread_numbers
 from impl.block import Block
 from impl.display.figure import check_matplotlib
@@ -103,7 +103,7 @@ class Bench:
         for mode in MODES:
             made.append(_copy_limit(f"copy limit: {mode}", ram, self.threads, mode))
         # What the other threads can gain at all: often little, where the memory is the limit.
-        made.append(_copy_limit("copy limit: one thread", ram, 1, BEST_MODE))
+        made.append(_copy_limit(COPY_LIMIT_ALONE, ram, 1, BEST_MODE))
         return made
 
     def row(self, runs: PairedRuns, pattern: Pattern) -> Row:
