@@ -9,6 +9,7 @@ obligation named, by values that also fail when they are run on the model.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import FunctionType
 from typing import Any
 
@@ -18,7 +19,7 @@ from model import domain, shares, walk, words, worker
 from model.boundary.docstring import docstring
 from model.domain import NONE_INSTEAD, Domain
 from model.errors import ColoError
-from model.faults import broken
+from model.faults import FAULTS, broken
 from model.protocols import check_in, work_queue
 from proofs.prover import symbolic
 from proofs.prover.symbolic import (
@@ -58,7 +59,13 @@ class Control:
 
 
 def faulty(fault: str, refutes: str) -> Control:
-    """A control that breaks a definition of the model."""
+    """A control that breaks a definition of the model, by the name that counterexamples give it too.
+
+    LookupError if no fault of ``model.faults`` has it.
+    """
+    if fault not in FAULTS:
+        near = ", ".join(map(repr, get_close_matches(fault, FAULTS))) or "see model/faults/"
+        raise LookupError(f"there is no fault {fault!r} (near it: {near})")
     return Control(fault, refutes, fault=fault)
 
 

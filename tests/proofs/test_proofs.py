@@ -105,6 +105,13 @@ def test_the_catalogue_names_every_control() -> None:
     assert as_markdown([claim]) != as_markdown([more])
 
 
+def test_a_control_with_a_fault_that_there_is_not_is_refused_where_it_stands() -> None:
+    with pytest.raises(
+        LookupError, match=r"no fault 'shares not cut at word' .*'shares not cut at words'"
+    ):
+        faulty("shares not cut at word", refutes="a chunk is whole words")
+
+
 def test_every_left_out_assumption_is_one_that_the_claim_makes() -> None:
     for claim in catalogue():
         for control in claim.controls:
