@@ -112,12 +112,14 @@ class Use(NamedTuple):
 
 
 def load_to_set(use: Use, at: Threads, me: Process) -> After:
+    # Set already: who waited has been woken by whoever set it.
     if use.get(at, me).value == SET:
         return at, use.done(at, me)
     return at, me._replace(pc=use.on("exchange"))
 
 
 def exchange(use: Use, at: Threads, me: Process) -> After:
+    # No plain store: only what was there before says whether somebody sleeps.
     event = use.get(at, me)
     after = me._replace(pc=use.on("wake")) if event.value == BUSY else use.done(at, me)
     return use.put(at, me, event._replace(value=SET)), after
@@ -134,6 +136,7 @@ def load_to_reset(use: Use, at: Threads, me: Process) -> After:
 
 
 def fetch_or(use: Use, at: Threads, me: Process) -> After:
+    # No plain store: of SET it makes FREE, and BUSY, a waiter that has come since, stays.
     event = use.get(at, me)
     return use.put(at, me, event._replace(value=event.value | FREE)), use.done(at, me)
 
@@ -149,6 +152,7 @@ def compare_and_swap(use: Use, at: Threads, me: Process) -> After:
     event = use.get(at, me)
     if event.value == SET:
         return at, use.done(at, me)
+    # BUSY before it sleeps: whoever sets the event finds that, and wakes it.
     if event.value == FREE:
         at = use.put(at, me, event._replace(value=BUSY))
     return at, me._replace(pc=use.on("futex"))
@@ -156,6 +160,7 @@ def compare_and_swap(use: Use, at: Threads, me: Process) -> After:
 
 def futex_wait(use: Use, at: Threads, me: Process) -> After:
     event = use.get(at, me)
+    # The kernel looks once more: whoever has set the event since has woken nobody, for nobody slept.
     if event.value != BUSY:
         return at, use.woken(at, me)
     return use.put(at, me, event._replace(asleep=True)), me._replace(pc=use.on("asleep"))
@@ -252,6 +257,7 @@ WAIT = Use(TRIGGER, "wait", then="reset trigger")
 
 CALLER: Steps = {
     "flush": Step("flush() begins", partial(flush, "reset completion")),
+    # Reset before the thread is triggered: later, it could undo a completion of this very round.
     **resetting(Use(COMPLETE, "reset completion", then="set trigger")),
     **setting(Use(TRIGGER, "set trigger", then="await", each="reset completion")),
     **waiting(AWAIT),
@@ -263,6 +269,7 @@ CALLER: Steps = {
 
 THREAD: Steps = {
     **waiting(WAIT),
+    # Reset before it works: a trigger set meanwhile is that of the next round, and stays.
     **resetting(Use(TRIGGER, "reset trigger", then="check quit")),
     "check quit": Step("load quit", check_quit),
     "copy": Step("flush the share", copy, invariants=(LENT, AT_MOST_ONCE)),
