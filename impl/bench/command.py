@@ -367,7 +367,8 @@ def _document(
 
 def _write(arguments: argparse.Namespace, made: Document) -> None:
     if arguments.json:
-        save(arguments.json, made)
+        # The maps are of the traces, and a megabyte: --simulate writes them, not each machine's result.
+        save(arguments.json, made if arguments.simulate else {**made, "maps": []})
     if arguments.html:
         write_page(arguments.html, made)
 
