@@ -13,6 +13,7 @@ even that for less: a sequentially consistent access is an acquire or a release 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from model.boundary.options import Parser
@@ -33,18 +34,6 @@ from model.protocols.accesses import DOORBELL, STATE
 SC, TSO, WARY, RA = "sc", "tso", "tso, locked instructions mistrusted", "release/acquire"
 
 
-def _sequentially_consistent(words: Mapping[str, Value], threads: int, locks: int) -> Memory:
-    return SequentiallyConsistent(words, threads, locks)
-
-
-def _store_buffers(words: Mapping[str, Value], threads: int, locks: int) -> Memory:
-    return StoreBuffers(words, threads, locks)
-
-
-def _mistrusted(words: Mapping[str, Value], threads: int, locks: int) -> Memory:
-    return StoreBuffers(words, threads, locks, locked_drain_streams=False)
-
-
 def _release_acquire(words: Mapping[str, Value], threads: int, locks: int) -> Memory:
     # Never accessed but atomically: these cannot race.
     always_atomic = {STATE, DOORBELL, work_queue.HEAD, work_queue.CLOSED, work_queue.OUT}
@@ -52,9 +41,9 @@ def _release_acquire(words: Mapping[str, Value], threads: int, locks: int) -> Me
 
 
 MEMORIES: Mapping[str, Callable[[Mapping[str, Value], int, int], Memory]] = {
-    SC: _sequentially_consistent,
-    TSO: _store_buffers,
-    WARY: _mistrusted,
+    SC: SequentiallyConsistent,
+    TSO: StoreBuffers,
+    WARY: partial(StoreBuffers, locked_drain_streams=False),
     RA: _release_acquire,
 }
 
