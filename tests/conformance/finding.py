@@ -11,7 +11,8 @@ from tests.conformance.repeating import calls_program
 from tests.conformance.rules import Violation, violations
 from tests.conformance.shrink import shrink
 
-SHRINK_SECONDS = 12.0
+# An attempt takes some hundredths of a second where nothing else runs; one that hangs all its patience.
+SHRINK_ATTEMPTS, SHRINK_ATTEMPTS_OF_A_HANG = 600, 60
 SHRINK_PATIENCE = 1.5
 
 
@@ -92,5 +93,7 @@ def _smallest(subject: Subject, finding: Finding) -> Finding:
         again = judge_alone(subject, calls, SHRINK_PATIENCE)
         return again is not None and again.rule == finding.rule
 
-    calls = shrink(finding.calls, fails, SHRINK_SECONDS)
+    hangs = finding.rule == "no-hang"
+    attempts = SHRINK_ATTEMPTS_OF_A_HANG if hangs else SHRINK_ATTEMPTS
+    calls = shrink(finding.calls, fails, attempts)
     return judge_alone(subject, calls, SHRINK_PATIENCE) or finding

@@ -1,10 +1,9 @@
 """Makes a failing sequence of calls small: fewer calls, blocks, bits, pages, threads.
 
-Greedy: try simpler sequences, keep the first that still breaks a rule, until none does or the time
-is up. Each attempt runs in a fresh process, so nothing left over from the one before can help.
+Greedy: try simpler sequences, keep the first that still breaks a rule, until none does or there have
+been enough. Each attempt runs in a fresh process, so nothing left over from the one before can help.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -13,16 +12,16 @@ from tests.conformance.call import ALL_ONES, WORD, Block, Call
 Calls = tuple[Call, ...]
 
 
-def shrink(calls: Sequence[Call], fails: Callable[[Calls], bool], seconds: float) -> Calls:
-    """The smallest sequence found, in ``seconds`` or so, for which ``fails`` still holds."""
+def shrink(calls: Sequence[Call], fails: Callable[[Calls], bool], attempts: int) -> Calls:
+    """The smallest sequence found, in ``attempts``, for which ``fails`` still holds."""
     smallest = tuple(calls)
-    end = time.monotonic() + seconds
     improved = True
     while improved:
         improved = False
         for simpler in _simpler(smallest):
-            if time.monotonic() > end:
+            if not attempts:
                 return smallest
+            attempts -= 1
             if fails(simpler):
                 smallest, improved = simpler, True
                 break

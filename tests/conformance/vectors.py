@@ -16,6 +16,8 @@ from model.boundary.output import write_text
 from tests.conformance import VERSION
 from tests.conformance.call import WORD, Block, Call, Place, call_to_json, outcome_to_json
 from tests.conformance.expected import clauses_broken, expect
+from tests.conformance.properties import FLAGS as FLAGS_OF_PROPERTIES
+from tests.conformance.properties import MEANINGS, property_vectors
 
 FOLDER = Path(__file__).parent / "vectors"
 SIZE = 4096
@@ -46,16 +48,18 @@ FLAGS = {
     "AcceptEdge": "a call at the edge of what is allowed is refused",
     "LeftOver": "state of the call before leaks into this one",
     "Grown": "a layout is remembered from the first call (the patch: bounds set at thread start)",
+    **FLAGS_OF_PROPERTIES,
 }
 
 # What kind of bug that is, as Wycheproof has it, and what it does to a guest.
 BUG_TYPES = {
     "Basic": "BASIC",
     "HostOnly WordEdge SkipClean PartialWord BlockOrder ShareEdge": "LOST_PAGE",
+    "PlanCover Contents ClearFirst": "LOST_PAGE",
     "PageSize BorderWord UsedLength Offset": "WRONG_PAGE",
     "Unaligned EmptyBlock ManyThreads": "CRASH",
     "Count CountWrong Stats": "ACCOUNTING",
-    "Refuse RefuseLate Wrap Stray": "MISSING_CHECK",
+    "Refuse RefuseLate Wrap Stray PlanRefuse": "MISSING_CHECK",
     "AcceptEdge": "REFUSED_RIGHT",
     "LeftOver Grown": "STATE",
 }
@@ -454,27 +458,38 @@ def sequences() -> Iterator[Row]:
 # fmt: on
 
 
-def file_of(group: str, vectors: Sequence[Vector]) -> str:
-    """The text of one vector file."""
-    used = sorted({flag for vector in vectors for flag in vector.flags})
+def files() -> dict[str, str]:
+    """The text of every vector file, by its name."""
+    written = {
+        f"{group}.json": _file(MEANING, [_as_json(vector) for vector in vectors])
+        for group, vectors in all_vectors().items()
+    }
+    for group, vectors in property_vectors().items():
+        written[f"{group}.json"] = _file(MEANINGS[group], vectors)
+    return written
+
+
+def _file(meaning: str, vectors: Sequence[dict[str, Any]]) -> str:
+    used = sorted({flag for vector in vectors for flag in vector["flags"]})
     content = {
         "abi_version": 1,
         "generatorVersion": VERSION,
         "numberOfTests": len(vectors),
-        "meaning": MEANING,
+        "meaning": meaning,
         "notes": {flag: _note(flag) for flag in used},
-        "vectors": [
-            {
-                "id": vector.id,
-                "comment": vector.comment,
-                "flags": sorted(set(vector.flags)),
-                "input": [call_to_json(given) for given in vector.calls],
-                "result": [outcome_to_json(expect(given)) for given in vector.calls],
-            }
-            for vector in vectors
-        ],
+        "vectors": vectors,
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _as_json(vector: Vector) -> dict[str, Any]:
+    return {
+        "id": vector.id,
+        "comment": vector.comment,
+        "flags": sorted(set(vector.flags)),
+        "input": [call_to_json(given) for given in vector.calls],
+        "result": [outcome_to_json(expect(given)) for given in vector.calls],
+    }
 
 
 def _note(flag: str) -> dict[str, str]:
@@ -485,10 +500,9 @@ def _note(flag: str) -> dict[str, str]:
 def stale_files() -> list[str]:
     """Names of vector files that are not what the model gives today."""
     return [
-        f"{group}.json"
-        for group, vectors in all_vectors().items()
-        if not (path := FOLDER / f"{group}.json").exists()
-        or path.read_text() != file_of(group, vectors)
+        name
+        for name, text in files().items()
+        if not (path := FOLDER / name).exists() or path.read_text() != text
     ]
 
 
@@ -503,9 +517,9 @@ def main(arguments: Sequence[str]) -> int:
             print(f"vectors/{name} is stale: run python -m tests.conformance.vectors")
         return 1 if stale else 0
     FOLDER.mkdir(exist_ok=True)
-    for group, vectors in all_vectors().items():
-        write_text(FOLDER / f"{group}.json", file_of(group, vectors))
-        print(f"vectors/{group}.json: {len(vectors)} vectors")
+    for name, text in files().items():
+        write_text(FOLDER / name, text)
+        print(f"vectors/{name}: {json.loads(text)['numberOfTests']} vectors")
     return 0
 
 

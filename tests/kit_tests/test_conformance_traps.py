@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from model.errors import ScheduleError
 from model.replay import Counterexample, load, replay
 from proofs.prover.catalogue import catalogue
 from tests.conformance.bugs.catch import BUGS
@@ -15,8 +16,8 @@ TRAPS = re.split(r"^## (?=\d+$)", TEXT, flags=re.MULTILINE)[1:]
 REPLAYED = re.findall(r"python -m model\.replay (tests/\S+\.json)`.*\n(?:.*\n)?? *> (.+)", TEXT)
 
 
-def test_there_are_eighteen_each_with_something_to_run() -> None:
-    assert [int(trap.split()[0]) for trap in TRAPS] == list(range(1, 19))
+def test_there_are_twenty_six_each_with_something_to_run() -> None:
+    assert [int(trap.split()[0]) for trap in TRAPS] == list(range(1, 27))
     assert [trap.split()[0] for trap in TRAPS if "`python -m " not in trap] == []
     assert [trap.split()[0] for trap in TRAPS if "- Instead: " not in trap] == []
 
@@ -48,16 +49,25 @@ def unbroken(recorded: Counterexample) -> Counterexample | None:
     return Counterexample(recorded.claim, None, None, recorded.scenario, values)
 
 
+def still_fails(one: Counterexample) -> bool:
+    """Not where the steps that lead to the failure cannot be made any more."""
+    try:
+        return replay(one).failure != ""
+    except ScheduleError:
+        return False
+
+
 def test_without_what_is_broken_they_do_not_fail() -> None:
     repaired = [one for path, _ in REPLAYED if (one := unbroken(load(str(ROOT / path))))]
     assert len(repaired) >= 5
-    assert [one.scenario for one in repaired if replay(one).failure] == []
+    assert [one.scenario for one in repaired if still_fails(one)] == []
 
 
 def test_the_claims_and_bugs_named_exist() -> None:
     named = set(re.findall(r"`(?:python -m proofs --only )?((?:\w+)\.(?:\w+_\w+))`", TEXT))
     assert len(named) >= 8
     assert named <= {claim.name for claim in catalogue()}
-    bugs = set(re.findall(r"tests\.conformance\.bugs (\w+)`", TEXT)) - {"NAME"}
-    assert len(bugs) >= 7
+    commands = re.findall(r"tests\.conformance\.bugs ([\w ]+)`", TEXT)
+    bugs = {name for names in commands for name in names.split()} - {"NAME"}
+    assert len(bugs) >= 25
     assert bugs <= {bug.name for bug in BUGS}

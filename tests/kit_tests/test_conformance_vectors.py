@@ -11,10 +11,14 @@ import pytest
 from tests.conformance import accumulated, vectors
 from tests.conformance.call import call_from_json, call_to_json, outcome_to_json
 from tests.conformance.expected import expect
+from tests.conformance.plan import FIXED, REFUSED
+from tests.conformance.probes import PROBES
+from tests.conformance.properties import property_vectors
 
 FOLDER = Path(__file__).parents[1] / "conformance"
 SCHEMA = json.loads((FOLDER / "schema.json").read_text())
 GROUPS = sorted(vectors.all_vectors())
+PROPERTIES = sorted(property_vectors())
 
 
 def load(group: str) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def test_a_stale_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert vectors.stale_files() == ["counts.json"]
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [*GROUPS, *PROPERTIES])
 def test_the_schema_holds(group: str) -> None:
     jsonschema.validate(load(group), SCHEMA)
 
@@ -57,9 +61,17 @@ def test_calls_survive_the_trip_through_json(group: str) -> None:
 
 
 def test_every_vector_has_its_own_name_and_every_flag_its_note_and_use() -> None:
-    every = [vector for group in vectors.all_vectors().values() for vector in group]
-    assert len({vector.id for vector in every}) == len(every)
-    assert {flag for vector in every for flag in vector.flags} == set(vectors.FLAGS)
+    every = [one for group in (*GROUPS, *PROPERTIES) for one in load(group)["vectors"]]
+    assert len({one["id"] for one in every}) == len(every)
+    assert {flag for one in every for flag in one["flags"]} == set(vectors.FLAGS)
+
+
+def test_properties_are_those_that_the_kit_looks_at() -> None:
+    """The contents are the C program's; the plans are plan.py's own, and may be refused by it."""
+    checks = {probe.case for probe in PROBES if probe.program == "contents"}
+    assert {one["contents"] for one in load("contents")["vectors"]} == checks
+    statuses = [one["result"]["status"] for one in load("plans")["vectors"]]
+    assert statuses == [0] * len(FIXED) + [-22] * len(REFUSED)
 
 
 def test_every_refusal_has_a_vector_in_which_its_reason_is_the_only_one() -> None:

@@ -1,21 +1,23 @@
 """The kit as others use it: a pytest plugin, one C file with all vectors, a fuzzer's entry, replay."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from impl.ports.build import CHECK_IN, SERIAL, build
+from impl.ports.build import C_PORTS, CHECK_IN, SERIAL, build
 from tests.conformance.__main__ import main
 from tests.conformance.bugs.catch import BUGS, library
 from tests.conformance.programs import ABI, HERE
 from tests.conformance.single_file import single_file
-from tests.support.needs import needs_cc
+from tests.support.needs import needs_cc, skip_unless
 
 ROOT = Path(__file__).parents[2]
+#: What the campaign told of in the kit's README has kept.
+CORPUS = Path(__file__).parent / "fuzz_corpus"
 BUG = {bug.name: bug for bug in BUGS}
 
 
@@ -41,16 +43,40 @@ def test_one_c_file_holds_every_vector(tmp_path: Path) -> None:
 
 @needs_cc
 def test_the_fuzzers_entry_judges_by_the_oracle(tmp_path: Path) -> None:
-    """Random bytes here; a fuzzer chooses better ones."""
-    source = tmp_path / "fuzz.c"
-    source.write_text((HERE / "fuzz.c").read_text())
-    random, files = Random(7), []
-    for number in range(150):
-        files.append(tmp_path / f"input{number}")
-        files[-1].write_bytes(random.randbytes(160))
-    for port, code in ((str(build(SERIAL)), 0), (library(BUG["last_word_lost"]), 1)):
-        program = compiled(source, port, "-DREPLAY")
-        assert subprocess.run([program, *files], capture_output=True).returncode == code
+    """Every input that a fuzzer has kept, with each C port; and with wrong ones."""
+    files = sorted(CORPUS.iterdir())
+    assert len(files) > 40
+    program = tmp_path / "replay"
+    flags = ("-std=gnu11", "-pthread", "-rdynamic", "-DREPLAY", "-DKIT_DLOPEN", f"-I{ABI}")
+    source = str(HERE / "fuzz.c")
+    subprocess.run(["cc", *flags, f"-I{HERE}", source, "-ldl", "-o", program], check=True)
+    wrong = ("last_word_lost", "reach_wraps", "overlap_touching")
+    for port, code in (
+        *((str(build(port)), 0) for port in C_PORTS),
+        *((library(BUG[name]), 1) for name in wrong),
+    ):
+        environment = {**os.environ, "COLO_KIT_PORT": port}
+        run = subprocess.run([program, *files], env=environment, capture_output=True, text=True)
+        assert run.returncode == code, f"{port}: {run.stdout}"
+
+
+needs_libfuzzer = skip_unless(
+    bool(shutil.which("clang")), "needs clang (Debian: clang libclang-rt-14-dev)"
+)
+
+
+@needs_cc
+@needs_libfuzzer
+def test_a_fuzzer_keeps_the_input_that_fails(tmp_path: Path) -> None:
+    """It must see the signal: an exit status is no failure to it."""
+    program = tmp_path / "fuzz"
+    flags = ("-g", "-O1", "-pthread", "-fsanitize=fuzzer", f"-I{ABI}", f"-I{HERE}")
+    port = library(BUG["last_word_lost"])
+    subprocess.run(["clang", *flags, str(HERE / "fuzz.c"), port, "-o", program], check=True)
+    run = subprocess.run(
+        [program, "-runs=20000", "-seed=1", CORPUS], cwd=tmp_path, capture_output=True
+    )
+    assert run.returncode != 0 and list(tmp_path.glob("crash-*"))
 
 
 def pytest_on(port: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -425,7 +425,7 @@ static void kit_judge_pages(const kit_placed *placed, size_t i, bool refused)
         bool is_new = !memcmp(host->at + at, cache->at + at, size);
         bool is_old = !memcmp(host->at + at, placed->host_before[i] + at, size);
 
-        if (dirty && is_old) {
+        if (dirty && is_old && !is_new) {       /* a page of some bytes may have been equal before */
             kit_wrong("copies-dirty", "page %llu of block %zu is dirty and was not copied",
                       (unsigned long long)page, i);
         } else if (dirty && !is_new) {
