@@ -61,10 +61,13 @@ def patch(threads: int, rounds: int = 3, fault: str | None = None) -> AnySystem:
     return patch_events.patch_protocol(threads, rounds, fault)
 
 
-def static(border: int, fault: str | None = None) -> AnySystem:
-    """Two workers with static shares of two words; the second share begins at bit ``border``."""
+def static(border: int, overlap: int = 0, fault: str | None = None) -> AnySystem:
+    """Two workers with static shares of two words; the second share begins at bit ``border``.
+
+    With an ``overlap`` it begins that number of bits earlier.
+    """
     cache, host = (1 << 63 | 1, 1 << 61 | 1), (1 << 63 | 2, 1 << 61 | 2)
-    parts = (0, border), (border, 128)
+    parts = (0, border), (border - overlap, 128)
     shares = [
         [
             flush_workers.WordWindow(word, max(first, 64 * word), min(last, 64 * word + 64))
@@ -78,7 +81,8 @@ def static(border: int, fault: str | None = None) -> AnySystem:
 
 def dynamic(helpers: int, words: int, fault: str | None = None) -> AnySystem:
     """Workers that take words off the cursor."""
-    return flush_workers.dynamic_flush((3,) + (1,) * (words - 1), (2,) * words, helpers, fault)
+    cache, host = (1 << 63 | 1,) + (1,) * (words - 1), (1 << 63,) * words
+    return flush_workers.dynamic_flush(cache, host, helpers, fault)
 
 
 def queued(
@@ -142,6 +146,7 @@ _PATCH_REFUTES = {
     "trigger wait looks once": patch_events.LENT.name,
     "completion wait looks once": patch_events.FINISHED.name,
     "completion reset last": DEADLOCK,
+    "flushes again": patch_events.AT_MOST_ONCE.name,
     "trigger reset last": DEADLOCK,
     "quit without trigger": DEADLOCK,
     "release before init": "events are made before they are used",
@@ -186,6 +191,7 @@ REFUTED = (
         for name, invariant in _QUEUE_REFUTES.items()
     ),
     Exploration("static", {"border": 125}, "no dirty bit is left"),
+    Exploration("static", {"border": 64, "overlap": 1}, flush_workers.ONCE),
     Exploration(
         "dynamic",
         {"helpers": 2, "words": 2, "fault": "count by load and store"},

@@ -27,6 +27,7 @@ from model.protocols.check_in import (
     take_batch,
 )
 from model.protocols.check_in import helper_park as whole_helper_park
+from model.protocols.check_in import read_job as whole_read_job
 from model.protocols.check_in import write_job as whole_write_job
 from model.transitions import DEADLOCK, ENDED, LIVELOCK, Step, step
 
@@ -137,6 +138,15 @@ def _closes_early() -> Mapping[Hashable, Step]:
         return at, me._replace(pc=h.CLOSE_JOB)
 
     return {h.AWAIT_ALL: step(skip)}
+
+
+def _flushes_no_share() -> Mapping[Hashable, Step]:
+    def read_job(at: ControlBlock, me: Process) -> After:
+        """Load the job's parameters; then a share is taken for flushed."""
+        at, me = whole_read_job(at, me)
+        return at, me._replace(pc=select(me.pc == h.COPY, h.COMPLETE, me.pc))
+
+    return {h.READ_JOB: step(read_job)}
 
 
 def _rings_first() -> Mapping[Hashable, Step]:
@@ -380,6 +390,11 @@ BROKEN_IN_A_STATIC_ROUND: Mapping[str, BrokenSteps] = {
         "the caller of a static round closes it without waiting for every helper",
         _closes_early(),
         h.EVERY_SHARE.name,
+    ),
+    "flushes no share": BrokenSteps(
+        "a helper of a static round completes it without flushing its share",
+        _flushes_no_share(),
+        h.SHARES_ONCE.name,
     ),
     "rings first": BrokenSteps(
         "the caller rings before it opens the job: a helper looks, sees it closed, and sleeps",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from model import worker
 from model.ram import PAGES_PER_WORD
 from model.transitions import ENDED, Invariant, Step, System, step
-from model.words import either, next_page, population
+from model.words import both, either, next_page, population
 from model.worker import COPY, LOAD_CACHE, STEPS, Memory, starting
 
 
@@ -25,7 +25,10 @@ class WordWindow(NamedTuple):
 
 
 class Ram(NamedTuple):
-    """Shared memory: ``model.worker.Memory``, the dirty count, the cursor, how many are at work."""
+    """Shared memory: ``model.worker.Memory``, the dirty count, the cursor, how many are at work.
+
+    ``counted``: the four counts of the workers that have finished, added up; only invariants read it.
+    """
 
     cache: tuple[int, ...]
     host: tuple[int, ...]
@@ -33,6 +36,7 @@ class Ram(NamedTuple):
     dirty_pages: int
     cursor: int
     working: int
+    counted: tuple[int, ...] = (0, 0, 0, 0)
 
 
 class Process(NamedTuple):
@@ -88,13 +92,20 @@ def take_word(at: Ram, process: Process) -> After:
 def lower_count(at: Ram, process: Process) -> After:
     """Fetch-sub on the dirty count."""
     left = worker.left_dirty(at.dirty_pages, process.me.cache_dirty)
-    return at._replace(dirty_pages=left), Process("finish")
+    return _added_up(at, process)._replace(dirty_pages=left), Process("finish")
+
+
+def _added_up(at: Ram, process: Process) -> Ram:
+    """Shared memory with what the worker has counted added to what the others have."""
+    me = process.me
+    counts = me.copied, me.host_dirty, me.cache_dirty, me.both_dirty
+    return at._replace(counted=tuple(map(sum, zip(at.counted, counts, strict=True))))
 
 
 def load_count(at: Ram, process: Process) -> After:
     """Load the dirty count: the fault of counting with plain accesses."""
     left = worker.left_dirty(at.dirty_pages, process.me.cache_dirty)
-    return at, Process("store count", clean=left)
+    return _added_up(at, process), Process("store count", clean=left)
 
 
 def store_count(at: Ram, process: Process) -> After:
@@ -147,11 +158,17 @@ def _flush(
     symmetric_from: int,
     fault: str | None,
 ) -> System[Ram, Process]:
-    union = tuple(either(c, h) for c, h in zip(cache, host, strict=True))
+    pairs = list(zip(cache, host, strict=True))
+    union = tuple(either(c, h) for c, h in pairs)
+    counts = tuple(
+        sum(map(population, words))
+        for words in (union, host, cache, (both(*pair) for pair in pairs))
+    )
     invariants = (
         Invariant(ONCE, lambda at, me: at.copied == union),
         Invariant("no dirty bit is left", lambda at, me: not any((*at.cache, *at.host))),
         Invariant("the dirty count reaches zero", lambda at, me: at.dirty_pages == 0),
+        Invariant("the counts are right", lambda at, me: at.counted == counts),
     )
     count = load_count if fault == "count by load and store" else lower_count
     return System(

@@ -69,10 +69,8 @@ def marking(markers: int, pages: int, fault: str | None = None) -> System[Bitmap
         tuple(page % 2 * PAGES_PER_WORD + page * markers + marker for page in range(pages))
         for marker in range(markers)
     ]
-    marked = Bitmap((0, 0), 0)
-    for page in (page for of_one in all_pages for page in of_one):
-        marked = _stored(marked, page, marked.words[word_of(page)])
-    invariants = (Invariant("no mark is undone", lambda at, me: at.words == marked.words),)
+    marked = {page for of_one in all_pages for page in of_one}
+    invariants = (Invariant("no mark is undone", lambda at, me: _pages(at.words) == marked),)
     plain = fault == "mark by load and store"
     return System(
         name=f"{markers} markers of {pages} pages each",
@@ -89,6 +87,12 @@ def marking(markers: int, pages: int, fault: str | None = None) -> System[Bitmap
         is_final=lambda processes: all(process.pc == ENDED for process in processes),
         symmetric_from=markers + 1,
     )
+
+
+def _pages(words: tuple[int, ...]) -> set[int]:
+    """The pages whose bits are set."""
+    bits = range(PAGES_PER_WORD)
+    return {PAGES_PER_WORD * w + b for w, word in enumerate(words) for b in bits if word >> b & 1}
 
 
 def _stored(at: Bitmap, page: int, word: int) -> Bitmap:

@@ -56,18 +56,39 @@ After = tuple[Threads, Process]
 
 TRIGGER, COMPLETE = "triggers", "completes"
 
-LENT = Invariant(
-    "no helper touches memory after flush has returned",
-    lambda at, me: at.live != 0,
-)
-AT_MOST_ONCE = Invariant(
-    "each share is flushed exactly once",
-    lambda at, me: at.flushed[me.thread] != at.live,
-)
-FINISHED = Invariant(
-    "flush returns only when every thread has finished",
-    lambda at, me: all(done == at.live for done in at.flushed),
-)
+# What must hold.
+
+
+def is_in_progress(at: Threads, me: Process) -> bool:
+    """Whoever is about to copy does so while a flush is in progress."""
+    return at.live != 0
+
+
+def not_flushed_yet(at: Threads, me: Process) -> bool:
+    """Whoever is about to flush a share is the first to do so in this round."""
+    return at.flushed[me.thread] != at.live
+
+
+def all_are_flushed(at: Threads, me: Process) -> bool:
+    """When a flush returns every share has been flushed in its round."""
+    return all(done == at.live for done in at.flushed)
+
+
+def none_is_in_progress(at: Threads, me: Process) -> bool:
+    """A flush begins, and the pool is released, when no flush is in progress."""
+    return at.live == 0
+
+
+def all_rounds_are_flushed(at: Threads, me: Process) -> bool:
+    """Who releases the pool has flushed as often as it was to."""
+    return me.round == at.rounds or not at.triggers
+
+
+LENT = Invariant("no helper touches memory after flush has returned", is_in_progress)
+AT_MOST_ONCE = Invariant("each share is flushed exactly once", not_flushed_yet)
+FINISHED = Invariant("flush returns only when every thread has finished", all_are_flushed)
+ONE_AT_A_TIME = Invariant("one flush is in progress at a time", none_is_in_progress)
+ALL_ROUNDS = Invariant("the pool is released after the last flush", all_rounds_are_flushed)
 
 
 # An event, used at one place of a program.
@@ -255,27 +276,39 @@ def end(at: Threads, me: Process) -> After:
 AWAIT = Use(COMPLETE, "await", then="return", each="await")
 WAIT = Use(TRIGGER, "wait", then="reset trigger")
 
-CALLER: Steps = {
-    "flush": Step("flush() begins", partial(flush, "reset completion")),
-    # Reset before the thread is triggered: later, it could undo a completion of this very round.
-    **resetting(Use(COMPLETE, "reset completion", then="set trigger")),
-    **setting(Use(TRIGGER, "set trigger", then="await", each="reset completion")),
-    **waiting(AWAIT),
-    "return": Step("flush() returns", finish, invariants=(FINISHED,)),
-    "release": Step("release(): quit = true", partial(release, "set last trigger")),
-    **setting(Use(TRIGGER, "set last trigger", then="join")),
-    "join": Step("join the thread", partial(join, "set last trigger"), ready=has_ended),
-}
 
-THREAD: Steps = {
-    **waiting(WAIT),
-    # Reset before it works: a trigger set meanwhile is that of the next round, and stays.
-    **resetting(Use(TRIGGER, "reset trigger", then="check quit")),
-    "check quit": Step("load quit", check_quit),
-    "copy": Step("flush the share", copy, invariants=(LENT, AT_MOST_ONCE)),
-    **setting(Use(COMPLETE, "complete", then="wait")),
-    "end": Step("the thread ends", end),
-}
+def caller() -> Steps:
+    """The caller's program."""
+    return {
+        "flush": Step(
+            "flush() begins", partial(flush, "reset completion"), invariants=(ONE_AT_A_TIME,)
+        ),
+        # Reset before the thread is triggered: later, it could undo a completion of this very round.
+        **resetting(Use(COMPLETE, "reset completion", then="set trigger")),
+        **setting(Use(TRIGGER, "set trigger", then="await", each="reset completion")),
+        **waiting(AWAIT),
+        "return": Step("flush() returns", finish, invariants=(FINISHED,)),
+        "release": Step(
+            "release(): quit = true",
+            partial(release, "set last trigger"),
+            invariants=(ONE_AT_A_TIME, ALL_ROUNDS),
+        ),
+        **setting(Use(TRIGGER, "set last trigger", then="join")),
+        "join": Step("join the thread", partial(join, "set last trigger"), ready=has_ended),
+    }
+
+
+def thread() -> Steps:
+    """The program of each of the patch's threads."""
+    return {
+        **waiting(WAIT),
+        # Reset before it works: a trigger set meanwhile is that of the next round, and stays.
+        **resetting(Use(TRIGGER, "reset trigger", then="check quit")),
+        "check quit": Step("load quit", check_quit),
+        "copy": Step("flush the share", copy, invariants=(LENT, AT_MOST_ONCE)),
+        **setting(Use(COMPLETE, "complete", then="wait")),
+        "end": Step("the thread ends", end),
+    }
 
 
 # What is broken, by which steps.
@@ -285,22 +318,22 @@ class Fault(NamedTuple):
     """What is broken, and the steps that stand instead."""
 
     what: str
-    steps: Mapping[Hashable, Step]
+    steps: Callable[[], Mapping[Hashable, Step]]
 
 
 FAULTS = {
     "trigger wait looks once": Fault(
         "a thread waits for its trigger with the QemuEvent of 2016: a futex that returns for no reason "
         "ends the wait",
-        waiting(WAIT._replace(looks_again=False)),
+        lambda: waiting(WAIT._replace(looks_again=False)),
     ),
     "completion wait looks once": Fault(
         "flush waits for completions with the QemuEvent of 2016",
-        waiting(AWAIT._replace(looks_again=False)),
+        lambda: waiting(AWAIT._replace(looks_again=False)),
     ),
     "completion reset last": Fault(
         "flush sets a thread's trigger before it resets its completion",
-        {
+        lambda: {
             "flush": Step("flush() begins", partial(flush, "set trigger")),
             **setting(Use(TRIGGER, "set trigger", then="reset completion")),
             **resetting(Use(COMPLETE, "reset completion", then="await", each="set trigger")),
@@ -308,28 +341,32 @@ FAULTS = {
     ),
     "trigger reset last": Fault(
         "a thread resets its trigger after it has set its completion",
-        {
+        lambda: {
             **waiting(WAIT._replace(then="check quit")),
             **setting(Use(COMPLETE, "complete", then="reset trigger")),
             **resetting(Use(TRIGGER, "reset trigger", then="wait")),
         },
     ),
+    "flushes again": Fault(
+        "a thread that has completed flushes its share again, untriggered",
+        lambda: setting(Use(COMPLETE, "complete", then="copy")),
+    ),
     "quit without trigger": Fault(
         "release sets quit but no trigger, and joins",
-        {
+        lambda: {
             "release": Step("release(): quit = true", partial(release, "join")),
             "join": Step("join the thread", partial(join, "join"), ready=has_ended),
         },
     ),
     "release before init": Fault(
-        "release finds no events: init was never called or had failed", {}
+        "release finds no events: init was never called or had failed", dict
     ),
 }
 
 
 def patch_protocol(threads: int, rounds: int, fault: str | None = None) -> System[Threads, Process]:
     """The caller (``c``) and the patch's threads (``1``, ``2``, ...), mended, or with one fault."""
-    instead = FAULTS[fault].steps if fault else {}
+    instead = FAULTS[fault].steps() if fault else {}
     made = 0 if fault == "release before init" else threads
     return System(
         name=f"the patch's events, {threads} threads, {rounds} rounds",
@@ -347,7 +384,7 @@ def patch_protocol(threads: int, rounds: int, fault: str | None = None) -> Syste
             *[Process("wait", index) for index in range(made)],
         ),
         names="c123456789"[: made + 1],
-        steps={**CALLER, **THREAD, **instead},
+        steps={**caller(), **thread(), **instead},
         is_final=lambda processes: all(process.pc == ENDED for process in processes),
         symmetric_from=made + 1,
     )

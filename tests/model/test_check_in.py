@@ -74,7 +74,8 @@ def counterexample(exploration: Exploration) -> Counterexample:
 
 def path_of(exploration: Exploration) -> Path:
     """Where a broken variant's counterexample is kept."""
-    fault = exploration.options.get("fault", "a word in two shares")
+    two_have = "a page" if exploration.options.get("overlap") else "a word"
+    fault = exploration.options.get("fault", f"{two_have} in two shares")
     name = f"schedule {exploration.system} {fault}".replace(" ", "-").lower()
     return COUNTEREXAMPLES / f"{name}.json"
 

@@ -189,6 +189,376 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "worker.counts: both(cache, host) -> both(host, cache)",
         ),
     ),
+    # Of what is explored only.
+    (
+        "A name, or a text, for people.",
+        (
+            "check_in.check_in_protocol: kind_of(plan) -> plan",
+            "check_in.check_in_protocol: len(plan) -> plan (2)",
+            "check_in.kind_of: 'static' if asked.awaited else 'dynamic' -> 'dynamic'",
+            "check_in.kind_of: 'static' if asked.awaited else 'dynamic' -> 'static'",
+            "check_in.kind_of: 1 -> 1 + 1",
+            "check_in.kind_of: 1 -> 1 - 1",
+            "check_in.kind_of: any((asked.alone for asked in plan)) -> (asked.alone for asked in "
+            "plan)",
+            "check_in.kind_of: kinds.pop() if len(kinds) == 1 and (not any((asked.alone for asked in "
+            "plan))) else 'mixed' -> 'mixed'",
+            "check_in.kind_of: kinds.pop() if len(kinds) == 1 and (not any((asked.alone for asked in "
+            "plan))) else 'mixed' -> kinds.pop()",
+            "check_in.kind_of: len(kinds) -> kinds",
+            "check_in.kind_of: len(kinds) == 1 -> len(kinds) != 1",
+            "check_in.kind_of: len(kinds) == 1 and (not any((asked.alone for asked in plan))) -> "
+            "len(kinds) == 1",
+            "check_in.kind_of: len(kinds) == 1 and (not any((asked.alone for asked in plan))) -> "
+            "len(kinds) == 1 or not any((asked.alone for asked in plan))",
+            "check_in.kind_of: len(kinds) == 1 and (not any((asked.alone for asked in plan))) -> not "
+            "any((asked.alone for asked in plan))",
+            "check_in.kind_of: not any((asked.alone for asked in plan)) -> any((asked.alone for "
+            "asked in plan))",
+            "flush_workers._flush: 1 -> 1 + 1",
+            "flush_workers._flush: len(cache) -> cache",
+            "flush_workers._flush: len(workers) -> workers",
+            "flush_workers._flush_steps: text.capitalize() + '.' -> '.'",
+            "flush_workers._flush_steps: text.capitalize() + '.' -> text.capitalize()",
+            "patch_events._access: use.event -> use.pc (2)",
+            "patch_events.waiting: use.event -> use.pc",
+        ),
+    ),
+    (
+        "Of states that are one to every step it keeps more apart, or names them otherwise.",
+        (
+            "check_in.forget_stale_numbers: 0 -> 0 + 1",
+            "check_in.forget_stale_numbers: 0 -> 0 + 1 (2)",
+            "check_in.forget_stale_numbers: me._replace(asleep_at=me.asleep_at if me.asleep_at == "
+            "at.wakeups else 0) -> asleep_at stays",
+            "check_in.forget_stale_numbers: me._replace(job=me.job if me.job == at.job or me.pc in "
+            "CALLER else 0) -> job stays",
+            "check_in.forget_stale_numbers: me._replace(seen_doorbell=me.seen_doorbell if "
+            "me.seen_doorbell == at.doorbell else 0) -> seen_doorbell stays",
+            "check_in.forget_stale_numbers: me.asleep_at if me.asleep_at == at.wakeups else 0 -> "
+            "me.asleep_at",
+            "check_in.forget_stale_numbers: me.job == at.job or me.pc in CALLER -> me.job == at.job",
+            "check_in.forget_stale_numbers: me.job if me.job == at.job or me.pc in CALLER else 0 -> "
+            "me.job",
+            "check_in.forget_stale_numbers: me.pc -> me.job",
+            "check_in.forget_stale_numbers: me.pc in CALLER -> me.pc not in CALLER",
+            "check_in.forget_stale_numbers: me.seen_doorbell if me.seen_doorbell == at.doorbell else "
+            "0 -> me.seen_doorbell",
+            "check_in.forget_unread: 0 if at.awaited else min(at.completed, at.took_part) -> 0",
+            "check_in.forget_unread: 2 + max((asked.awaited for asked in at.plan)) -> 2",
+            "check_in.forget_unread: 2 -> 2 + 1",
+            "check_in.forget_unread: 2 -> 2 - 1",
+            "check_in.forget_unread: at._replace(times=min(at.times, too_often)) -> times stays",
+            "check_in.forget_unread: at.completed -> at.wakeups",
+            "check_in.forget_unread: min(at.completed, at.took_part) -> min(at.took_part, "
+            "at.completed)",
+            "check_in.forget_unread: min(at.cursor, most) -> min(most, at.cursor)",
+            "check_in.forget_unread: min(at.times, too_often) -> min(too_often, at.times)",
+        ),
+    ),
+    (
+        "Whatever may be asked of a round, it is right: the explored plans have rounds of every "
+        "kind.",
+        (
+            "check_in.asked: ONE -> ONE + 1",
+            "check_in.asked: job - ONE -> ONE",
+            "check_in.check_in_protocol: tuple(plan) -> plan",
+            "check_in.check_in_protocol: tuple(plan) or (alike,) * rounds -> (alike,) * rounds",
+        ),
+    ),
+    (
+        "Of a round that awaits all, batch 0 is watched, and all rounds of a pool are alike.",
+        (
+            "check_in.every_share_is_flushed: (awaited == ZERO) | (at.watched != ZERO) -> (awaited "
+            "== ZERO) ^ (at.watched != ZERO)",
+            "check_in.every_share_is_flushed: (awaited == ZERO) | (at.watched != ZERO) -> awaited == "
+            "ZERO",
+            "check_in.every_share_is_flushed: (awaited == ZERO) | (at.watched != ZERO) | (at.times "
+            "== awaited) -> ((awaited == ZERO) | (at.watched != ZERO)) ^ (at.times == awaited)",
+            "check_in.every_share_is_flushed: me.job -> me.batch",
+        ),
+    ),
+    (
+        "A helper that has stopped hides none that sleeps for ever: the others are explored "
+        "without it.",
+        (
+            "check_in.all_have_ended: all((h.pc in (STOPPED, ENDED) for h in helpers)) -> (h.pc in "
+            "(STOPPED, ENDED) for h in helpers)",
+            "check_in.all_have_ended: any((h.pc == STOPPED for h in helpers)) and all((h.pc in "
+            "(STOPPED, ENDED) for h in helpers)) -> any((h.pc == STOPPED for h in helpers))",
+        ),
+    ),
+    (
+        "The first round, or the child's, writes it before it is read; DOORBELL begins anywhere.",
+        (
+            "check_in.check_in_protocol: 0 -> 0 + 1 (10)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (11)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (12)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (13)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (15)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (4)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (5)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (6)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (7)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (8)",
+            "check_in.check_in_protocol: 0 -> 0 + 1 (9)",
+            "check_in.check_in_protocol: 1 -> 1 + 1",
+            "check_in.check_in_protocol: 1 -> 1 + 1 (2)",
+            "check_in.check_in_protocol: 1 -> 1 + 1 (3)",
+            "check_in.check_in_protocol: 1 -> 1 + 1 (4)",
+            "check_in.check_in_protocol: 1 -> 1 - 1",
+            "check_in.check_in_protocol: 1 -> 1 - 1 (2)",
+            "check_in.check_in_protocol: ControlBlock(alone=0, watched=watched) -> alone=watched, "
+            "watched=0",
+            "check_in.check_in_protocol: ControlBlock(completed=0, wakeups=1) -> completed=1, "
+            "wakeups=0",
+            "check_in.check_in_protocol: ControlBlock(doorbell=1, cursor=0) -> doorbell=0, cursor=1",
+            "check_in.check_in_protocol: ControlBlock(state=0, doorbell=1) -> state=1, doorbell=0",
+            "check_in.check_in_protocol: ControlBlock(wakeups=1, caller_asleep=0) -> wakeups=0, "
+            "caller_asleep=1",
+            "check_in.check_in_protocol: ControlBlock(watched=watched, live=0) -> watched=0, "
+            "live=watched",
+            "check_in.check_in_protocol: READ_DOORBELL -> READ_DOORBELL + 1",
+            "check_in.forked_child: 0 -> 0 + 1 (2)",
+            "check_in.forked_child: 0 -> 0 + 1 (4)",
+            "check_in.forked_child: 0 -> 0 + 1 (5)",
+            "check_in.forked_child: 0 -> 0 + 1 (6)",
+            "check_in.forked_child: 0 -> 0 + 1 (7)",
+            "check_in.forked_child: 1 -> 1 + 1",
+            "check_in.forked_child: 1 -> 1 + 1 (2)",
+            "check_in.forked_child: 1 -> 1 - 1",
+            "check_in.forked_child: 1 -> 1 - 1 (2)",
+            "check_in.forked_child: WRITE_JOB -> WRITE_JOB - 1",
+            "check_in.forked_child: parent._replace(awaited=0) -> awaited stays",
+            "check_in.forked_child: parent._replace(caller_asleep=0) -> caller_asleep stays",
+            "check_in.forked_child: parent._replace(caller_asleep=0, rounds=1) -> caller_asleep=1, "
+            "rounds=0",
+            "check_in.forked_child: parent._replace(live=0) -> live stays",
+            "check_in.forked_child: parent._replace(rounds=1) -> rounds stays",
+            "check_in.forked_child: parent._replace(times=0) -> times stays",
+            "check_in.forked_child: parent._replace(took_part=0) -> took_part stays",
+        ),
+    ),
+    (
+        "Which of two that are treated alike comes first.",
+        (
+            "flush_workers._added_up: zip(at.counted, counts, strict=True) -> zip(counts, "
+            "at.counted, strict=True)",
+            "flush_workers._flush: either(c, h) -> either(h, c)",
+            "flush_workers._flush: zip(cache, host, strict=True) -> zip(host, cache, strict=True)",
+            "flush_workers.dynamic_flush: _flush(cache, host, [Process('take word')] * workers, "
+            "cursor=0, symmetric_from=1, fault=fault) -> _flush(host, cache, [Process('take word')] "
+            "* workers, cursor=0, symmetric_from=1, fault=fault)",
+            "flush_workers.static_flush: _flush(cache, host, workers, cursor=len(cache), "
+            "symmetric_from=len(workers) + 1, fault=fault) -> _flush(host, cache, workers, "
+            "cursor=len(cache), symmetric_from=len(workers) + 1, fault=fault)",
+            "marking._stored: either(word, window_mask(index, page, page + 1)) -> "
+            "either(window_mask(index, page, page + 1), word)",
+        ),
+    ),
+    (
+        "A tuple already; or all have ended where nobody can move.",
+        (
+            "flush_workers._flush: all((process.pc == ENDED for process in processes)) -> "
+            "(process.pc == ENDED for process in processes)",
+            "flush_workers._flush: tuple(cache) -> cache",
+            "flush_workers._flush: tuple(host) -> host",
+            "marking.marking: all((process.pc == ENDED for process in processes)) -> (process.pc == "
+            "ENDED for process in processes)",
+            "work_queue_round.queue_round: all((process.pc == ENDED for process in processes)) -> "
+            "(process.pc == ENDED for process in processes)",
+        ),
+    ),
+    (
+        "Nobody reads it: no window is left, or the steps go by the worker's own.",
+        (
+            "flush_workers._sent_to: 0 -> 0 + 1 (2)",
+            "flush_workers._sent_to: 0 -> 0 + 1 (3)",
+            "flush_workers._sent_to: 0 -> 0 + 1 (4)",
+            "flush_workers._sent_to: LOAD_CACHE -> LOAD_CACHE + 1",
+            "flush_workers.static_flush: 0 -> 0 + 1",
+            "flush_workers.static_flush: 0 -> 0 + 1 (2)",
+            "flush_workers.static_flush: 0 -> 0 + 1 (3)",
+        ),
+    ),
+    (
+        "Processes that differ are told apart by what they are; the fewer are taken for alike "
+        "the more states.",
+        (
+            "flush_workers.dynamic_flush: 1 -> 1 + 1",
+            "flush_workers.dynamic_flush: 1 -> 1 - 1",
+            "flush_workers.static_flush: 1 -> 1 + 1",
+            "flush_workers.static_flush: 1 -> 1 - 1",
+            "flush_workers.static_flush: len(workers) + 1 -> 1",
+            "flush_workers.static_flush: len(workers) + 1 -> len(workers)",
+            "flush_workers.static_flush: len(workers) + 1 -> len(workers) - 1",
+            "marking.marking: 1 -> 1 + 1 (2)",
+            "marking.marking: 1 -> 1 - 1 (2)",
+            "marking.marking: markers + 1 -> 1 (2)",
+            "marking.marking: markers + 1 -> markers (2)",
+            "marking.marking: markers + 1 -> markers - 1 (2)",
+            "patch_events.patch_protocol: 1 -> 1 + 1 (2)",
+            "patch_events.patch_protocol: 1 -> 1 - 1 (2)",
+            "patch_events.patch_protocol: made + 1 -> 1 (2)",
+            "patch_events.patch_protocol: made + 1 -> made (2)",
+            "patch_events.patch_protocol: made + 1 -> made - 1 (2)",
+            "work_queue_round.queue_round: 1 -> 1 + 1 (2)",
+            "work_queue_round.queue_round: 1 -> 1 + 1 (3)",
+            "work_queue_round.queue_round: 1 -> 1 - 1 (3)",
+        ),
+    ),
+    (
+        "The cursor is past the end either way.",
+        (
+            "flush_workers.static_flush: _flush(cursor=len(cache), symmetric_from=len(workers) + 1) "
+            "-> cursor=len(workers) + 1, symmetric_from=len(cache)",
+        ),
+    ),
+    (
+        "The fault, and it fails this way, too.",
+        (
+            "flush_workers.load_count: at.dirty_pages -> at.cursor",
+            "flush_workers.load_count: worker.left_dirty(at.dirty_pages, process.me.cache_dirty) -> "
+            "worker.left_dirty(process.me.cache_dirty, at.dirty_pages)",
+            "flush_workers.store_count: at._replace(dirty_pages=process.clean) -> dirty_pages stays",
+            "marking.load_word: me._replace(word=at.words[word_of(me.pages[0])]) -> word stays",
+            "marking.load_word: word_of(me.pages[0]) -> me.pages[0]",
+            "marking.store_word: _stored(at, page, me.word) -> _stored(at, me.word, page)",
+            "patch_events.patch_protocol: 'flush' if made else 'release' -> 'flush'",
+        ),
+    ),
+    (
+        "A window that reaches beyond its word is flushed in its word; both bitmaps are as long.",
+        (
+            "flush_workers.take_word: 1 -> 1 + 1 (2)",
+            "flush_workers.take_word: PAGES_PER_WORD -> PAGES_PER_WORD + 1 (2)",
+            "flush_workers.take_word: PAGES_PER_WORD -> PAGES_PER_WORD - 1",
+            "flush_workers.take_word: at.cache -> at.host",
+            "flush_workers.take_word: word * PAGES_PER_WORD -> word",
+            "flush_workers.take_word: word * PAGES_PER_WORD -> word // PAGES_PER_WORD",
+        ),
+    ),
+    (
+        "Other pages to mark; or both sides count pages that way.",
+        (
+            "marking._pages: PAGES_PER_WORD -> PAGES_PER_WORD + 1",
+            "marking._pages: PAGES_PER_WORD -> PAGES_PER_WORD - 1",
+            "marking.marking: 0 -> 0 + 1",
+            "marking.marking: 1 -> 1 + 1",
+            "marking.marking: 2 -> 2 - 1",
+            "marking.marking: PAGES_PER_WORD -> PAGES_PER_WORD + 1",
+            "marking.marking: PAGES_PER_WORD -> PAGES_PER_WORD - 1",
+            "marking.marking: page % 2 * PAGES_PER_WORD + page * markers + marker -> marker",
+            "marking.marking: page % 2 * PAGES_PER_WORD + page * markers -> page % 2 * "
+            "PAGES_PER_WORD",
+            "marking.marking: page % 2 * PAGES_PER_WORD + page * markers -> page * markers",
+            "marking.marking: page % 2 * PAGES_PER_WORD -> PAGES_PER_WORD",
+            "marking.marking: page % 2 * PAGES_PER_WORD -> page % 2",
+            "marking.marking: page % 2 * PAGES_PER_WORD -> page % 2 // PAGES_PER_WORD",
+            "marking.marking: page % 2 -> page // 2",
+            "marking.marking: page * markers -> markers",
+            "marking.marking: page * markers -> page",
+            "marking.marking: page * markers -> page // markers",
+        ),
+    ),
+    (
+        "Wakes nobody, or looks at the event once more.",
+        (
+            "patch_events.compare_and_swap: if event.value == FREE -> always if event.value == FREE",
+            "patch_events.compare_and_swap: if event.value == SET -> never if event.value == SET",
+            "patch_events.exchange: me._replace(pc=use.on('wake')) if event.value == BUSY else "
+            "use.done(at, me) -> me._replace(pc=use.on('wake'))",
+            "patch_events.load_to_reset: if use.get(at, me).value == SET -> always if use.get(at, "
+            "me).value == SET",
+            "patch_events.load_to_set: if use.get(at, me).value == SET -> never if use.get(at, "
+            "me).value == SET",
+            "patch_events.load_to_wait: 'compare-and-swap' if value == FREE else 'futex' -> "
+            "'compare-and-swap'",
+            "patch_events.wake_up: use.get(at, me)._replace(asleep=False) -> asleep stays",
+        ),
+    ),
+    (
+        "It is SET there.",
+        (
+            "patch_events.fetch_or: event.value | FREE -> FREE",
+            "patch_events.fetch_or: event.value | FREE -> event.value ^ FREE",
+        ),
+    ),
+    (
+        "True is 1, and any other number than 0; rounds may be numbered otherwise.",
+        (
+            "patch_events.all_rounds_are_flushed: at.triggers -> at.completes",
+            "patch_events.end: 1 -> 1 + 1",
+            "patch_events.flush: 1 -> 1 + 1",
+            "patch_events.has_ended: bool(at.ended[me.thread]) -> at.ended[me.thread]",
+            "patch_events.patch_protocol: 0 -> 0 + 1 (2)",
+            "patch_events.patch_protocol: 1 -> 1 + 1",
+        ),
+    ),
+    (
+        "The ring of a slot or two: what lies beyond it is never read.",
+        ("work_queue.put: index + ONE -> ONE",),
+    ),
+    (
+        "It takes up its copying a step earlier or later, and reads what it goes by before it "
+        "does.",
+        (
+            "work_queue_round._steps: FINISHED -> FINISHED + 1 (2)",
+            "work_queue_round._steps: QUEUE -> QUEUE + 1 (2)",
+            "work_queue_round._steps: QUEUE -> QUEUE - 1 (2)",
+            "work_queue_round._steps: READ_CLOSED -> READ_CLOSED + 1",
+            "work_queue_round._steps: READ_CLOSED -> READ_CLOSED + 1 (2)",
+            "work_queue_round._steps: READ_HEAD -> READ_HEAD + 1",
+            "work_queue_round._steps: READ_HEAD -> READ_HEAD + 1 (2)",
+            "work_queue_round._steps: READ_HEAD -> READ_HEAD - 1",
+            "work_queue_round._steps: READ_HEAD -> READ_HEAD - 1 (2)",
+            "work_queue_round._steps: TypeError('a copier cannot search') -> 'a copier cannot "
+            "search'",
+            "work_queue_round._steps: WAIT if me.searcher else ENDED -> WAIT",
+            "work_queue_round._steps: if me.searcher is None -> never if me.searcher is None",
+            "work_queue_round._steps: me._replace(copier=me.copier._replace(step=READ_HEAD)) -> "
+            "copier stays",
+            "work_queue_round._steps: me.copier._replace(step=READ_HEAD) -> step stays",
+            "work_queue_round._steps: me.searcher -> me.copier",
+            "work_queue_round._steps: me.searcher -> me.copier (4)",
+            "work_queue_round._steps: moved.step == QUEUE == me.searcher.step and after == at.queue "
+            "-> moved.step == QUEUE == me.searcher.step",
+            "work_queue_round.queue_round: 0 -> 0 + 1",
+            "work_queue_round.queue_round: 0 -> 0 + 1 (2)",
+            "work_queue_round.queue_round: 0 -> 0 + 1 (3)",
+            "work_queue_round.queue_round: 0 -> 0 + 1 (4)",
+            "work_queue_round.queue_round: 0 -> 0 + 1 (8)",
+            "work_queue_round.queue_round: 0 -> 0 + 1 (9)",
+            "work_queue_round.queue_round: Copier(READ_CLOSED, 0, 0, 0) -> Copier(0, READ_CLOSED, 0, "
+            "0)",
+            "work_queue_round.queue_round: LOOK_FIRST -> LOOK_FIRST + 1",
+            "work_queue_round.queue_round: READ_CLOSED -> READ_CLOSED + 1",
+            "work_queue_round.queue_round: READ_CLOSED -> READ_CLOSED + 1 (2)",
+            "work_queue_round.queue_round: Searcher(LOOK_FIRST, 0, 0) -> Searcher(0, LOOK_FIRST, 0)",
+            "work_queue_round.queue_round: sorted(dirty) -> dirty",
+        ),
+    ),
+    (
+        "A word that is flushed is taken off those that are dirty: the one says the other.",
+        (
+            "work_queue_round.queue_round: at.flushed == everything and (not at.dirty) -> not "
+            "at.dirty",
+            "work_queue_round.queue_round: at.flushed == everything and (not at.dirty) -> at.flushed "
+            "== everything or not at.dirty",
+            "work_queue_round.queue_round: at.flushed == everything and (not at.dirty) -> at.flushed "
+            "== everything",
+        ),
+    ),
+    (
+        "Another page of the word, and that has not been copied either; "
+        "tests/model/test_domain.py has its value.",
+        (
+            "words.trailing_zeros: word & -word -> word | -word",
+            "words.trailing_zeros: word & -word -> -word",
+            "words.trailing_zeros: word & -word -> word",
+            "words.trailing_zeros: -word -> word",
+        ),
+    ),
 )
 
 _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -66,8 +66,8 @@ def mutants(function: FunctionType, target: FunctionType | None = None) -> list[
 
 
 def name_of(function: FunctionType) -> str:
-    """A function by its module and its name, as ``shares.chunk``."""
-    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    """A function by its module and its name, as ``shares.chunk``; a method by its class, too."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
 
 
 def _mutated(function: FunctionType) -> Iterator[tuple[str, str, int, CodeType]]:
@@ -331,7 +331,8 @@ def _call(node: ast.Call, scope: _Scope) -> Iterator[_Change]:
         yield _Change(otherwise)
         yield _Change(ast.Call(node.func, [condition, otherwise, then], []))
     elif len(arguments) == 1 and not node.keywords:
-        yield _Change(arguments[0])
+        if not isinstance(arguments[0], ast.Starred):
+            yield _Change(arguments[0])
     else:
         for index in range(len(arguments) - 1):
             one, other = arguments[index : index + 2]

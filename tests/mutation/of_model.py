@@ -5,36 +5,38 @@ changes: an obligation that is the same, word for word, as one of the whole mode
 (``python -m proofs``). z3 keeps equal terms once, so "the same" is a comparison of numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import FunctionType
 
 import z3
 
-from model.explore.catalogue import check_in, dynamic, queued, static
-from model.explore.search import explore
-from model.transitions import System
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Claim, Obligation, Proof, stated
 from proofs.prover.verdict import QUICK_WORK, Asked, Verdict, decide
 from tests.mutation.by_hand import made_by_hand
+from tests.mutation.explored import can_be_changed, made_of, refused_by
 from tests.mutation.mutants import SURVIVES, Fate, Mutant, mutants
 
 PROOF, EXPLORER = "a proof", "the explorer"
 COMPILED = "compiled."
-#: An exploration is given up after this number of states; none of the whole model has as many.
-MOST_STATES = 20_000
 #: Most mutants that a claim refuses are refused within this (``proofs.verdict``: units of z3's work).
 LITTLE_WORK = 1_000_000
 
 
 @cache
 def all_mutants() -> tuple[Mutant, ...]:
-    """Every mutant of every function of the model that a claim reads, in the order of their names."""
-    read = set[FunctionType]().union(*(proof.definitions for _, proof in _whole()))
-    in_order = sorted(read, key=lambda function: (function.__module__, function.__name__))
+    """Every mutant of every function of the model that a claim reads, or that is explored, by name."""
+    explored = {function for function in made_of() if can_be_changed(function)}
+    in_order = sorted(read_by_claims() | explored, key=lambda f: (f.__module__, f.__qualname__))
     by_rule = (mutant for function in in_order for mutant in mutants(function))
     return (*by_rule, *made_by_hand(in_order))
+
+
+@cache
+def read_by_claims() -> frozenset[FunctionType]:
+    """Every function of the model that a claim reads."""
+    return frozenset[FunctionType]().union(*(proof.definitions for _, proof in _whole()))
 
 
 # The claims.
@@ -102,10 +104,10 @@ def fate(mutant: Mutant) -> Fate:
 
 
 def _by_an_exploration(mutant: Mutant) -> Fate | None:
-    for system, make in explorations(mutant.function).items():
-        if failure := _fails(make):
-            return Fate(EXPLORER, f"{system}: {failure}")
-    return None
+    # No claim says what is explored of a function that none reads: there the faults that fail do.
+    controls = mutant.target not in read_by_claims()
+    where = refused_by(made_of().get(mutant.target, frozenset()), controls=controls)
+    return Fate(EXPLORER, where) if where else None
 
 
 def _refuted_at(proof: Proof) -> str:
@@ -145,44 +147,3 @@ def _needs_no_lemma(meaning: Key) -> bool:
     question = (*(term.z for term in o.assumed), z3.Not(o.statement.z))
     ways = (Asked(question, QUICK_WORK, preprocessed=way) for way in (True, False))
     return any(way.check() == z3.unsat for way in ways)
-
-
-# The explorations.
-
-Make = Callable[[], System]
-
-
-def explorations(function: str) -> Mapping[str, Make]:
-    """Small systems whose steps call the function: the smaller first."""
-    module = function.rpartition(".")[0]
-    return _SYSTEMS.get(module, {})
-
-
-_SYSTEMS: Mapping[str, Mapping[str, Make]] = {
-    "check_in": {
-        "check-in, 1 helper": lambda: check_in(1, rounds=2, words=2),
-        "check-in, 1 helper, static": lambda: check_in(1, rounds=2, static=True),
-        "check-in, 1 helper, mixed": lambda: check_in(1, mixed=True),
-        "check-in, 2 helpers, static": lambda: check_in(2, rounds=2, static=True),
-        "check-in, 2 helpers": lambda: check_in(2, rounds=2, words=1),
-    },
-    "work_queue": {
-        "queue, 1 copier": lambda: queued(3, [0, 1, 2], 1, 1),
-        "queue, 2 copiers": lambda: queued(3, [0, 2], 2, 2),
-    },
-    "worker": {
-        "static shares": lambda: static(64),
-        "dynamic, 2 workers": lambda: dynamic(2, 2),
-    },
-}
-
-
-def _fails(make: Make) -> str:
-    """What fails in a system, as the model stands now; "" if nothing does as far as is looked."""
-    try:
-        failure = explore(make(), limit=MOST_STATES).failure
-    except MemoryError:
-        return ""
-    except Exception as error:
-        return f"cannot run ({type(error).__name__})"
-    return failure.invariant if failure else ""

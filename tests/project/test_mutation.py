@@ -3,16 +3,20 @@
 All of them: ``python -m tests.mutation model|kernels``, also run by the long profile.
 """
 
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 
-from model import shares
+from model import protocols, shares
+from model.protocols import marking, patch_events
+from model.protocols.check_in import forked_child
 from tests.mutation import of_kernels, of_model
 from tests.mutation.__main__ import main as command
 from tests.mutation.campaign import MUTANTS
+from tests.mutation.explored import MADE, SMALL, can_be_changed, made_of, refused_by
 from tests.mutation.harmless import HARMLESS, KERNELS, MODEL
 from tests.mutation.machine import Fault, HelpersFirst, Machine, Schedule
 from tests.mutation.mutants import SURVIVES, Mutant, mutants
@@ -30,6 +34,9 @@ ONCE_PROVED = (
     "check_in.rewind: FLUSH_ALONE, OPEN_JOB -> FLUSH_ALONE, REWIND",
     "work_queue.offer: tail=queue.tail + ONE -> tail=queue.head + ONE",
 )
+#: A list of accesses, and what a race is: no step, and not lifted.
+NOT_STEPS = {"model.protocols.accesses"}
+
 #: Of the kernels: those that tests of results do not see.
 ONCE_MISSED = (
     # A search that reads a word past the bitmap.
@@ -76,6 +83,28 @@ def test_names_are_unique_and_the_list_of_harmless_ones_is_not_stale(subject: st
 
 
 # Of the model.
+
+
+def test_all_that_a_claim_reads_or_the_explorer_runs_is_changed() -> None:
+    """Derived from the claims and the explorer's systems: a new module cannot be forgotten."""
+    changed = {mutant.target for mutant in of_model.all_mutants()}
+    explored = {function for function in made_of() if can_be_changed(function)}
+    unchanged = {f for f in {*of_model.read_by_claims(), *explored} - changed if mutants(f)}
+    assert unchanged == set()
+    assert SMALL.keys() == MADE.keys()
+    for function in (patch_events.exchange, patch_events.Use.put, marking.mark, forked_child):
+        assert function in changed
+    of_protocols = {f"{target.__module__}" for target in changed}
+    modules = {f"model.protocols.{m.name}" for m in pkgutil.iter_modules(protocols.__path__)}
+    assert modules - of_protocols == NOT_STEPS
+
+
+def test_a_fault_that_is_not_seen_any_more_refuses_a_mutant() -> None:
+    """Of an invariant that only the explorer has: weaker, it lets pass what must fail."""
+    (mutant,) = [m for m in mutants(patch_events.all_are_flushed) if m.new == "done != at.live"]
+    with mutant.applied():
+        assert refused_by(frozenset({"patch"}), controls=True)
+    assert refused_by(frozenset({"patch", "marking", "fork"}), controls=True) == ""
 
 
 @pytest.mark.parametrize("name", ONCE_PROVED)
