@@ -163,10 +163,6 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("shares.owner: ONE -> ONE + 1",),
     ),
     (
-        "The walk is over: nobody asks where it stands.",
-        ("walk.copy_next: select(over, walk.offset, page) -> page",),
-    ),
-    (
         "It searches only where the cursor is the offset.",
         ("walk.search_cache: walk.offset -> walk.cache_next (2)",),
     ),
@@ -187,6 +183,7 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "worker.worker_after: either(cache, host) -> either(host, cache)",
             "worker.counts: either(cache, host) -> either(host, cache)",
             "worker.counts: both(cache, host) -> both(host, cache)",
+            "strays.stray_bits: either(cache, host) -> either(host, cache)",
         ),
     ),
     # Of what is explored only.
