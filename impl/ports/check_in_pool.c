@@ -337,6 +337,17 @@ __attribute__((destructor)) static void let_go(void)
     free(kept.dirty_before);
 }
 
+/* Another thread may be within realloc() when a thread forks: the child's pointers may be stale. */
+static void forget_kept(void)
+{
+    memset(&kept, 0, sizeof(kept));
+}
+
+__attribute__((constructor)) static void forget_kept_in_children(void)
+{
+    pthread_atfork(NULL, NULL, forget_kept);
+}
+
 static int by_first_bit(const void *one, const void *other)
 {
     uint64_t a = ((const region *)one)->first, b = ((const region *)other)->first;
