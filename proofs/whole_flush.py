@@ -138,21 +138,6 @@ def is_as_the_spec_says(p: Proof, page: Followed) -> None:
     )
 
 
-def held_by_somebody(w: State) -> Truth:
-    """Has somebody the page's part: the watched batch, the helper's share, or all there is?"""
-    holding = w.others.holding
-    for me, copying in ((w.caller, h.CALLER_COPY), (w.helper, h.COPY), (w.other, h.COPY)):
-        holding = holding + number_if(stands(me, copying) & (me.batch == w.at.watched))
-    of_batches = (holding > 0) | (stands(w.caller, h.FLUSH_ALONE) & (w.at.watched < w.at.words))
-    return (is_dynamic(w) & of_batches) | (~is_dynamic(w) & stands(w.helper, h.COPY))
-
-
-def worked_off(w: State) -> Truth:
-    """Has the page's part been flushed in this round?"""
-    batch, share = w.at.times > 0, w.shares.helper > 0
-    return (is_dynamic(w) & batch) | (~is_dynamic(w) & share)
-
-
 @claim(
     faulty("copies what is in both", refutes="its worker: load host"),
     faulty("clears too much", refutes="its worker: store cache"),
