@@ -432,7 +432,7 @@ def test_struck_anywhere_the_next_pool_works(
 ) -> None:
     """Ctrl-C and want of memory, at each point of a real calibration; no thread is left behind."""
     monkeypatch.setattr(here, "measure", lambda pools, _: measure.measure(pools, 1, ticking(0.07)))
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
 
     def begin() -> None:
         kept.forget()
@@ -452,10 +452,9 @@ def test_struck_anywhere_the_next_pool_works(
             assert flushes(pool), str(strike)
             assert found is None or found.settled or pool.tuning == USUAL
         del strike
-        for thread in threading.enumerate()[1:]:
-            if thread.name.startswith("colo-flush"):
-                thread.join(60)
-        assert threading.active_count() == threads
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(60)
+        assert set(threading.enumerate()) == threads
     assert points >= 15
 
 
