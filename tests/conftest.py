@@ -25,12 +25,12 @@ __all__ = ["pytest_configure", "pytest_terminal_summary", "pytest_xdist_auto_num
 # What this machine is good at decides no test, also in the processes that tests start.
 os.environ["COLO_FLUSH_TUNING"] = "usual"
 
-COMMON = {
-    "deadline": None,  # machines are shared; nothing here is judged by its time
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
-}
-settings.register_profile("short", max_examples=60, **COMMON)
-settings.register_profile("long", max_examples=2500, **COMMON)
+COMMON = settings(
+    deadline=None,  # machines are shared; nothing here is judged by its time
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("short", COMMON, max_examples=60)
+settings.register_profile("long", COMMON, max_examples=2500)
 settings.load_profile("long" if os.environ.get("COLO_LONG") else "short")
 
 

@@ -9,7 +9,7 @@ import fnmatch
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -176,7 +176,7 @@ def _exit_code(results: Sequence[dict[str, Any]]) -> int:
     return HANGS if broken[0] == ["no-hang"] else BROKEN
 
 
-def console() -> None:
+def console() -> NoReturn:
     """The command ``colo-conformance``, where the kit is installed by itself."""
     run(lambda given: main(given, "colo-conformance"))
 

@@ -15,7 +15,8 @@ from typing import Any
 from tests.conformance.call import MOST_MEMORY, OS_PAGE
 
 #: Memory that is looked at where it lies: no copy. Of bytes, or of 64-bit words (``cast("Q")``).
-Bytes = Words = memoryview
+Bytes = memoryview
+Words = memoryview
 
 # Unreachable memory on both sides of a buffer; a stride that jumps it would be a strange bug.
 GUARD = 1 << 20

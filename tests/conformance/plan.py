@@ -9,6 +9,7 @@ from tests.conformance.rules import Violation
 
 Ranges = list[tuple[int, int, int]]
 
+EDGES: tuple[int, ...]
 EDGES = (0, 1, 63, 64, 65, 127, 128, 504, 505, 32_385, 1_048_576, 2**31 + 65, 2**52 + 1, 2**58 + 1)
 EDGES += (2**63 - 1, 2**63 + 1, 2**64 - 65, 2**64 - 64, 2**64 - 63, 2**64 - 1)
 FIXED = tuple((pages, threads) for pages in EDGES for threads in (1, 2, 3, 4, 7, 8, 64, 255, 256))

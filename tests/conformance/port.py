@@ -224,12 +224,13 @@ class Placed:
         """What is seen in the memory now."""
         for buffer in self._inputs():
             buffer.allow_writes()
+        copied, host_dirty, cache_dirty, both_dirty = self.stats.tolist()
         return Outcome(
             status=status,
             cache=tuple(self.cache.tolist()),
             host=tuple(self.host.tolist()),
             dirty_pages=int(self.dirty_pages[0]),
-            stats=tuple(self.stats.tolist()),
+            stats=(copied, host_dirty, cache_dirty, both_dirty),
             pages=tuple(self._letters(i) for i in range(len(self._call.blocks))),
             damage=tuple(self._damage()),
         )

@@ -8,6 +8,7 @@ file, which judges the calls, is compared with them first.
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from model.boundary.command import run
 from model.boundary.options import Parser
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str], name: str = "python -m tests.conformance.sing
     return 0
 
 
-def console() -> None:
+def console() -> NoReturn:
     """The command ``colo-vectors``, where the kit is installed by itself."""
     run(lambda arguments: main(arguments, "colo-vectors"))
 

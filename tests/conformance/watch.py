@@ -36,6 +36,12 @@ class Watch:
         self._pid, self._calls_begun, self._patience = pid, calls_begun, patience
         self._begin()
 
+    def _begin(self, now: Activity | None = None) -> None:
+        """From here on, or from the beginning of another call, the counts start at nothing."""
+        self._calls = self._calls_begun()
+        self._first = self._last = now or activity(self._pid) or Activity(0, 0, 0.0, asleep=False)
+        self._looks_asleep = 0
+
     def hangs(self) -> str | None:
         """How the call that runs now hangs; None if it may still return. Call once a step."""
         now = activity(self._pid)
@@ -57,12 +63,6 @@ class Watch:
             slept = self._looks_asleep * STEP
             return f"for {slept:.1f} s every thread slept, and none was woken"
         return None
-
-    def _begin(self, now: Activity | None = None) -> None:
-        """From here on, or from the beginning of another call, the counts start at nothing."""
-        self._calls = self._calls_begun()
-        self._first = self._last = now or activity(self._pid) or Activity(0, 0, 0.0, asleep=False)
-        self._looks_asleep = 0
 
 
 def activity(pid: int) -> Activity | None:

@@ -65,7 +65,8 @@ class Memory:
         self.map_over(range(SIZE // PAGE))
         if advice is not None:
             call(libc.madvise, self.address, SIZE, advice)
-        self.bytes = np.frombuffer((ctypes.c_char * SIZE).from_address(self.address), np.uint8)
+        memory = memoryview((ctypes.c_char * SIZE).from_address(self.address))
+        self.bytes = np.frombuffer(memory, np.uint8)
         self.bytes[:] = 7
 
     def map_over(self, pages: range) -> None:

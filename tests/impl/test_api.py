@@ -20,7 +20,7 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ class Hostile:
         raise OwnError
 
     __index__ = __int__ = __float__ = __bool__ = __len__ = __iter__ = __getitem__ = fail
-    __eq__ = __hash__ = __repr__ = __str__ = __fspath__ = __array__ = __call__ = fail  # type: ignore[assignment]
+    __eq__ = __hash__ = __repr__ = __str__ = __fspath__ = __array__ = __call__ = fail
 
 
 class Index:
@@ -277,7 +277,7 @@ def optional(means: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def content(value: Any) -> bytes:
     if isinstance(value, bytes | bytearray | np.ndarray | ctypes.Array | array.array):
-        view = memoryview(value)
+        view = memoryview(cast(Any, value))  # to mypy an array is a buffer from Python 3.12 on
         if view.c_contiguous and not set("OP") & set(view.format):
             return view.tobytes()
     if isinstance(value, np.bytes_ | np.generic) and not isinstance(value, np.str_):
@@ -325,7 +325,8 @@ def blocks(value: Any) -> list[Block]:
 
 
 def path(value: Any) -> str:
-    return os.fspath(a(str, os.PathLike)(value))
+    found: str = os.fspath(a(str, os.PathLike)(value))
+    return found
 
 
 def nothing(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,10 +237,15 @@ def test_a_contender_that_does_not_flush_is_refused(
         PairedRuns(ram).check(Contender("broken", "ours", flush), epoch)
 
 
+def taking(times: Iterator[int]) -> Callable[[Epoch], int]:
+    """A flush that takes these times, one after the other."""
+    return lambda _: next(times)
+
+
 def test_ratios_are_taken_within_a_round(ram: ColoRam) -> None:
     """A machine that slows down by the round changes no ratio."""
     times = {"fast": iter(range(10, 1000, 10)), "slow": iter(range(30, 3000, 30))}
-    contenders = [Contender(n, "copy limit", lambda _epoch, n=n: next(times[n])) for n in times]
+    contenders = [Contender(n, "copy limit", taking(took)) for n, took in times.items()]
     runs = PairedRuns(ram)
     runs.check = lambda *_: None  # type: ignore[method-assign]
     ratio = runs.run(pattern("nothing"), contenders, seconds=0).ratio("fast", to="slow")

@@ -71,14 +71,14 @@ EVEN_BITS, ODD_BITS = (np.uint64(0x5555_5555_5555_5555 << odd) for odd in (0, 1)
 _0, _1, _2, _8, _64 = (np.uint64(i) for i in (0, 1, 2, 8, 64))
 
 
-@numba.njit(nogil=True)
-def set_even_bits(bitmap: Any, n_words: Any) -> None:
+def _set_even_bits(bitmap: Any, n_words: Any) -> None:
     """Somebody else, another VMM thread say: one bit after the other, each once, without the GIL."""
     for bit in range(_0, _64, _2):
         for word in range(n_words):
             atomic_or(bitmap + word * _8, _1 << bit)
 
 
+set_even_bits = numba.njit(nogil=True)(_set_even_bits)
 set_even_bits.compile((numba.uint64, numba.uint64))
 
 

@@ -6,6 +6,7 @@ Nothing here depends on how fast this machine is: figures are made up, clocks ar
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -214,7 +215,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def made(**changed: Any) -> Calibration:
     found = figures(up_to(16 * MIB, "fetching", ""))
-    return replace(Calibration(decide(found), found, True, kept.time.time()), **changed)
+    return replace(Calibration(decide(found), found, True, time.time()), **changed)
 
 
 def file(folder: Path) -> Path:
@@ -284,7 +285,7 @@ def test_processors_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("age", [-100, 0, AGAIN_AFTER_SECONDS + 1])
 def test_what_is_not_settled_is_measured_again_after_a_while(folder: Path, age: int) -> None:
     """And if it is from the future, since the clock was wrong."""
-    kept.keep(made(settled=False, at=kept.time.time() - age))
+    kept.keep(made(settled=False, at=time.time() - age))
     assert (kept.load() is not None) == (age == 0)
     kept.keep(made(at=0))
     assert kept.load() is not None

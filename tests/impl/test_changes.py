@@ -188,5 +188,5 @@ def test_without_a_log_it_marks(pools: dict[int, FlushPool]) -> None:
     assert (ram.dirty_pages, pages_of(ram.cache_dirty)) == (1, {71}), "what the primary sent stays"
     for name, pages in (("c", 0), ("b", 64), ("b", range(60, 65)), ("b", [-1]), ("b", None)):
         with pytest.raises(LayoutError):
-            ram.discarded(name, pages)
+            ram.discarded(name, pages)  # type: ignore[arg-type]
     assert pools[1].flush(ram).copied == 5

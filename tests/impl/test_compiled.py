@@ -22,9 +22,9 @@ def whole_number(kind: types.Type) -> bool:
     if isinstance(kind, types.BaseTuple):
         return all(whole_number(item) for item in kind)
     if isinstance(kind, types.Number):
-        return kind == UINT64
+        return bool(kind == UINT64)
     if isinstance(kind, types.RangeType | types.RangeIteratorType):
-        return kind.dtype == UINT64 if hasattr(kind, "dtype") else kind.yield_type == UINT64
+        return bool((kind.dtype if hasattr(kind, "dtype") else kind.yield_type) == UINT64)
     return True
 
 

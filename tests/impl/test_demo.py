@@ -57,7 +57,7 @@ def test_a_process_that_is_killed_ends_the_demo(who: str) -> None:
     machine = demo.make_machine(32 << 20)
     rows = demo.checkpoints(machine, 1000, interval=0.02)
     next(rows)
-    pids = {child.name: child.pid for child in multiprocessing.active_children()}
+    pids = {child.name: child.pid for child in multiprocessing.active_children() if child.pid}
     primary, guest = pids["run_primary"], pids["run_guest"]
     os.kill(primary if who == "primary" else guest, signal.SIGKILL)
     with pytest.raises(demo.DemoFailed, match=f"the {who} has gone"):

@@ -217,10 +217,12 @@ def test_a_write_through_another_mapping_is_not_ours(log: KernelDirtyLog) -> Non
     assert pages_of(host_dirty) == {1}
 
 
-@numba.njit(nogil=True)
-def write_each(memory: Any, order: Any) -> None:
+def _write_each(memory: Any, order: Any) -> None:
     for page in order:
         memory[page * 4096 + 8 * (page & 255)] += 1
+
+
+write_each = numba.njit(nogil=True)(_write_each)
 
 
 def pages_behind(memory: Any, collect: Callable[[], list[int]], rounds: int) -> int:
@@ -323,7 +325,9 @@ def test_life_cycle(log: KernelDirtyLog) -> None:
     memory, host_dirty = array(private(64 * HOST_PAGE)), np.zeros(1, np.uint64)
     watched = Watched("ram", memory, 0, memory.nbytes)
     log.stop()
-    for action in (lambda: log.sync(host_dirty), log.rearm, lambda: log.watch(watched)):
+    actions: list[Callable[[], object]]
+    actions = [lambda: log.sync(host_dirty), log.rearm, lambda: log.watch(watched)]
+    for action in actions:
         with pytest.raises(DirtyLogError, match="start it first"):
             action()
     log.start([watched])

@@ -163,7 +163,7 @@ def running_by_itself(ram: ColoRam) -> None:
 def no_log_at_all(ram: ColoRam) -> None:
     for wrong in ("log", 5, object(), KernelDirtyLog):
         with pytest.raises(DirtyLogError, match="is a KernelDirtyLog or None"):
-            ram.dirty_log = wrong
+            ram.dirty_log = wrong  # type: ignore[assignment]
 
 
 class CannotStart(KernelDirtyLog):
@@ -179,7 +179,7 @@ def one_that_cannot_start(ram: ColoRam) -> None:
 def used_directly(ram: ColoRam) -> None:
     log, words = ram.dirty_log, np.zeros(4, np.uint64)
     assert log is not None
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: log.sync(words),
         lambda: log.fetch(words),
         log.rearm,
@@ -188,7 +188,8 @@ def used_directly(ram: ColoRam) -> None:
         lambda: log.watch_again("a", range(1)),
         lambda: log.watch(Watched("c", array(1), 0, PAGE)),
         lambda: log.start([]),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(DirtyLogError, match="is a ColoRam's"):
             call()
 

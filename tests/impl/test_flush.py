@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from impl import Block, ColoRam, DirtyCountMismatch, FlushPool, StrayDirtyPages
-from impl.pool import STRATEGIES
+from impl.pool import STRATEGIES, Strategy
 from model import flush as spec
 from model.ram import Layout
 from tests.support.cases import PAGE_SIZE, Case, Epoch, cases, layouts
@@ -33,16 +34,14 @@ class Pair:
 
     def dirty(self, epoch: Epoch, number: int) -> None:
         """Write new contents to the dirty pages on both sides and mark them."""
-        for page in epoch.cache_dirty:
-            self.model.cache[page] = (page * 7 + number * 3 + 1) % 251
+        sent = {page: (page * 7 + number * 3 + 1) % 251 for page in epoch.cache_dirty}
+        self.model.cache = {**self.model.cache, **sent}
         for page in epoch.host_dirty:
             self.model.host[page] = (page * 5 + number * 11 + 2) % 251
         for region in self.layout.regions:
             block = self.ram.block(region.block.name)
             for memory, content in ((block.host, self.model.host), (block.cache, self.model.cache)):
-                rows = memory.reshape(-1, PAGE_SIZE)
-                for page, bit in enumerate(region.bits):
-                    rows[page] = content[bit]
+                memory.reshape(-1, PAGE_SIZE)[:] = column(content, region.bits)
         self.model.cache_dirty |= epoch.cache_dirty
         self.model.host_dirty |= epoch.host_dirty
         self.model.dirty_pages = len(self.model.cache_dirty)
@@ -55,8 +54,7 @@ class Pair:
         for region in self.layout.regions:
             block = self.ram.block(region.block.name)
             for memory, content in ((block.host, self.model.host), (block.cache, self.model.cache)):
-                wanted = np.array([content[bit] for bit in region.bits], dtype=np.uint8)
-                assert (memory.reshape(-1, PAGE_SIZE) == wanted[:, None]).all()
+                assert (memory.reshape(-1, PAGE_SIZE) == column(content, region.bits)).all()
         assert (self.ram.cache_dirty == bitmap(self.model.cache_dirty, self.layout)).all()
         assert (self.ram.host_dirty == bitmap(self.model.host_dirty, self.layout)).all()
         assert self.ram.dirty_pages == self.model.dirty_pages
@@ -68,7 +66,12 @@ def _memory(size: int, aligned: bool) -> np.ndarray:
     return raw[skip : skip + size]
 
 
-def bitmap(pages: set[int], layout: Layout) -> np.ndarray:
+def column(content: Mapping[int, object], bits: range) -> np.ndarray:
+    """The contents of pages, one below the other."""
+    return np.array([content[bit] for bit in bits], dtype=np.uint8)[:, None]
+
+
+def bitmap(pages: Iterable[int], layout: Layout) -> np.ndarray:
     """Words with the bits of ``pages`` set."""
     bits = np.zeros(layout.words * 64, dtype=np.uint8)
     bits[sorted(pages)] = 1
@@ -78,7 +81,7 @@ def bitmap(pages: set[int], layout: Layout) -> np.ndarray:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @given(case=cases(), threads=st.integers(1, 9), aligned=st.booleans())
 def test_a_flush_does_what_the_model_does(
-    strategy: str, pools: dict[int, FlushPool], case: Case, threads: int, aligned: bool
+    strategy: Strategy, pools: dict[int, FlushPool], case: Case, threads: int, aligned: bool
 ) -> None:
     note(case.program())
     pair = Pair(case.layout, aligned)
@@ -95,7 +98,11 @@ def test_a_flush_does_what_the_model_does(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @given(layout=layouts(), data=st.data(), threads=st.integers(1, 9))
 def test_a_stray_bit_is_refused_and_nothing_changes(
-    strategy: str, pools: dict[int, FlushPool], layout: Layout, data: st.DataObject, threads: int
+    strategy: Strategy,
+    pools: dict[int, FlushPool],
+    layout: Layout,
+    data: st.DataObject,
+    threads: int,
 ) -> None:
     unused = sorted(set(range(layout.words * 64)) - layout.used())
     if not unused:
@@ -118,7 +125,7 @@ def test_a_stray_bit_is_refused_and_nothing_changes(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_wrong_count_is_reported_after_the_flush(
-    strategy: str, pools: dict[int, FlushPool]
+    strategy: Strategy, pools: dict[int, FlushPool]
 ) -> None:
     ram = ColoRam([Block("pc.ram", size=400 * PAGE_SIZE)], page_size=PAGE_SIZE)
     ram.block("pc.ram").cache[:] = 9
@@ -133,7 +140,7 @@ def test_a_wrong_count_is_reported_after_the_flush(
 
 
 @pytest.mark.parametrize("strategy", ["static", "dynamic"])
-def test_two_workers_overlap_in_time(strategy: str) -> None:
+def test_two_workers_overlap_in_time(strategy: Strategy) -> None:
     """Real parallelism: in some flush out of many, two workers copied pages at the same time."""
     pages = 1 << 15
     ram = ColoRam([Block("pc.ram", size=pages * 4096)])

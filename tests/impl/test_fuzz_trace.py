@@ -65,7 +65,10 @@ def check(trace: traces.Trace) -> None:
     """What a loaded trace promises, looked up page by page."""
     used = [region.bits for region in trace.layout.regions]  # a set of 2^32 pages takes minutes
     for bitmap in (trace.cache_dirty, trace.host_dirty):
-        assert (bitmap.dtype, bitmap.shape) == (np.uint64, (trace.epochs, trace.layout.words))
+        assert (bitmap.dtype, bitmap.shape) == (
+            np.dtype(np.uint64),
+            (trace.epochs, trace.layout.words),
+        )
         for epoch in bitmap:
             for bit in pages_of(epoch):
                 assert any(bit in pages for pages in used)

@@ -99,7 +99,8 @@ def test_without_holes_each_page_keeps_its_bit_and_its_neighbours(
         for row in rows.reshape(6, -1):
             for page in data.draw(st.sets(st.sampled_from(region.bits), max_size=3)):
                 row[page // 64] |= np.uint64(1 << page % 64)
-    trace = traces.Trace(layout, *rows, np.zeros(3), "made here")
+    cache, host = rows
+    trace = traces.Trace(layout, cache, host, np.zeros(3), "made here")
     cut = without_holes(trace)
 
     assert [b.name for b in cut.layout.blocks] == [b.name for b in layout.blocks]
@@ -179,7 +180,9 @@ def test_a_header_that_says_its_length_in_32_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "what", ["/dev/zero", "/dev/null", "/dev/stdin", "pipe", "folder", "loop", "none"]
 )
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str, capsys) -> None:
+def test_what_is_no_file_is_refused_at_once(
+    tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
@@ -195,7 +198,9 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, what: str, capsys) -
 
 
 @pytest.mark.parametrize("blocks", [(), (Block("nowhere", 1 << 40, 0, 0),)])
-def test_a_guest_without_a_page(tmp_path: Path, blocks: tuple[Block, ...], capsys) -> None:
+def test_a_guest_without_a_page(
+    tmp_path: Path, blocks: tuple[Block, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     layout = Layout(blocks, PAGE)
     clear = untouched_zeros(2, layout.words)
     path = tmp_path / "t.npz"
@@ -207,7 +212,9 @@ def test_a_guest_without_a_page(tmp_path: Path, blocks: tuple[Block, ...], capsy
         assert "nothing to draw" in capsys.readouterr().err
 
 
-def test_a_guest_larger_than_this_machine(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_guest_larger_than_this_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = one_page_far_up(tmp_path / "t.npz", 0)
     monkeypatch.setattr(memory, "available", lambda: 4096)
     assert impl(["flush", str(path)]) == 1

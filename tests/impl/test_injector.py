@@ -111,9 +111,10 @@ def project_code(_: object) -> None:
 
 
 def test_steps_are_more_than_signal_points() -> None:
+    kinds: tuple[Kind, Kind] = ("signals", "steps")
     signals, steps = (
         list(struck_everywhere(lambda: None, project_code, raise_memory_error, kind=kind))
-        for kind in ("signals", "steps")
+        for kind in kinds
     )
     assert len(steps) > len(signals)
     assert all(isinstance(strike.error, MemoryError) for _, strike in [*signals, *steps])

@@ -14,11 +14,11 @@ from tests.impl.test_dirtylog import (
     HUGE_PAGE,
     array,
     memfd,
-    pages_of,
     private,
     shared,
     transparent_huge,
 )
+from tests.support.bits import pages_of
 from tests.support.needs import needs_dirty_log, skip_unless
 
 pytestmark = [needs_dirty_log, skip_unless(missing() is None, f"needs {missing()}")]

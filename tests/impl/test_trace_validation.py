@@ -14,6 +14,7 @@ import pytest
 
 from impl import Block, ColoRam, FlushPool
 from impl.kernels.events import EventLog
+from impl.pool import Strategy
 from model.errors import ColoError
 from tests import trace
 from tests.support.endings import Tell
@@ -28,6 +29,7 @@ MANY = 300
 def record(path: Path, threads: int, rounds: int, seed: int) -> Log:
     """The events of a pool's whole life, through a file: rounds of every strategy, few pages or many."""
     dice = np.random.default_rng(seed)
+    in_turn: tuple[Strategy, Strategy] = ("static", "queue")
     ram = ColoRam([Block("ram", size=PAGES * PAGE_SIZE)], page_size=PAGE_SIZE)
     events = EventLog(capacity=64 * rounds + 1000)
     with FlushPool(threads, serial_below_bytes=MANY * PAGE_SIZE, event_log=events) as pool:
@@ -37,8 +39,7 @@ def record(path: Path, threads: int, rounds: int, seed: int) -> Log:
             dirty[dice.integers(PAGES, size=MANY * (number % 8 != 0) * 2)] = 1
             words = np.packbits(dirty, bitorder="little").view(np.uint64)
             ram.set_dirty(words, words)
-            strategy = ("static", "queue")[number % 2] if number % 5 == 0 else "dynamic"
-            pool.flush(ram, strategy)
+            pool.flush(ram, in_turn[number % 2] if number % 5 == 0 else "dynamic")
     events.write(path)
     return trace.load(path)
 

@@ -130,9 +130,7 @@ def test_another_thread_works_too() -> None:
 
 
 @pytest.fixture
-def dropped(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> Iterator[list[type[BaseException] | None]]:
+def dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> list[type[BaseException] | None]:
     """Ctrl-C comes whenever LLVM calls back with a compiled object; what is dropped there."""
     found: list[type[BaseException] | None] = []
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))

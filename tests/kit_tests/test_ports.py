@@ -167,7 +167,7 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert [Path(path).name.split("-")[0] for path in paths] == [port.stem for port in C_PORTS]
 
 
-C_TYPES = {"uint64_t": ctypes.c_uint64, "uint8_t *": ctypes.c_void_p}
+C_TYPES: dict[str, type] = {"uint64_t": ctypes.c_uint64, "uint8_t *": ctypes.c_void_p}
 
 
 def structs(header: str) -> dict[str, list[tuple[str, type]]]:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from model.explore import catalogue as explored
 from model.explore.catalogue import HOLD, REFUTED, Exploration
 from model.explore.schedule import format_schedule, parse_schedule, replay
 from model.explore.search import explore, failure_of, verdict
+from model.explore.weak import catalogue as weakened
 from model.transitions import (
     DEADLOCK,
     LIVELOCK,
@@ -43,10 +44,10 @@ def length(schedule: str) -> int:
     return len(parse_schedule(schedule, "c123456789"))
 
 
-Global = tuple[object, tuple[object, ...]]
+Global = tuple[object, tuple[Any, ...]]
 
 
-def reached(system: System, *, reduced: bool) -> set[Global]:
+def reached(system: System[Any, Any], *, reduced: bool) -> set[Global]:
     """Every state that an exploration visits."""
     states = set[Global]()
     explore(system, reduced=reduced, visited=lambda at, processes: states.add((at, processes)))
@@ -90,7 +91,7 @@ def test_a_failing_schedule_is_a_shortest_one() -> None:
     assert any(verdict(system, at, processes) == failure.invariant for at, processes in states)
 
 
-def successors(system: System, state: Global) -> set[Global]:
+def successors(system: System[Any, Any], state: Global) -> set[Global]:
     """Every state one move away, worked out without the explorer."""
     at, processes = state
     return {
@@ -199,9 +200,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setattr(explored, "HOLD", HOLD[:1])
     monkeypatch.setattr(explored, "REFUTED", REFUTED[:1])
     # Each of them is a test of its own, in test_weakened.py.
-    monkeypatch.setattr(explored.weakened, "HOLD", explored.weakened.HOLD[:1])
-    monkeypatch.setattr(explored.weakened, "weakest", tuple)
-    monkeypatch.setattr(explored.weakened, "weakenings", tuple)
+    monkeypatch.setattr(weakened, "HOLD", weakened.HOLD[:1])
+    monkeypatch.setattr(weakened, "weakest", tuple)
+    monkeypatch.setattr(weakened, "weakenings", tuple)
     assert explored.main([]) == 0
     printed = capsys.readouterr().out
     assert "check-in helpers=1 watched=0: holds" in printed

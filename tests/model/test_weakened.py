@@ -12,6 +12,7 @@ from model.boundary.command import run
 from model.boundary.options import Parser
 from model.domain import select
 from model.errors import ScheduleError
+from model.explore.search import Failure
 from model.explore.weak import search as weak
 from model.explore.weak import work_queue
 from model.explore.weak.catalogue import (
@@ -106,14 +107,14 @@ def cells(weakening: Weakening) -> dict[str, Found | None]:
     for other in WEAKENINGS:
         if other.row == weakening.row:
             on_file = recorded(other)
-            found[other.how] = on_file and found_in(on_file)
+            found[other.how] = found_in(on_file) if on_file else None
     return found
 
 
 def found_in(on_file: Counterexample) -> Found:
     options = dict(on_file.values)
     system, memory, schedule = (options.pop(key) for key in ("system", "memory", "schedule"))
-    return Found(Execution(system, memory, options), weak.Failure(on_file.failure, schedule))
+    return Found(Execution(system, memory, options), Failure(on_file.failure, schedule))
 
 
 def test_the_table_has_a_row_for_every_access_of_the_model() -> None:

@@ -157,7 +157,7 @@ class Stalling(Schedule):
             self.left = self.random.randrange(1, self.most)
             self.stalled = self.random.randrange(self.threads)
         others = [thread for thread in able if thread.number != self.stalled] or able
-        if now in others and self.random.random() < 0.7:
+        if now is not None and now in others and self.random.random() < 0.7:
             return now
         return self.random.choice(others)
 

@@ -9,7 +9,7 @@ import ast
 import copy
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
@@ -139,6 +139,7 @@ def _below(node: ast.AST) -> Iterator[tuple[ast.AST, tuple[str, int | None], ast
         if name == "body" and isinstance(node, ast.FunctionDef):
             yield from _nodes(node)
             continue
+        parts: Iterable[tuple[int | None, Any]]
         parts = list(enumerate(value)) if isinstance(value, list) else [(None, value)]
         for index, part in parts:
             if isinstance(part, ast.AST):

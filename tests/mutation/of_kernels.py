@@ -294,9 +294,9 @@ def _wanted(rig: Rig, pages: list[int], way: int) -> Iterator[int]:
 # Pools.
 
 
-def _pool(schedule: Schedule, threads: int, where: Layout = SMALL, **options: int) -> Rig:
+def _pool(schedule: Schedule, threads: int, where: Layout = SMALL, *, skew: int = 0) -> Rig:
     """Two flushes by each strategy, then the pool is closed; the model explains what it has logged."""
-    rig = Rig(_plain(), schedule, where, threads, page_bytes=LINE, **options)
+    rig = Rig(_plain(), schedule, where, threads, page_bytes=LINE, skew=skew)
     rig.live([_epoch(s, where) for s in ALL] + [_halves(s, where) for s in ALL], _as_dealt)
     _explained(rig)
     return rig
@@ -382,13 +382,17 @@ def _short_rounds() -> None:
         _explained(rig, static=bool(seed % 2))
 
 
+def _has_rung(rig: Rig) -> bool:
+    return rig.get(c.DOORBELL) > 0
+
+
 @_case("a helper comes twice in a round")
 def _twice() -> None:
     """It has looked at the doorbell before it rang: so it looks again, and has nothing to do."""
     for looks in range(2, 5):
         schedule = LateOpening(looks)
         rig = Rig(_plain(), schedule, SMALL, 2, page_bytes=LINE)
-        schedule.opened = lambda rig=rig: rig.get(c.DOORBELL) > 0
+        schedule.opened = partial(_has_rung, rig)
         rig.live([_halves("dynamic", SMALL)] * 2)
         _explained(rig)
 
@@ -504,7 +508,13 @@ def _forked() -> None:
     rig.put(c.STATE, int(c.OPEN) + 2)
     last = max(SMALL.used())
     few = [Epoch(s, frozenset({last}), frozenset()) for s in ALL]
-    rig.machine.run(lambda: [rig.flush(e) for e in [*(_epoch(s, SMALL) for s in ALL), *few]])
+    epochs = [*(_epoch(s, SMALL) for s in ALL), *few]
+
+    def life() -> None:
+        for epoch in epochs:
+            rig.flush(epoch)
+
+    rig.machine.run(life)
     _is_the_childs(rig)
 
 
@@ -572,7 +582,5 @@ def _backup() -> None:
                 rig.kernel(check_in.dismiss, rig.control)
 
             for worker in range(1, threads):
-                rig.machine.start(
-                    lambda worker=worker, rig=rig: rig.kernel(check_in.helper, rig.control, worker)
-                )
+                rig.machine.start(partial(rig.kernel, check_in.helper, rig.control, worker))
             rig.machine.run(caller)

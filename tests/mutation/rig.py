@@ -196,12 +196,14 @@ class Rig:
             for bit in bits:
                 words[bit // 64] |= 1 << bit % 64
         self.machine.words(self.job)[k.place(k.DIRTY_PAGES)] = model.dirty_pages
-        for memory, contents in ((self.host, model.host), (self.cache, model.cache)):
+        host, cache = dict[int, object](), dict[int, object]()
+        for memory, contents in ((self.host, host), (self.cache, cache)):
             for region in self.regions:
                 at = self._bytes(memory[region.first_bit])
                 at[:] = self.random.randbytes(len(at))
                 for page, bit in enumerate(region.bits):
                     contents[bit] = bytes(at[page * self.page_bytes : (page + 1) * self.page_bytes])
+        model.host, model.cache = host, cache
 
     def _bytes(self, address: int) -> memoryview:
         skew = address & 2**40 - 1

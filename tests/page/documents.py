@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -40,7 +40,7 @@ HOSTILE = (
 )
 
 
-def written(main: Callable[[Sequence[str]], int], *arguments: str, to: Path) -> Document:
+def written(main: Callable[[list[str]], int], *arguments: str, to: Path) -> Document:
     """What a command writes with ``--json``."""
     with contextlib.redirect_stdout(io.StringIO()):
         main([*arguments, "--json", str(to)])

@@ -51,7 +51,8 @@ def opened(chromium: Any, report: Path) -> Iterator[Watched]:
 
 
 def texts(watched: Watched, selector: str) -> list[str]:
-    return watched.page.locator(selector).all_inner_texts()
+    found: list[str] = watched.page.locator(selector).all_inner_texts()
+    return found
 
 
 def test_the_first_screen_is_the_theorem_its_map_and_what_is_trusted(opened: Watched) -> None:

@@ -351,7 +351,23 @@ def changed(found: Any, data: st.DataObject) -> Any:
     return copied
 
 
-ODD = [None, True, 0, -1, 1.0, 1.5, 2**70, "", "x", "0x10", [], [[]], [None], {}, {"x": None}]
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.0,
+    1.5,
+    2**70,
+    "",
+    "x",
+    "0x10",
+    [],
+    [[]],
+    [None],
+    {},
+    {"x": None},
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

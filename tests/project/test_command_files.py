@@ -1,6 +1,6 @@
 """Every file that a command writes: refused before the work, or whole under exactly its name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ CHECK = ("--implementation", "impl", "--only", "vector/copying/cache-page")
 class Output(NamedTuple):
     """An option that names a file to write: a small run of its command, and where its work begins."""
 
-    main: Callable[[Sequence[str]], int]
+    main: Callable[[list[str]], int]
     words: tuple[str, ...]
     work: str
 
@@ -80,8 +80,12 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+#: Runs the command of an option, the file to write given.
+Run = Callable[[str, Path | str], int]
+
+
 @pytest.fixture
-def run(trace: Path) -> Callable[[str, Path | str], int]:
+def run(trace: Path) -> Run:
     """Run the command of an option, the file to write given."""
 
     def run_it(what: str, path: Path | str) -> int:
@@ -92,7 +96,7 @@ def run(trace: Path) -> Callable[[str, Path | str], int]:
 
 
 @each_file
-def test_it_is_written_under_exactly_the_name_given(run, tmp_path: Path, what: str) -> None:
+def test_it_is_written_under_exactly_the_name_given(run: Run, tmp_path: Path, what: str) -> None:
     path = tmp_path / "x.out"
     assert run(what, path) == 0
     assert listing(tmp_path) == {"x.out"} and path.stat().st_size > 100
@@ -100,7 +104,7 @@ def test_it_is_written_under_exactly_the_name_given(run, tmp_path: Path, what: s
 
 @each_file
 def test_a_full_disk_is_an_error_that_names_it_and_keeps_the_older_one(
-    run, tmp_path: Path, what: str, capsys
+    run: Run, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.out"
     path.write_text("old")
@@ -115,7 +119,12 @@ def test_a_full_disk_is_an_error_that_names_it_and_keeps_the_older_one(
 @pytest.mark.parametrize("place", ["no/folder/x", "file/x", "", "/proc/x", "/dev/full/x"])
 @pytest.mark.parametrize("what", REFUSING)
 def test_where_it_cannot_be_written_the_work_does_not_begin(
-    run, tmp_path: Path, what: str, place: str, capsys, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    tmp_path: Path,
+    what: str,
+    place: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if place == "no/folder/x" and what in ("proofs --export", "proofs --record"):
         return  # a folder that they make
@@ -131,14 +140,18 @@ def test_where_it_cannot_be_written_the_work_does_not_begin(
 
 
 @pytest.mark.parametrize("what", [what for what in FILES if TRACE in FILES[what].words])
-def test_a_trace_is_not_written_over(run, what: str, trace: Path, capsys) -> None:
+def test_a_trace_is_not_written_over(
+    run: Run, what: str, trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = trace.read_bytes()
     assert run(what, trace) == 1
     assert "would be written over" in capsys.readouterr().err
     assert trace.read_bytes() == before
 
 
-def test_two_outputs_are_two_files(tmp_path: Path, trace: Path, capsys) -> None:
+def test_two_outputs_are_two_files(
+    tmp_path: Path, trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = str(tmp_path / "x")
     words = ["bench", "--simulate", "--traces", str(trace)]
     assert impl([*words, "--json", path, "--plot", path]) == 1
@@ -146,7 +159,9 @@ def test_two_outputs_are_two_files(tmp_path: Path, trace: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("what", ["flush --events", "plot -o"])
-def test_a_stream_is_written_as_it_is(run, what: str, capsys) -> None:
+def test_a_stream_is_written_as_it_is(
+    run: Run, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(what, "/dev/null") == 0
     assert run(what, "/dev/full") != 0
     assert "/dev/full cannot be written (No space left on device)" in capsys.readouterr().err

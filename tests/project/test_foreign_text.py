@@ -4,7 +4,7 @@ import ast
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -64,7 +64,7 @@ def assert_harmless(shown: str) -> None:
     assert len(shown) < 100_000
 
 
-def said(capsys) -> str:
+def said(capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     assert_harmless(captured.out + captured.err)
     return captured.out + captured.err
@@ -83,7 +83,9 @@ def a_trace(path: Path, source: str = "made here", name: str = "pc.ram") -> Path
 
 
 @pytest.mark.parametrize("text", PRINTABLE)
-def test_a_source_is_shown_as_it_is(tmp_path: Path, text: str, capsys) -> None:
+def test_a_source_is_shown_as_it_is(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     trace = a_trace(tmp_path / "t.npz", source=f"<{text}>")
     assert impl(["flush", str(trace)]) == 0
     assert on_one_line(f"<{text}>") in on_one_line(said(capsys))
@@ -92,7 +94,7 @@ def test_a_source_is_shown_as_it_is(tmp_path: Path, text: str, capsys) -> None:
 @pytest.mark.parametrize("member", ["source", "block_name"])
 @pytest.mark.parametrize("text", [*UNPRINTABLE, MEGABYTE])
 def test_a_trace_with_unprintable_text_is_refused(
-    tmp_path: Path, member: str, text: str, capsys
+    tmp_path: Path, member: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if text == "\x00":
         text = "\x00x"  # NumPy's text ends before a NUL at its end
@@ -114,7 +116,7 @@ def file_names() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", sorted(set(file_names())))
-def test_a_file_of_any_name(tmp_path: Path, name: str, capsys) -> None:
+def test_a_file_of_any_name(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     trace = a_trace(tmp_path / f"{name}.npz")
     figure = tmp_path / f"{name}.svg"
     assert impl(["flush", str(trace)]) == 0
@@ -149,7 +151,9 @@ def counterexample(text: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("text", [*PRINTABLE, *UNPRINTABLE, MEGABYTE])
 @pytest.mark.parametrize("where", ["claim", "control", "scenario", "fault", "values", "steps"])
-def test_a_counterexample(tmp_path: Path, text: str, where: str, capsys) -> None:
+def test_a_counterexample(
+    tmp_path: Path, text: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for evil in (text, [text], {text: text}, None, 10**4000):
         data = counterexample("a claim") | {where: evil}
         path = tmp_path / "x.json"
@@ -159,7 +163,7 @@ def test_a_counterexample(tmp_path: Path, text: str, where: str, capsys) -> None
 
 
 @pytest.mark.parametrize("text", [*PRINTABLE, *UNPRINTABLE, MEGABYTE])
-def test_a_log_of_events(tmp_path: Path, text: str, capsys) -> None:
+def test_a_log_of_events(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.ndjson"
     head = json.dumps({"log": "pool events", "workers": 1})
     for line in (
@@ -174,7 +178,7 @@ def test_a_log_of_events(tmp_path: Path, text: str, capsys) -> None:
         said(capsys)
 
 
-COMMANDS: list[tuple[Callable[[Sequence[str]], int], list[str]]] = [
+COMMANDS: list[tuple[Callable[[list[str]], int], list[str]]] = [
     (proofs, ["--only"]),
     (proofs, ["--json", "x", "--nonsense"]),
     (impl, ["flush", "--strategy"]),
@@ -186,7 +190,7 @@ COMMANDS: list[tuple[Callable[[Sequence[str]], int], list[str]]] = [
 
 
 @pytest.mark.parametrize("text", [*PRINTABLE, *UNPRINTABLE, MEGABYTE[:100_000]])
-def test_arguments(text: str, capsys) -> None:
+def test_arguments(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     for main, words in COMMANDS:
         try:
             assert main([*words, f"x{text}"]) != 0
@@ -211,7 +215,7 @@ def test_no_console_reads_markup() -> None:
     assert "terminal.py" in found
 
 
-def test_the_console_shows_markup_as_text(capsys) -> None:
+def test_the_console_shows_markup_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     """The control: rich's own console would not."""
     from rich.console import Console
 

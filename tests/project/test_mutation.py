@@ -7,6 +7,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
+from types import FunctionType
 
 import pytest
 
@@ -61,15 +62,20 @@ def named(subject: str, names: tuple[str, ...]) -> list[Mutant]:
 # The mutants.
 
 
+def mutants_of(function: Callable[..., object]) -> list[Mutant]:
+    assert isinstance(function, FunctionType)
+    return mutants(function)
+
+
 def test_mutants_of_a_function() -> None:
-    made = {str(mutant) for mutant in mutants(shares.is_last)}
+    made = {str(mutant) for mutant in mutants_of(shares.is_last)}
     assert "shares.is_last: thread + ONE == threads -> thread + ONE != threads" in made
     assert "shares.is_last: thread + ONE -> thread - ONE" in made
     assert "shares.is_last: ONE -> ONE + 1" in made
 
 
 def test_a_mutant_is_there_within_its_block_only() -> None:
-    (mutant,) = [m for m in mutants(shares.is_last) if m.new == "thread + ONE != threads"]
+    (mutant,) = [m for m in mutants_of(shares.is_last) if m.new == "thread + ONE != threads"]
     with mutant.applied():
         assert shares.is_last(2, 0) is True
     assert shares.is_last(2, 0) is False
@@ -101,7 +107,7 @@ def test_all_that_a_claim_reads_or_the_explorer_runs_is_changed() -> None:
 
 def test_a_fault_that_is_not_seen_any_more_refuses_a_mutant() -> None:
     """Of an invariant that only the explorer has: weaker, it lets pass what must fail."""
-    (mutant,) = [m for m in mutants(patch_events.all_are_flushed) if m.new == "done != at.live"]
+    (mutant,) = [m for m in mutants_of(patch_events.all_are_flushed) if m.new == "done != at.live"]
     with mutant.applied():
         assert refused_by(frozenset({"patch"}), controls=True)
     assert refused_by(frozenset({"patch", "marking", "fork"}), controls=True) == ""

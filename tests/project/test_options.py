@@ -3,7 +3,7 @@
 import argparse
 import ast
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from tests.kit_tests import thread_sanitizer
 from tests.mutation.__main__ import main as mutation
 from tests.mutation.__main__ import shard
 
-Main = Callable[[Sequence[str]], int]
+Main = Callable[[list[str]], int]
 
 RECORD = ("record", "--qmp", "q", "--ram", "r", "-o", "t")
 #: Every option of every command that takes a number, and its type.
@@ -105,7 +105,11 @@ EVIL = [
     ("main", "words", "option", "kind"), NUMBERS, ids=lambda x: getattr(x, "__name__", str(x))
 )
 def test_every_numeric_option_refuses_what_is_no_number_for_it(
-    main: Main, words: tuple[str, ...], option: str, kind: Callable[[str], object], capsys
+    main: Main,
+    words: tuple[str, ...],
+    option: str,
+    kind: Callable[[str], object],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for text in EVIL:
         with pytest.raises(SystemExit) as refused:

@@ -63,6 +63,8 @@ class FakeQemu:
         self.after: Callable[[str], None] = lambda command: None
         #: What is sent instead of an answer (or of the "greeting"), one piece after the other.
         self.lie: Callable[[str, bytes], Iterable[bytes]] = lambda command, line: [line]
+        #: What the guest does when it is let run.
+        self.guest: Callable[[], object] = self._write_some_pages
         self._gone_after = gone_after
         self._random = np.random.default_rng(seed)
         self._client: socket.socket | None = None
@@ -121,7 +123,7 @@ class FakeQemu:
             case "cont":
                 if not self.running:
                     self.become("running")
-                self._write_some_pages()
+                self.guest()
             case "qom-list":
                 name = arguments["path"].removeprefix("/objects/")
                 return [{"name": which, "type": "x"} for of, which in self.properties if of == name]
@@ -157,8 +159,12 @@ class FakeQemu:
             os.close(self._descriptor)
 
 
+#: What makes a FakeQemu by name: the fixture below.
+Make = Callable[..., FakeQemu]
+
+
 @pytest.fixture
-def fake_qemus(tmp_path: Path) -> Iterator[Callable[..., FakeQemu]]:
+def fake_qemus(tmp_path: Path) -> Iterator[Make]:
     """Make a FakeQemu by name; a module takes this fixture as ``make = fake_qemus``."""
     made = []
 

@@ -16,7 +16,7 @@ from impl.recorder.qmp import GuestGone, Monitor, MonitorError
 from impl.recorder.ram_file import RamFileError
 from impl.traces import format as trace
 from model.errors import ColoError
-from tests.recorder.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu, fake_qemus
+from tests.recorder.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu, Make, fake_qemus
 from tests.support.bits import pages_of
 
 FIRST_BIT = 200  # of pc.ram
@@ -47,7 +47,7 @@ def pages(words: np.ndarray) -> set[int]:
     return {bit - FIRST_BIT for bit in pages_of(words)}
 
 
-def test_each_epoch_holds_exactly_what_the_guest_wrote(tmp_path: Path, make) -> None:
+def test_each_epoch_holds_exactly_what_the_guest_wrote(tmp_path: Path, make: Make) -> None:
     qemu = make()
     assert run(tmp_path, qemu, epochs=5) == 0
     recorded = trace.load(tmp_path / "trace.npz")
@@ -57,7 +57,7 @@ def test_each_epoch_holds_exactly_what_the_guest_wrote(tmp_path: Path, make) -> 
     assert len(qemu.written) == 6 and all(qemu.written)
 
 
-def test_the_layout_is_qemus_block_list(tmp_path: Path, make) -> None:
+def test_the_layout_is_qemus_block_list(tmp_path: Path, make: Make) -> None:
     run(tmp_path, make(), epochs=1)
     layout = trace.load(tmp_path / "trace.npz").layout
     names = [line.split()[0] for line in BLOCKS.splitlines()[1:]]
@@ -66,7 +66,7 @@ def test_the_layout_is_qemus_block_list(tmp_path: Path, make) -> None:
     assert [region.used_pages for region in layout.regions] == [200, RAM_PAGES, 1]
 
 
-def test_two_guests_fill_both_bitmaps(tmp_path: Path, make) -> None:
+def test_two_guests_fill_both_bitmaps(tmp_path: Path, make: Make) -> None:
     primary, secondary = make("primary", seed=1), make("secondary", seed=2)
     assert run(tmp_path, primary, secondary, epochs=4) == 0
     recorded = trace.load(tmp_path / "trace.npz")
@@ -76,9 +76,9 @@ def test_two_guests_fill_both_bitmaps(tmp_path: Path, make) -> None:
     assert np.isnan(recorded.flush_seconds).all()
 
 
-def test_recording_writes_nothing_into_the_guest(tmp_path: Path, make) -> None:
+def test_recording_writes_nothing_into_the_guest(tmp_path: Path, make: Make) -> None:
     qemu = make()
-    qemu._write_some_pages = lambda: None
+    qemu.guest = lambda: None
     qemu.ram[:] = np.random.default_rng(0).integers(256, size=len(qemu.ram), dtype=np.uint8)
     before = qemu.ram.copy()
     run(tmp_path, qemu, epochs=2)
@@ -86,14 +86,16 @@ def test_recording_writes_nothing_into_the_guest(tmp_path: Path, make) -> None:
     assert not trace.load(tmp_path / "trace.npz").cache_dirty.any()
 
 
-def test_every_stop_is_followed_by_a_cont(tmp_path: Path, make) -> None:
+def test_every_stop_is_followed_by_a_cont(tmp_path: Path, make: Make) -> None:
     qemu = make()
     run(tmp_path, qemu, epochs=3)
     steps = [command for command in qemu.commands if command in ("stop", "cont")]
     assert steps == ["stop", "cont"] * 4
 
 
-def test_ctrl_c_keeps_what_was_recorded_and_leaves_the_guest_running(tmp_path: Path, make) -> None:
+def test_ctrl_c_keeps_what_was_recorded_and_leaves_the_guest_running(
+    tmp_path: Path, make: Make
+) -> None:
     qemu = make()
 
     def interrupt_after_three_epochs() -> None:
@@ -111,35 +113,37 @@ def test_ctrl_c_keeps_what_was_recorded_and_leaves_the_guest_running(tmp_path: P
     assert qemu.running and signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_in_the_first_epoch_says_that_there_is_no_trace(tmp_path: Path, make) -> None:
+def test_ctrl_c_in_the_first_epoch_says_that_there_is_no_trace(tmp_path: Path, make: Make) -> None:
     qemu = make()
-    qemu._write_some_pages = lambda: os.kill(os.getpid(), signal.SIGINT)
+    qemu.guest = lambda: os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(ColoError, match="nothing was recorded"):
         run(tmp_path, qemu, epoch="10s")
     assert qemu.running and not (tmp_path / "trace.npz").exists()
 
 
-def test_two_guests_with_other_blocks(tmp_path: Path, make) -> None:
+def test_two_guests_with_other_blocks(tmp_path: Path, make: Make) -> None:
     primary, secondary = make("primary"), make("secondary")
     secondary.blocks = BLOCKS.replace("vga.vram", "vga.more")
     with pytest.raises(ColoError, match="differ in their RAM blocks"):
         run(tmp_path, primary, secondary)
 
 
-def test_a_guest_that_goes_is_an_error_that_keeps_what_was_recorded(tmp_path: Path, make) -> None:
+def test_a_guest_that_goes_is_an_error_that_keeps_what_was_recorded(
+    tmp_path: Path, make: Make
+) -> None:
     with pytest.raises(GuestGone, match="went away during 'stop'"):
         run(tmp_path, make(gone_after=3), epochs=10)
     assert trace.load(tmp_path / "trace.npz").epochs == 2
 
 
-def test_if_one_of_two_goes_the_other_runs_on(tmp_path: Path, make) -> None:
+def test_if_one_of_two_goes_the_other_runs_on(tmp_path: Path, make: Make) -> None:
     primary, secondary = make("primary"), make("secondary", gone_after=2)
     with pytest.raises(GuestGone):
         run(tmp_path, primary, secondary, epochs=10)
     assert primary.running and primary.commands[-1] == "cont"
 
 
-def test_a_socket_where_nobody_answers(tmp_path: Path, make) -> None:
+def test_a_socket_where_nobody_answers(tmp_path: Path, make: Make) -> None:
     qemu = make()
     qemu.close()
     qemu.socket.unlink()
@@ -147,7 +151,7 @@ def test_a_socket_where_nobody_answers(tmp_path: Path, make) -> None:
         run(tmp_path, qemu)
 
 
-def test_a_guest_that_stands_still(tmp_path: Path, make) -> None:
+def test_a_guest_that_stands_still(tmp_path: Path, make: Make) -> None:
     qemu = make()
     qemu.state = "paused"
     with pytest.raises(ColoError, match="stands still"):
@@ -155,7 +159,7 @@ def test_a_guest_that_stands_still(tmp_path: Path, make) -> None:
     assert "cont" not in qemu.commands
 
 
-def test_a_ram_file_of_another_size(tmp_path: Path, make) -> None:
+def test_a_ram_file_of_another_size(tmp_path: Path, make: Make) -> None:
     qemu = make()
     os.truncate(qemu.ram_file, (RAM_PAGES - 1) * PAGE)
     with pytest.raises(RamFileError, match=r"holds 2093056 bytes, but block 'pc.ram' uses 2097152"):
@@ -163,7 +167,7 @@ def test_a_ram_file_of_another_size(tmp_path: Path, make) -> None:
     assert "stop" not in qemu.commands
 
 
-def test_a_file_that_is_not_the_guests(tmp_path: Path, make) -> None:
+def test_a_file_that_is_not_the_guests(tmp_path: Path, make: Make) -> None:
     qemu = make()
     qemu.ram_file = tmp_path / "another"
     qemu.ram_file.write_bytes(bytes(RAM_PAGES * PAGE))
@@ -171,19 +175,19 @@ def test_a_file_that_is_not_the_guests(tmp_path: Path, make) -> None:
         run(tmp_path, qemu)
 
 
-def test_ram_that_is_not_shared(tmp_path: Path, make) -> None:
+def test_ram_that_is_not_shared(tmp_path: Path, make: Make) -> None:
     qemu = make()
     qemu.backends[0]["share"] = False
     with pytest.raises(RamFileError, match="share=on"):
         run(tmp_path, qemu)
 
 
-def test_a_command_that_qemu_refuses(make) -> None:
+def test_a_command_that_qemu_refuses(make: Make) -> None:
     with Monitor(make().socket) as monitor, pytest.raises(MonitorError, match="refused 'nonsense'"):
         monitor.ask("nonsense")
 
 
-def test_a_qemu_that_does_not_answer(make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_qemu_that_does_not_answer(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = make()
     qemu.lie = lambda command, line: [] if command == "stop" else [line]
     with Monitor(qemu.socket) as monitor:
@@ -192,7 +196,7 @@ def test_a_qemu_that_does_not_answer(make, monkeypatch: pytest.MonkeyPatch) -> N
             monitor.ask("stop")
 
 
-def test_newer_qemus_print_more_columns(make) -> None:
+def test_newer_qemus_print_more_columns(make: Make) -> None:
     qemu = make()
     header, *rows = BLOCKS.splitlines()
     newer = [header + "                HVA  RO", *(f"{row} 0x00007f54a3e00000  rw" for row in rows)]
@@ -203,7 +207,9 @@ def test_newer_qemus_print_more_columns(make) -> None:
 
 
 @pytest.mark.parametrize("words", [["--epoch", "500"], ["--epochs", "0"], ["--epochs", "many"]])
-def test_bad_options_say_what_to_write(words: list[str], capsys) -> None:
+def test_bad_options_say_what_to_write(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     parser = argparse.ArgumentParser()
     record.add_command(parser.add_subparsers())
     with pytest.raises(SystemExit):

@@ -21,7 +21,7 @@ from impl.traces import format as trace
 from model.boundary.output import OutputError
 from model.errors import ColoError
 from tests.project.test_foreign_text import assert_harmless
-from tests.recorder.fake_qemu import BLOCKS, fake_qemus
+from tests.recorder.fake_qemu import BLOCKS, Make, fake_qemus
 from tests.recorder.test_record import run
 from tests.support.endings import Tell
 
@@ -139,7 +139,14 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", ANSWERS)
-def test_any_lie(tmp_path: Path, make, command: str, long_run: bool, capsys, tell: Tell) -> None:
+def test_any_lie(
+    tmp_path: Path,
+    make: Make,
+    command: str,
+    long_run: bool,
+    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
+) -> None:
     outcomes = {"harmless": 0, "refused": 0}
     for seed in range(400 if long_run else 10):
         dice = random.Random(f"{command} {seed}")
@@ -164,14 +171,14 @@ def test_any_lie(tmp_path: Path, make, command: str, long_run: bool, capsys, tel
     assert sum(outcomes.values()) >= 4
 
 
-def test_the_truth_is_no_lie(tmp_path: Path, make) -> None:
+def test_the_truth_is_no_lie(tmp_path: Path, make: Make) -> None:
     """The control: what is not changed is recorded."""
     qemu = make()
     qemu.lie = Lie("nothing", 1, random.Random(0))
     assert run(tmp_path, qemu, epochs=2, threads=1) == 0
 
 
-def test_a_line_of_100_mebibytes(make) -> None:
+def test_a_line_of_100_mebibytes(make: Make) -> None:
     """No more is kept of it than any message may have, and the next answer is understood."""
     qemu = make()
     piece = b"x" * (1 << 20)
@@ -189,7 +196,7 @@ def test_a_line_of_100_mebibytes(make) -> None:
     assert peak < 4 * LONGEST_MESSAGE
 
 
-def test_no_answer_but_events_without_end(make) -> None:
+def test_no_answer_but_events_without_end(make: Make) -> None:
     qemu = make()
     qemu.lie = lambda command, line: (
         iter(lambda: b'{"event": "X"}\n' * 1000, b"") if command == "query-kvm" else [line]
@@ -198,7 +205,7 @@ def test_no_answer_but_events_without_end(make) -> None:
         monitor.ask("query-kvm")
 
 
-def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(make) -> None:
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(make: Make) -> None:
     qemu = make()
     late: list[bytes] = []
 
@@ -236,7 +243,7 @@ READABLE = {"30,000 blanks", "100,000 lines of blanks", "escape codes"}
 
 
 @pytest.mark.parametrize("what", TABLES)
-def test_tables_of_ram_blocks(make, what: str) -> None:
+def test_tables_of_ram_blocks(make: Make, what: str) -> None:
     """The work is in proportion to the table: squares and cubes of these would be hours."""
     qemu = make()
     qemu.blocks = TABLES[what]

@@ -23,7 +23,7 @@ from impl.traces import format as trace
 from model.boundary.output import OutputError
 from model.errors import ColoError
 from tests.project.test_output import listing, small_files
-from tests.recorder.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu, fake_qemus
+from tests.recorder.fake_qemu import BLOCKS, PAGE, RAM_PAGES, FakeQemu, Make, fake_qemus
 from tests.recorder.test_record import pages, run
 from tests.support.needs import HUGE_PAGES
 
@@ -48,7 +48,7 @@ def conts(qemu: FakeQemu) -> int:
 
 @pytest.mark.parametrize("state", sorted(_STANDSTILL))
 def test_a_guest_that_something_else_stops_is_left_as_it_is(
-    tmp_path: Path, make, state: str
+    tmp_path: Path, make: Make, state: str
 ) -> None:
     qemu = make()
     at(qemu, "cont", 3, lambda: qemu.become(state), "after")
@@ -60,7 +60,7 @@ def test_a_guest_that_something_else_stops_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("state", sorted(_STANDSTILL))
-def test_nor_is_it_touched_at_the_start(tmp_path: Path, make, state: str) -> None:
+def test_nor_is_it_touched_at_the_start(tmp_path: Path, make: Make, state: str) -> None:
     qemu = make()
     qemu.state = state
     with pytest.raises(GuestStandsStill, match="stands still"):
@@ -71,7 +71,7 @@ def test_nor_is_it_touched_at_the_start(tmp_path: Path, make, state: str) -> Non
 @pytest.mark.parametrize("state", ["paused", "shutdown", "postmigrate"])
 def test_it_is_stopped_between_our_look_and_our_stop(
     tmp_path: Path,
-    make,
+    make: Make,
     state: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -103,7 +103,7 @@ DISTURBANCES: dict[str, tuple[list[str], type[ColoError]]] = {
 @pytest.mark.parametrize("what", DISTURBANCES)
 def test_somebody_takes_it_over_while_we_look(
     tmp_path: Path,
-    make,
+    make: Make,
     what: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -128,7 +128,7 @@ def test_somebody_takes_it_over_while_we_look(
 
 
 @pytest.mark.parametrize("status", ["setup", "active", "postcopy-active", "device"])
-def test_a_guest_that_migrates_is_not_stopped(tmp_path: Path, make, status: str) -> None:
+def test_a_guest_that_migrates_is_not_stopped(tmp_path: Path, make: Make, status: str) -> None:
     """It would arrive stopped."""
     qemu = make()
     at(qemu, "cont", 3, lambda: setattr(qemu, "migration", status))
@@ -139,13 +139,13 @@ def test_a_guest_that_migrates_is_not_stopped(tmp_path: Path, make, status: str)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "none", "colo"])
-def test_a_migration_that_is_over_is_none(tmp_path: Path, make, status: str) -> None:
+def test_a_migration_that_is_over_is_none(tmp_path: Path, make: Make, status: str) -> None:
     qemu = make()
     qemu.migration = status
     assert run(tmp_path, qemu, epochs=2) == 0
 
 
-def test_of_two_guests_only_ours_is_let_run(tmp_path: Path, make) -> None:
+def test_of_two_guests_only_ours_is_let_run(tmp_path: Path, make: Make) -> None:
     primary, secondary = make("primary"), make("secondary")
     at(secondary, "cont", 3, lambda: secondary.become("postmigrate"), "after")
     with pytest.raises(GuestStandsStill, match=r"secondary.*migrated away"):
@@ -154,9 +154,9 @@ def test_of_two_guests_only_ours_is_let_run(tmp_path: Path, make) -> None:
     assert conts(primary) == primary.commands.count("stop")
 
 
-def test_a_qemu_without_events_will_do(tmp_path: Path, make) -> None:
+def test_a_qemu_without_events_will_do(tmp_path: Path, make: Make) -> None:
     qemu = make()
-    qemu.become = lambda state: setattr(qemu, "state", state)
+    qemu.become = lambda state: setattr(qemu, "state", state)  # type: ignore[method-assign]
     assert run(tmp_path, qemu, epochs=3) == 0
     assert qemu.running and conts(qemu) == 4
 
@@ -164,7 +164,7 @@ def test_a_qemu_without_events_will_do(tmp_path: Path, make) -> None:
 WITHIN = ("query-status", "query-migrate", "stop", "cont")
 
 
-def test_ctrl_z_does_not_stop_us_with_the_guest(tmp_path: Path, make) -> None:
+def test_ctrl_z_does_not_stop_us_with_the_guest(tmp_path: Path, make: Make) -> None:
     qemu = make()
     at(qemu, "stop", 2, lambda: os.kill(os.getpid(), signal.SIGTSTP), "after")
     assert run(tmp_path, qemu, epochs=3) == 0
@@ -174,7 +174,7 @@ def test_ctrl_z_does_not_stop_us_with_the_guest(tmp_path: Path, make) -> None:
 @pytest.mark.parametrize("number", record._SIGNALS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_no_signal_ends_us_while_the_guest_stands_still(
-    tmp_path: Path, make, when: str, number: int
+    tmp_path: Path, make: Make, when: str, number: int
 ) -> None:
     qemu = make()
     at(qemu, "stop", 2, lambda: os.kill(os.getpid(), number), when)
@@ -187,7 +187,7 @@ def test_no_signal_ends_us_while_the_guest_stands_still(
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_signal_at_any_command_leaves_the_guest_running(
     tmp_path: Path,
-    make,
+    make: Make,
     command: str,
     when: str,
     number: int,
@@ -210,7 +210,7 @@ def test_a_signal_at_any_command_leaves_the_guest_running(
     assert [signal.getsignal(n) for n in record._SIGNALS] == before
 
 
-def test_an_ignored_signal_stays_ignored(tmp_path: Path, make) -> None:
+def test_an_ignored_signal_stays_ignored(tmp_path: Path, make: Make) -> None:
     """As under ``nohup``, whose SIGHUP would otherwise end the recording."""
     qemu = make()
     at(qemu, "cont", 2, lambda: os.kill(os.getpid(), signal.SIGHUP))
@@ -229,14 +229,14 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path, make) -> None:
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_whatever_goes_wrong_the_guest_runs_on(
     tmp_path: Path,
-    make,
+    make: Make,
     error: BaseException,
     where: str,
     nth: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     qemu, calls = make(), []
-    real = watched_guest.time.perf_counter if "." in where else getattr(watched_guest, where)
+    real = time.perf_counter if "." in where else getattr(watched_guest, where)
 
     def wrong(*arguments: object) -> object:
         calls.append(where)
@@ -252,13 +252,13 @@ def test_whatever_goes_wrong_the_guest_runs_on(
     assert conts(qemu) == qemu.commands.count("stop")
 
 
-def test_a_ram_file_cut_while_it_is_read(tmp_path: Path, make) -> None:
+def test_a_ram_file_cut_while_it_is_read(tmp_path: Path, make: Make) -> None:
     """Through a mapping this would be SIGBUS, and a guest that stands still for good."""
     qemu = make()
 
     def cut() -> None:
         os.truncate(qemu.ram_file, PAGE)
-        qemu._write_some_pages = lambda: None
+        qemu.guest = lambda: None
 
     at(qemu, "stop", 3, cut)
     with pytest.raises(RamFileError, match="ends at byte 4096: it has been cut"):
@@ -271,10 +271,10 @@ def allocated(qemu: FakeQemu) -> int:
     return qemu.ram_file.stat().st_blocks * 512
 
 
-def test_holes_stay_holes(tmp_path: Path, make) -> None:
+def test_holes_stay_holes(tmp_path: Path, make: Make) -> None:
     """The RAM is sparse shared memory, of which 24 KiB are in use."""
     qemu = make(memfd=True)
-    qemu._write_some_pages = lambda: qemu.written.append(set())
+    qemu.guest = lambda: qemu.written.append(set())
     for page in (0, 7, 200, 201, 300, RAM_PAGES - 1):
         qemu.ram[page * PAGE + 5] = 1
     before = allocated(qemu)
@@ -284,7 +284,7 @@ def test_holes_stay_holes(tmp_path: Path, make) -> None:
     assert not trace.load(tmp_path / "trace.npz").cache_dirty.any()
 
 
-def test_a_mapping_would_fill_them(make) -> None:
+def test_a_mapping_would_fill_them(make: Make) -> None:
     """The control: what the recorder used to do."""
     qemu = make(memfd=True)
     np.memmap(qemu.ram_file, np.uint8, "c").sum()
@@ -294,7 +294,7 @@ def test_a_mapping_would_fill_them(make) -> None:
 @pytest.mark.parametrize("piece", [PAGE, 64 << 10, 2 << 20])
 def test_a_balloon_is_not_undone_and_its_pages_are_dirty(
     tmp_path: Path,
-    make,
+    make: Make,
     piece: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -302,13 +302,13 @@ def test_a_balloon_is_not_undone_and_its_pages_are_dirty(
     qemu = make(memfd=True)
     monkeypatch.setattr(watched_guest, "_PIECE_BYTES", piece)
     qemu.ram[:] = 1
-    steps = [
+    steps: list[Callable[[], object]] = [
         lambda: None,
         lambda: punch(qemu, 3, 40),
         lambda: qemu.ram[5 * PAGE : 6 * PAGE].fill(9),
         lambda: qemu.ram[5 * PAGE : 6 * PAGE].fill(0),
     ]
-    qemu._write_some_pages = lambda: steps.pop(0)() if steps else None
+    qemu.guest = lambda: steps.pop(0)() if steps else None
     assert run(tmp_path, qemu, epochs=4) == 0
     found = [pages(words) for words in trace.load(tmp_path / "trace.npz").cache_dirty]
     assert found == [set(), set(range(3, 43)), {5}, {5}]
@@ -325,7 +325,9 @@ def punch(qemu: FakeQemu, page: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 64 << 10, 1 << 20])
-def test_a_larger_file_of_which_the_block_is_a_part(tmp_path: Path, make, offset: int) -> None:
+def test_a_larger_file_of_which_the_block_is_a_part(
+    tmp_path: Path, make: Make, offset: int
+) -> None:
     qemu = make()
     os.truncate(qemu.ram_file, (RAM_PAGES + 1000) * PAGE)
     qemu.ram = np.memmap(qemu.ram_file, np.uint8, "r+", offset, RAM_PAGES * PAGE)
@@ -337,7 +339,7 @@ def test_a_larger_file_of_which_the_block_is_a_part(tmp_path: Path, make, offset
 
 
 @pytest.mark.parametrize("offset", [(1001) * PAGE, 1 << 62, 2**63, -PAGE])
-def test_an_offset_past_the_end(tmp_path: Path, make, offset: int) -> None:
+def test_an_offset_past_the_end(tmp_path: Path, make: Make, offset: int) -> None:
     qemu = make()
     os.truncate(qemu.ram_file, (RAM_PAGES + 1000) * PAGE)
     qemu.properties["pc.ram", "offset"] = offset
@@ -345,14 +347,14 @@ def test_an_offset_past_the_end(tmp_path: Path, make, offset: int) -> None:
         run(tmp_path, qemu, epochs=20)
 
 
-def test_a_memfd_that_is_not_the_only_one(tmp_path: Path, make) -> None:
+def test_a_memfd_that_is_not_the_only_one(tmp_path: Path, make: Make) -> None:
     qemu = make(memfd=True)
     qemu.backends.append({"id": "more", "share": True})
     with pytest.raises(RamFileError, match=r"cannot be told from outside \(.*'pc.ram', 'more'\)"):
         run(tmp_path, qemu, epochs=20)
 
 
-def test_a_memfd_of_somebody_else(tmp_path: Path, make) -> None:
+def test_a_memfd_of_somebody_else(tmp_path: Path, make: Make) -> None:
     """Nothing in its name tells it from QEMU's; that QEMU has not mapped it does."""
     qemu = make(memfd=True)
     descriptor = os.memfd_create("memory-backend-memfd")
@@ -363,7 +365,7 @@ def test_a_memfd_of_somebody_else(tmp_path: Path, make) -> None:
     os.close(descriptor)
 
 
-def test_huge_pages(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_pages(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read as they are: a private mapping would ask for as many again."""
     monkeypatch.setattr(os, "memfd_create", huge_memfd(os.memfd_create))
     qemu = make(memfd=True)
@@ -387,7 +389,7 @@ def huge_memfd(create: Callable[[str, int], int]) -> Callable[[str], int]:
     return made
 
 
-def test_the_guests_ram_is_not_written_over(tmp_path: Path, make) -> None:
+def test_the_guests_ram_is_not_written_over(tmp_path: Path, make: Make) -> None:
     qemu = make()
     (tmp_path / "trace.npz").symlink_to(qemu.ram_file)
     with pytest.raises(OutputError, match="would be written over"):
@@ -398,7 +400,7 @@ def test_the_guests_ram_is_not_written_over(tmp_path: Path, make) -> None:
 @pytest.mark.parametrize("name", ["no/folder/t", "", "x" * 300])
 def test_an_output_that_cannot_be_is_refused_before_the_guest_is_touched(
     tmp_path: Path,
-    make,
+    make: Make,
     name: str,
 ) -> None:
     qemu = make()
@@ -409,7 +411,7 @@ def test_an_output_that_cannot_be_is_refused_before_the_guest_is_touched(
 
 def test_a_full_disk_costs_neither_the_recording_nor_the_older_one(
     tmp_path: Path,
-    make,
+    make: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
@@ -431,7 +433,7 @@ def test_a_full_disk_costs_neither_the_recording_nor_the_older_one(
     assert old.read_text() == "old" and listing(tmp_path) == {"trace.npz", "elsewhere", "qemu"}
 
 
-def test_where_no_disk_has_room(tmp_path: Path, make) -> None:
+def test_where_no_disk_has_room(tmp_path: Path, make: Make) -> None:
     qemu = make()
     at(qemu, "stop", 1, lambda: None)
     with small_files(100), pytest.raises(OutputError, match="nor anywhere else"):
@@ -439,7 +441,7 @@ def test_where_no_disk_has_room(tmp_path: Path, make) -> None:
     assert qemu.running and listing(tmp_path) == {"qemu"}
 
 
-def test_exactly_the_name_that_was_given(tmp_path: Path, make) -> None:
+def test_exactly_the_name_that_was_given(tmp_path: Path, make: Make) -> None:
     assert run(tmp_path, make(), epochs=1, output=tmp_path / "x.out") == 0
     assert trace.load(tmp_path / "x.out").epochs == 1
     assert listing(tmp_path) == {"x.out", "qemu"}
@@ -462,7 +464,7 @@ def test_exactly_the_name_that_was_given(tmp_path: Path, make) -> None:
 )
 def test_what_would_not_load_is_refused_before_the_guest_is_stopped(
     tmp_path: Path,
-    make,
+    make: Make,
     blocks: str,
     error: str,
 ) -> None:
@@ -474,7 +476,7 @@ def test_what_would_not_load_is_refused_before_the_guest_is_stopped(
 
 
 def test_more_epochs_than_a_trace_holds(
-    tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trace, "most_epochs", lambda _: 3)
     with pytest.raises(TraceError, match="3 epochs at most"):
@@ -484,7 +486,9 @@ def test_more_epochs_than_a_trace_holds(
     assert trace.load(tmp_path / "trace.npz").epochs == 3
 
 
-def test_a_guest_larger_than_what_is_to_be_had(tmp_path: Path, make, monkeypatch) -> None:
+def test_a_guest_larger_than_what_is_to_be_had(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else the kernel looks for a process to end, and the guest's is the largest."""
     qemu = make()
     qemu.ram[:] = 1
@@ -496,7 +500,7 @@ def test_a_guest_larger_than_what_is_to_be_had(tmp_path: Path, make, monkeypatch
 
 @pytest.mark.parametrize("command", ["stop", "query-status", "cont"])
 def test_a_qemu_that_hangs_for_a_while_is_waited_for(
-    tmp_path: Path, make, command: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make: Make, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would forget the `cont` of a recorder that has hung up."""
     qemu = make()
@@ -513,7 +517,9 @@ def test_a_qemu_that_hangs_for_a_while_is_waited_for(
     assert qemu.running
 
 
-def test_a_qemu_that_hangs_for_good(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_qemu_that_hangs_for_good(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     qemu = make()
     monkeypatch.setattr(qmp, "TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(watched_guest, "PATIENCE_SECONDS", 0.5)
@@ -522,7 +528,7 @@ def test_a_qemu_that_hangs_for_good(tmp_path: Path, make, monkeypatch: pytest.Mo
         run(tmp_path, qemu, epochs=4)
 
 
-def test_if_cont_is_refused_it_is_said_aloud(tmp_path: Path, make) -> None:
+def test_if_cont_is_refused_it_is_said_aloud(tmp_path: Path, make: Make) -> None:
     qemu = make()
     qemu.lie = lambda command, line: (
         [b'{"error": {"class": "GenericError", "desc": "no"}}\n'] if command == "cont" else [line]

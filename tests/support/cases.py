@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from model.ram import Block, Layout
+from model.ram import BitmapKind, Block, Layout
 
 PAGE_SIZE = 1024
 
@@ -50,6 +50,7 @@ class Case:
 
 # Numbers of pages on and around the edges of 64-bit words, the small ones first.
 EDGES = [0, 1, 2, 63, 64, 65, 127, 128, 129, 192, 200, 256]
+KINDS: list[BitmapKind] = ["global", "per-block"]
 edges = st.one_of(st.sampled_from(EDGES), st.integers(0, 260))
 
 
@@ -64,8 +65,7 @@ def layouts(draw: st.DrawFn) -> Layout:
         blocks.append(Block(f"b{number}", *(n * PAGE_SIZE for n in (free, used, most))))
         free += most
     order = draw(st.permutations(blocks))
-    kind = draw(st.sampled_from(["global", "per-block"]))
-    return Layout(tuple(order), PAGE_SIZE, kind)
+    return Layout(tuple(order), PAGE_SIZE, draw(st.sampled_from(KINDS)))
 
 
 @st.composite
