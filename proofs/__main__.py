@@ -1,9 +1,9 @@
 """Prove every claim and refute every control: ``python -m proofs``.
 
 Exit 0: every claim is proved and every control refuted for its named reason. 1: something is refuted, or
-a control is not as it must be, or the second solver disagrees. 2: a claim is unknown, or the second
-solver has no answer. 3: a claim is vacuous. 64: the command line makes no sense. 73: a file cannot be
-written. 130: interrupted.
+a control is not as it must be, or the second solver disagrees. 2: a claim is unknown, the second solver
+has no answer, or a process was killed. 3: a claim is vacuous. 64: the command line makes no sense. 73: a
+file cannot be written. 130: interrupted.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from proofs.compiled.source import provided, use
 from proofs.prover.catalogue import catalogue
 from proofs.prover.document import as_document
 from proofs.prover.obligation import Claim
-from proofs.prover.parallel import outcomes, processes, second_answers
+from proofs.prover.parallel import ProcessKilled, outcomes, processes, second_answers
 from proofs.prover.report import (
     Report,
     as_markdown,
@@ -52,6 +52,7 @@ from proofs.prover.smtlib import export
 from proofs.prover.verdict import Outcome
 
 COMPILED = "compiled."
+NO_ANSWER = 2
 USAGE = 64
 CANNOT_WRITE = 73
 
@@ -99,6 +100,9 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing is concluded", file=sys.stderr)
         return INTERRUPTED
+    except ProcessKilled as error:
+        print(f"error: {error}; nothing is concluded", file=sys.stderr)
+        return NO_ANSWER
 
     found = [
         report.outcomes[claim.name, part.name if part else None] for claim, part in parts(claims)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 from model.boundary.command import started_processes_hear_no_ctrl_c
+from model.errors import ColoError
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Claim
 from proofs.prover.report import parts
@@ -14,17 +16,28 @@ from proofs.prover.smtlib import ask_cvc5
 from proofs.prover.verdict import Outcome, check
 
 
+class ProcessKilled(ColoError, RuntimeError):
+    """One of the processes has been ended from outside."""
+
+
 @contextmanager
 def processes(
     number: int, begin: Callable[[], None] | None = None
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes, each of which does ``begin`` first; gone at the end even if interrupted."""
+    """A pool of processes, each of which does ``begin`` first; gone at the end even if interrupted.
+
+    Raises ProcessKilled.
+    """
     pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=begin)
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         for process in list((pool._processes or {}).values()):
             process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise ProcessKilled(
+                "a process was killed, for want of memory perhaps: --jobs 1 takes the least"
+            ) from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ from proofs.prover.smtlib import ask_cvc5, export, script
 from proofs.prover.symbolic import Natural
 from proofs.prover.verdict import WORK, Asked, Outcome, Verdict, check
 from tests.support.needs import LONG_RUN
-from tests.support.started import ctrl_c, is_gone, started
+from tests.support.started import children, ctrl_c, is_gone, started
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "tests" / "counterexamples"
@@ -387,6 +388,25 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing() -> None:
         assert ctrl_c(process) == (130, "interrupted: nothing is concluded\n")
         while not is_gone(process.pid):
             time.sleep(0.1)
+
+
+def test_a_process_that_is_killed_is_an_error_and_no_traceback() -> None:
+    """As the kernel does it where memory is short."""
+    with started("-m", "proofs", "--jobs", "2") as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
+        provers = {child for child in children(process.pid) if "spawn_main" in command_line(child)}
+        assert len(provers) == 2
+        os.kill(provers.pop(), signal.SIGKILL)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert re.fullmatch(r"error: a process was killed, .*; nothing is concluded\n", said), said
+        while not is_gone(process.pid):
+            time.sleep(0.1)
+
+
+def command_line(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_text()
 
 
 def test_claims_are_registered_once() -> None:
