@@ -161,6 +161,12 @@ def the_cursor_is_not_far_past_the_end(p: Proof) -> None:
     p.assume("sizes", pages < MOST_PAGES, w.helpers < MOST_THREADS, grain >= 1, grain < MOST_GRAIN)
     p.assume("as many batches as the pages need", at.words * grain < pages + grain)
     p.assume("CURSOR counts pages", cursor == at.cursor * grain)
+    in_pages = p.lemma(
+        "fewer batches have no more pages",
+        lambda few, many, each: implies((few <= many) & (each >= 0), few * each <= many * each),
+        *(pages, pages, grain),
+    )
+    in_pages(at.cursor, at.words + w.helpers + 1, grain)
     p.prove("so far at most", cursor <= (at.words + w.helpers + 1) * grain)
     p.prove("a worker has a batch at most", (w.helpers + 1) * grain <= MOST_THREADS * grain)
     p.prove("and no further than 64 bits", cursor + grain < TWO_TO_THE_64)

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 from model import walk
 from model.walk import WalkOf
 from proofs.prover.obligation import Listed, Proof, claim, faulty, without
-from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, select, truth
+from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select, truth
 
 Walk: TypeAlias = WalkOf[Natural, Bitmap]
 
@@ -222,6 +222,8 @@ def walks_in_different_windows_commute(p: Proof) -> None:
         p.assume("windows of the block", within)
     apart = (one.limit <= other.start) | (other.limit <= one.start)
     p.assume("different windows", apart)
+    # What the control needs: both at the one page of the block.
+    p.witness(used == 1, cache[natural(0)], *(bound == at % 2 for at, bound in enumerate(bounds)))
     walks = []
     for name, window in (("one", one), ("other", other)):
         numbers = ("offset", "cache_next", "host_next", "host_count", "both_count")
@@ -230,6 +232,7 @@ def walks_in_different_windows_commute(p: Proof) -> None:
         p.assume("at work there", window.holds(mine.offset))
         ahead = (mine.offset <= mine.cache_next) & (mine.offset <= mine.host_next)
         p.assume("its cursors are ahead", ahead)
+        p.witness(*(number == 0 for number in its_own.values()))
         walks.append(mine)
     between, one_first = iterated(p, shared, walks[0], one)
     after, other_second = iterated(p, between, walks[1], other)
