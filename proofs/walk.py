@@ -6,7 +6,17 @@ from typing import NamedTuple, TypeAlias
 from model import walk
 from model.walk import WalkOf
 from proofs.prover.obligation import Listed, Proof, claim, faulty, without
-from proofs.prover.symbolic import Bitmap, Natural, Truth, every, forall, implies, natural, select, truth
+from proofs.prover.symbolic import (
+    Bitmap,
+    Natural,
+    Truth,
+    every,
+    forall,
+    implies,
+    natural,
+    select,
+    truth,
+)
 
 Walk: TypeAlias = WalkOf[Natural, Bitmap]
 
