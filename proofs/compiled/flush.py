@@ -20,6 +20,7 @@ from proofs.compiled.loops import (
     claim,
     held,
     hold,
+    memory_of,
     results,
     run,
     symbol,
@@ -233,7 +234,7 @@ def _stream(p: Proof) -> None:
 
     def writes(machine: Machine, state: State, done: z3.BitVecRef) -> None:
         hold(machine, state, to__2=to + done, source__2=origin + done, end=to + length)
-        _memory(state).held = machine.fresh(BYTE, "held")
+        memory_of(state, Copied).held = machine.fresh(BYTE, "held")
 
     def holds(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
         return [
@@ -241,7 +242,7 @@ def _stream(p: Proof) -> None:
             ("the end stays", held(machine, state, "end") == to + length),
             ("whole lines are done", done & 63 == 0),
             ("there is more to do", z3.ULT(done, length)),
-            ("so much is copied", _memory(state).so_far(done, memory.held)),
+            ("so much is copied", memory_of(state, Copied).so_far(done, memory.held)),
         ]
 
     loop = Counted("bytes done", lambda m, s: held(m, s, "to.2") - to, writes, holds)
@@ -252,14 +253,8 @@ def _stream(p: Proof) -> None:
         [loop],
         memory,
         Pointer(),
-        lambda state: [("all is copied", _memory(state).so_far(length, memory.held))],
+        lambda state: [("all is copied", memory_of(state, Copied).so_far(length, memory.held))],
     )
-
-
-def _memory(state: State) -> Copied:
-    if not isinstance(state.memory, Copied):
-        raise UnknownIR("no memory")
-    return state.memory
 
 
 def _copy(p: Proof) -> tuple[z3.BitVecRef, z3.BitVecRef, z3.BitVecRef, Copied]:
@@ -293,7 +288,7 @@ def _stream_fetching(p: Proof) -> None:
         state.slots[following] = Bits(64 * done)
         state.slots[left] = Bits(lines - done)
         state.slots[Slot(region, 16)] = number(64)
-        _memory(state).held = machine.fresh(BYTE, "held")
+        memory_of(state, Copied).held = machine.fresh(BYTE, "held")
 
     def holds(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
         region, following, _ = iterator(state)
@@ -301,7 +296,7 @@ def _stream_fetching(p: Proof) -> None:
             ("line by line", bits(state.slots[following], "the next line").z == 64 * done),
             ("the step stays", bits(state.slots[Slot(region, 16)], "the step").z == 64),
             ("there are no more lines than all", z3.ULE(done, lines)),
-            ("so much is copied", _memory(state).so_far(64 * done, memory.held)),
+            ("so much is copied", memory_of(state, Copied).so_far(64 * done, memory.held)),
         ]
 
     run(
@@ -311,7 +306,7 @@ def _stream_fetching(p: Proof) -> None:
         [Counted("lines done", reads, writes, holds)],
         memory,
         Pointer(),
-        lambda state: [("all is copied", _memory(state).so_far(length, memory.held))],
+        lambda state: [("all is copied", memory_of(state, Copied).so_far(length, memory.held))],
     )
 
 
@@ -436,16 +431,14 @@ def _copy_pages(p: Proof) -> None:
 
     def writes(machine: Machine, state: State, done: z3.BitVecRef) -> None:
         hold(machine, state, dirty__2=~done)
-        if isinstance(state.memory, Pages):
-            state.memory.copied = of_word(dirty & done)
+        memory_of(state, Pages).copied = of_word(dirty & done)
 
     def holds(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
-        if not isinstance(state.memory, Pages):
-            raise UnknownIR("no memory")
+        copied = memory_of(state, Pages).copied
         return [
             ("there are pages to copy", ~done != 0),
             ("they are of the word", ~done & ~dirty == 0),
-            ("the pages done are copied, no others", state.memory.copied == of_word(dirty & done)),
+            ("the pages done are copied, no others", copied == of_word(dirty & done)),
         ]
 
     def lowest_is_in_block(done: z3.BitVecRef) -> z3.BoolRef:
@@ -456,7 +449,7 @@ def _copy_pages(p: Proof) -> None:
 
     @functools.cache
     def stepped(before: z3.BitVecRef) -> Running:
-        after: Running = step(*copying_worker(word, dirty, before))
+        after: Running = step(*copying_worker(p, word, dirty, before))
         return after
 
     def as_the_model(_: State, before: z3.BitVecRef, now: z3.BitVecRef) -> list[Part]:
@@ -473,14 +466,14 @@ def _copy_pages(p: Proof) -> None:
             bits(machine.defined(state, "an argument", v), "stream") for v in values[2:5]
         )
         machine.must(state, "streaming goes to aligned places", to.z & 63 == 0)
-        _pages(state).copy_page(machine, state, to, origin, size)
+        memory_of(state, Pages).copy_page(machine, state, to, origin, size)
         return number(0, 32)
 
     def ordinary(machine: Machine, state: State, values: list[Datum]) -> Datum:
         to, origin, size = (
             bits(machine.defined(state, "an argument", v), "memcpy") for v in values
         )
-        _pages(state).copy_page(machine, state, to, origin, size)
+        memory_of(state, Pages).copy_page(machine, state, to, origin, size)
         return Opaque()
 
     contracts: dict[str, Contract] = {
@@ -505,7 +498,10 @@ def _copy_pages(p: Proof) -> None:
         memory,
         Pointer(),
         lambda state: [
-            ("the dirty pages are copied, no others", _pages(state).copied == of_word(dirty))
+            (
+                "the dirty pages are copied, no others",
+                memory_of(state, Pages).copied == of_word(dirty),
+            )
         ],
         contracts,
     )
@@ -534,12 +530,11 @@ def word_to_copy(pages: z3.BitVecRef) -> z3.BitVecRef:
     return z3.If(pages == 0, STORE_CACHE, COPY)
 
 
-def copying_worker(word: z3.BitVecRef, dirty: z3.BitVecRef, done: z3.BitVecRef) -> Running:
+def copying_worker(
+    p: Proof, word: z3.BitVecRef, dirty: z3.BitVecRef, done: z3.BitVecRef
+) -> Running:
     """The model's worker in the midst of a word, and a memory in which it has copied so much."""
-    cache, host, copied = (
-        Words(z3.Const(f"model_{name}", z3.ArraySort(WORD, WORD)))
-        for name in worker.MemoryOf._fields
-    )
+    cache, host, copied = p.word_arrays("model_cache model_host model_copied")
     copied = Words(z3.Store(copied.z, word, dirty & done))
     others = (Word(a_word(f"model_{name}")) for name in worker.WorkerOf._fields)
     me = worker.WorkerOf(*others)._replace(step=Word(COPY), word=Word(word), to_copy=Word(~done))
@@ -552,12 +547,6 @@ def _end_to_end(page: Natural, other: Natural, page_bytes: Natural) -> Truth:
         (page >= 0) & (page < other) & (page_bytes >= 0),
         page * page_bytes + page_bytes <= other * page_bytes,
     )
-
-
-def _pages(state: State) -> Pages:
-    if not isinstance(state.memory, Pages):
-        raise UnknownIR("no memory")
-    return state.memory
 
 
 claim(

@@ -9,7 +9,7 @@ shown to hold.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import z3
 
@@ -27,11 +27,19 @@ PYTHONS = ("3.11",)
 WORD = z3.BitVecSort(64)
 #: A statement with its name.
 Part = tuple[str, z3.BoolRef]
+M = TypeVar("M")
 
 
 def a_word(name: str) -> z3.BitVecRef:
     """A variable for a 64-bit word."""
     return z3.BitVec(name, 64)
+
+
+def memory_of(state: State, kind: type[M]) -> M:
+    """The memory, which is of this kind. Raises UnknownIR."""
+    if not isinstance(state.memory, kind):
+        raise UnknownIR(f"no {kind.__name__} memory")
+    return state.memory
 
 
 def variable(machine: Machine, state: State, name: str) -> Slot:

@@ -23,6 +23,7 @@ from proofs.compiled.loops import (
     claim,
     held,
     hold,
+    memory_of,
     of_the_model,
     results,
     returned,
@@ -132,12 +133,6 @@ class Blocks:
         self, machine: Machine, state: State, what: Instruction, at: Bits, value: Datum
     ) -> None:
         raise UnknownIR(f"a store where only its callees store, in the LLVM IR: {what.text}")
-
-
-def _blocks(state: State) -> Blocks:
-    if not isinstance(state.memory, Blocks):
-        raise UnknownIR("no memory")
-    return state.memory
 
 
 def _a_table(p: Proof) -> Table:
@@ -286,17 +281,17 @@ def _flush_range(p: Proof) -> None:
         """Has the bit's page been flushed when the rows before ``done`` have been?"""
         return z3.And(in_range, z3.ULT(its, done))
 
-    def flushed(memory: Blocks, done: z3.BoolRef) -> list[Part]:
+    def when(done: z3.BoolRef) -> Blocks:
+        """The memory when the bit's page has been flushed, or has not been."""
+        cache_left, host_left = z3.And(cache, z3.Not(done)), z3.And(host, z3.Not(done))
+        return Blocks(table, cache_left, host_left, z3.And(done, z3.Or(cache, host)))
+
+    def flushed(state: State, done: z3.BoolRef) -> list[Part]:
+        memory, wanted = memory_of(state, Blocks), when(done)
         return [
-            (
-                "the cache's bits are cleared, no others",
-                memory.cache == z3.And(cache, z3.Not(done)),
-            ),
-            ("the host's bits are cleared, no others", memory.host == z3.And(host, z3.Not(done))),
-            (
-                "dirty pages are copied, no others",
-                memory.copied == z3.And(done, z3.Or(cache, host)),
-            ),
+            ("the cache's bits are cleared, no others", memory.cache == wanted.cache),
+            ("the host's bits are cleared, no others", memory.host == wanted.host),
+            ("dirty pages are copied, no others", memory.copied == wanted.copied),
         ]
 
     def place(row: z3.BitVecRef) -> z3.BitVecRef:
@@ -310,13 +305,7 @@ def _flush_range(p: Proof) -> None:
     def writes(machine: Machine, state: State, row: z3.BitVecRef) -> None:
         counts = {f"{name}__2": of(row) for name, of in _below.items()}
         hold(machine, state, row__2=place(row), end=place(rows), **counts)
-        done = so_far(row)
-        state.memory = Blocks(
-            table,
-            z3.And(cache, z3.Not(done)),
-            z3.And(host, z3.Not(done)),
-            z3.And(done, z3.Or(cache, host)),
-        )
+        state.memory = when(so_far(row))
 
     def holds(machine: Machine, state: State, row: z3.BitVecRef) -> list[Part]:
         return [
@@ -328,7 +317,7 @@ def _flush_range(p: Proof) -> None:
                 (f"so much is counted: {name}", held(machine, state, f"{name}.2") == of(row))
                 for name, of in _below.items()
             ),
-            *flushed(_blocks(state), so_far(row)),
+            *flushed(state, so_far(row)),
         ]
 
     def given(row: z3.BitVecRef) -> z3.BoolRef:
@@ -348,7 +337,7 @@ def _flush_range(p: Proof) -> None:
     def window(machine: Machine, state: State, values: list[Datum]) -> Datum:
         """flush_window, by what is proved of it."""
         job, at, begin, end = arguments(machine, state, values, "flush_window")
-        memory, row = _blocks(state), state.notes["rows flushed"]
+        memory, row = memory_of(state, Blocks), state.notes["rows flushed"]
         machine.must(state, "this row's block", z3.And(job == table.job, at == place(row)))
         machine.must(state, "tables are aligned", z3.And(job & 7 == 0, at & 7 == 0))
         of_block = z3.And(z3.ULE(_first(row), begin), z3.ULE(end, _end(row)))
@@ -389,10 +378,7 @@ def _flush_range(p: Proof) -> None:
                 (f"the whole range is counted: {name}", count == of(rows))
                 for count, (name, of) in zip(results(state, 4), _below.items(), strict=True)
             ),
-            *(
-                (name, z3.Implies(none_left, goal))
-                for name, goal in flushed(_blocks(state), in_range)
-            ),
+            *((name, z3.Implies(none_left, goal)) for name, goal in flushed(state, in_range)),
         ]
 
     contracts: dict[str, Contract] = {
@@ -471,9 +457,7 @@ def _flush_part(p: Proof) -> None:
         return returned(state, values, *counted.values())
 
     def after(state: State) -> list[Part]:
-        if not isinstance(state.memory, Line):
-            raise UnknownIR("no memory")
-        counts = state.memory.counts
+        counts = memory_of(state, Line).counts
         return [
             ("the range has been flushed", z3.BoolVal("flushed" in state.notes)),
             *(

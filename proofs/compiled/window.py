@@ -36,6 +36,7 @@ from proofs.compiled.loops import (
     claim,
     held,
     hold,
+    memory_of,
     of_the_model,
     results,
     returned,
@@ -180,12 +181,6 @@ class Flushing:
         raise UnknownIR(f"an access to no word of a bitmap, in the LLVM IR: {what.text}")
 
 
-def _flushing(state: State) -> Flushing:
-    if not isinstance(state.memory, Flushing):
-        raise UnknownIR("no memory")
-    return state.memory
-
-
 def _flush_window(p: Proof) -> None:
     """flush_window, compiled, flushes the pages of a window, each word as the model's worker does.
 
@@ -224,13 +219,13 @@ def _flush_window(p: Proof) -> None:
 
     def start(word: z3.BitVecRef) -> Running:
         """The model's worker about to begin a word, as its invariant has it."""
-        arrays = [z3.Const(f"model_{name}", symbolic.WORDS) for name in worker.MemoryOf._fields]
-        stored = zip(arrays, _INITIAL, strict=False)
-        cache_, host_ = (Words(z3.Store(array, word, of(word))) for array, of in stored)
+        *bitmaps, copied = p.word_arrays("model_cache model_host model_copied")
+        stored = zip(bitmaps, _INITIAL, strict=True)
+        cache_, host_ = (Words(z3.Store(array.z, word, of(word))) for array, of in stored)
         begun = lift(worker.starting)(Word(word), Word(first), Word(last))
         fields = {name: symbolic.word(value) for name, value in begun._asdict().items()}
         me = worker.WorkerOf(**{**fields, **{n: Word(of(word)) for n, of in below.items()}})
-        return worker.MemoryOf(cache_, host_, Words(arrays[-1])), me
+        return worker.MemoryOf(cache_, host_, copied), me
 
     def so_far(done: z3.BitVecRef) -> z3.BoolRef:
         """Has the page been copied when the words below ``done`` are flushed?"""
@@ -246,11 +241,11 @@ def _flush_window(p: Proof) -> None:
             **{f"{n}__2": of(word) for n, of in below.items()},
         )
         state.memory = replace(
-            _flushing(state), done=word, copied=so_far(word), stores=(), model=start(word)
+            memory_of(state, Flushing), done=word, copied=so_far(word), stores=(), model=start(word)
         )
 
     def holds(machine: Machine, state: State, word: z3.BitVecRef) -> list[Part]:
-        memory = _flushing(state)
+        memory = memory_of(state, Flushing)
         return [
             ("the end stays", held(machine, state, "end") == end),
             ("it is one of the window's words", window.has(word)),
@@ -284,7 +279,7 @@ def _flush_window(p: Proof) -> None:
         )
 
     def turn(state: State, before: z3.BitVecRef, _: z3.BitVecRef) -> list[Part]:
-        memory = _flushing(state)
+        memory = memory_of(state, Flushing)
         if memory.model is None:
             raise UnknownIR("a turn without a word")
         me = memory.model[1]
@@ -298,7 +293,7 @@ def _flush_window(p: Proof) -> None:
     def search(machine: Machine, state: State, values: list[Datum]) -> Datum:
         """next_dirty_word, by what is proved of it."""
         one, other, begin, to = arguments(machine, state, values, "next_dirty_word")
-        memory, some = _flushing(state), machine.fresh(WORD, "some_word")
+        memory, some = memory_of(state, Flushing), machine.fresh(WORD, "some_word")
         the_bitmaps = z3.And(one == cache, other == host, to == end)
         machine.must(state, "the window's words are searched", the_bitmaps)
         at = memory.model[1].word.z + 1 if memory.model else first_word
@@ -318,7 +313,7 @@ def _flush_window(p: Proof) -> None:
     def copy(machine: Machine, state: State, values: list[Datum]) -> Datum:
         """copy_pages, by what is proved of it."""
         this_job, this_row, word, pages, _ = arguments(machine, state, values, "copy_pages")
-        memory = _flushing(state)
+        memory = memory_of(state, Flushing)
         if memory.model is None:
             raise UnknownIR("pages are copied before there is a word to flush")
         of_model, me = memory.model
@@ -340,7 +335,7 @@ def _flush_window(p: Proof) -> None:
         return returned(state, values)
 
     def after(state: State) -> list[Part]:
-        memory = _flushing(state)
+        memory = memory_of(state, Flushing)
         return [
             *(
                 (f"the whole window is counted: {name}", count == of(end))
