@@ -154,6 +154,35 @@ def number_if(condition: MaybeTruth) -> Natural:
     return one_or_zero
 
 
+# How many processes there are of whom something holds, those that are only counted among them.
+
+
+def how_many(w: State, counted: Natural, holds: Callable[[Process], MaybeTruth]) -> Natural:
+    """Helpers: those counted, and the two that are spelled out."""
+    return counted + number_if(holds(w.helper)) + number_if(holds(w.other))
+
+
+def holding_the_batch(w: State) -> Natural:
+    """Workers that have taken the watched batch, and copy it."""
+    by_the_caller = number_if(holds_the_batch(w, w.caller, h.CALLER_COPY))
+    return how_many(w, w.others.holding + by_the_caller, lambda me: holds_the_batch(w, me))
+
+
+def holds_the_batch(w: State, me: Process, copying: int = h.COPY) -> Truth:
+    """Has it taken the watched batch, to copy it?"""
+    return stands(me, copying) & (me.batch == w.at.watched)
+
+
+def is_at_work(me: Process) -> Truth:
+    """Has the helper read the parameters of a round that it has not completed?"""
+    return stands(me, *AT_WORK)
+
+
+def is_taking(me: Process) -> Truth:
+    """Is it at work, and has not found yet that no batch is left?"""
+    return stands(me, h.TAKE_BATCH, h.COPY)
+
+
 # The invariant, in parts; each proof takes the parts it needs.
 
 Part = Callable[[Proof, State], Truth]
@@ -226,9 +255,7 @@ def helpers_work_for_the_round(p: Proof, w: State) -> Truth:
 def batches_are_handed_out_once(p: Proof, w: State) -> Truth:
     """The watched batch is not handed out, or is held by one worker, or has been flushed once."""
     at, caller = w.at, w.caller
-    held = w.others.holding
-    for me, copying in ((caller, h.CALLER_COPY), (w.helper, h.COPY), (w.other, h.COPY)):
-        held = held + number_if(stands(me, copying) & (me.batch == at.watched))
+    held = holding_the_batch(w)
     handed_out = number_if((at.watched < at.cursor) & (at.watched < at.words))
     return every(
         implies(stands(caller, *OPENED, *WAITING) & is_dynamic(w), at.times + held == handed_out),
@@ -244,10 +271,8 @@ def batches_are_handed_out_once(p: Proof, w: State) -> Truth:
 
 def whoever_took_part_completes(p: Proof, w: State) -> Truth:
     """Who has gone to work in this round has COMPLETED it, or is at work still."""
-    at, at_work = w.at, w.others.at_work
-    for me in (w.helper, w.other):
-        at_work = at_work + number_if(stands(me, *AT_WORK))
-    return natural(at.took_part) == at.completed + at_work
+    at_work = how_many(w, w.others.at_work, is_at_work)
+    return natural(w.at.took_part) == w.at.completed + at_work
 
 
 def is_dynamic(w: State) -> Truth:
@@ -262,11 +287,9 @@ def has_taken_part(w: State, me: Process) -> Truth:
 
 def each_takes_part_once(p: Proof, w: State) -> Truth:
     """Helpers take part at most once in a round, are as many as there are, and end when told to."""
-    at, caller, others = w.at, w.caller, w.others
+    at, caller = w.at, w.caller
     in_a_flush = stands(caller, *IN_A_FLUSH)
-    took_part = others.took_part
-    for me in (w.helper, w.other):
-        took_part = took_part + number_if(has_taken_part(w, me))
+    took_part = how_many(w, w.others.took_part, lambda me: has_taken_part(w, me))
     ended = (h.END, ENDED)
     return every(
         for_both(w, lambda me: natural(me.job) <= at.job),
@@ -298,9 +321,7 @@ def shares_are_flushed_once(p: Proof, w: State) -> Truth:
 def cursor_is_not_far_past(p: Proof, w: State) -> Truth:
     """Past the last batch CURSOR moves once for each worker: when it finds that none is left."""
     at, caller = w.at, w.caller
-    taking = w.others.taking
-    for me in (w.helper, w.other):
-        taking = taking + number_if(stands(me, h.TAKE_BATCH, h.COPY))
+    taking = how_many(w, w.others.taking, is_taking)
     found_none = at.took_part - taking + number_if(stands(caller, *ALL_HANDED_OUT, h.RETURN))
     return every(
         implies(stands(caller, *OPENED, *WAITING, h.RETURN), at.cursor <= at.words + found_none),
@@ -380,11 +401,11 @@ def with_one_more(w: State, me: Process) -> OtherHelpers:
     others = w.others
     return OtherHelpers(
         inside=others.inside + word_if(stands(me, *INSIDE)),
-        holding=others.holding + number_if(stands(me, h.COPY) & (me.batch == w.at.watched)),
+        holding=others.holding + number_if(holds_the_batch(w, me)),
         waking=others.waking + number_if(stands(me, h.WAKE_CALLER)),
         running=others.running + word_if(~stands(me, ENDED)),
-        at_work=others.at_work + number_if(stands(me, *AT_WORK)),
-        taking=others.taking + number_if(stands(me, h.TAKE_BATCH, h.COPY)),
+        at_work=others.at_work + number_if(is_at_work(me)),
+        taking=others.taking + number_if(is_taking(me)),
         took_part=others.took_part + number_if(has_taken_part(w, me)),
         all=others.all + 1,
     )

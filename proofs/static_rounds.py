@@ -8,12 +8,12 @@ from model.protocols import check_in as h
 from model.protocols.check_in import ControlBlock, Process
 from model.transitions import ENDED
 from proofs.check_in_invariant import (
-    AT_WORK,
     INSIDE,
     State,
     each_takes_part_once,
     has_taken_part,
     helpers_work_for_the_round,
+    is_at_work,
     is_dynamic,
     name_of,
     nobody_sleeps_through_a_round,
@@ -66,7 +66,7 @@ def every_share_is_flushed_once(p: Proof) -> None:
 
 def has_completed(w: State, me: Process) -> Truth:
     """Has the helper completed the round in progress?"""
-    return has_taken_part(w, me) & ~stands(me, *AT_WORK)
+    return has_taken_part(w, me) & ~is_at_work(me)
 
 
 def comings_and_goings(at: ControlBlock, me: Process) -> Natural:

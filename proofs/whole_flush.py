@@ -20,9 +20,9 @@ from proofs.check_in_invariant import (
     batches_are_handed_out_once,
     each_takes_part_once,
     helpers_work_for_the_round,
+    holding_the_batch,
     is_dynamic,
     name_of,
-    number_if,
     prove_invariant,
     shares_are_flushed_once,
     stands,
@@ -229,10 +229,9 @@ def every_page_is_as_the_spec_says(p: Proof) -> None:
 
 def has_its_part(w: State) -> Truth:
     """Has somebody the page's part: the watched batch, the helper's share, or all there is?"""
-    holding = w.others.holding
-    for me, copying in ((w.caller, h.CALLER_COPY), (w.helper, h.COPY), (w.other, h.COPY)):
-        holding = holding + number_if(stands(me, copying) & (me.batch == w.at.watched))
-    its_batch = (holding > 0) | (stands(w.caller, h.FLUSH_ALONE) & (w.at.watched < w.at.words))
+    its_batch = (holding_the_batch(w) > 0) | (
+        stands(w.caller, h.FLUSH_ALONE) & (w.at.watched < w.at.words)
+    )
     its_share = stands(w.helper, h.COPY)
     return (is_dynamic(w) & its_batch) | (~is_dynamic(w) & its_share)
 
