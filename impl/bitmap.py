@@ -31,6 +31,13 @@ def pages_of(bitmap: Words) -> Words:
     return pages
 
 
+def bitmap_of(pages: npt.NDArray[Any], n_words: int) -> Words:
+    """A bitmap, uint64 (n_words,), with the bits of these pages set, and no others."""
+    bits = np.zeros(n_words * PAGES_PER_WORD, np.bool_)
+    bits[pages] = True
+    return np.packbits(bits, bitorder="little").view(np.uint64)
+
+
 def untouched_zeros(rows: int, words: int) -> Words:
     """Clear bitmaps, uint64 (rows, words), that take memory only where they are written.
 

@@ -3,6 +3,7 @@
 import ctypes
 from pathlib import Path
 
+from impl.bench.paired import Contender
 from impl.kernels.job_table import DIRTY_PAGES
 from impl.ports.build import CEILING, build
 from impl.ram import ColoRam
@@ -74,6 +75,10 @@ class BoundPort:
             ctypes.byref(self.stats),
             ctypes.byref(self._took),
         )
+
+    def contender(self, name: str, group: str) -> Contender:
+        """It flushes whatever is dirty, and so each epoch."""
+        return Contender(name, group, lambda _: self.flush())
 
     def flush(self) -> int:
         """One flush of the RAM, its dirty count included; nanoseconds, timed in C. Or PortFailed."""

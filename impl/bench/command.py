@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
-from impl.bench import charts, maps, measures, patterns, predict, report, simulate
+from impl.bench import charts, copy_limit, maps, measures, patterns, predict, report, simulate
 from impl.bench.bound_port import BoundPort
-from impl.bench.copy_limit import BEST_MODE, MODES, PageList
+from impl.bench.copy_limit import BEST_MODE, MODES
 from impl.bench.measures import Measure, ours
 from impl.bench.paired import Contender, PairedRuns
-from impl.bench.patterns import Epoch, Pattern
+from impl.bench.patterns import Pattern
 from impl.bench.rows import COPY_LIMIT_ALONE, Row
 from impl.bench.scaling import KINDS_IN_C, Scaling, best_possible, show, thread_numbers
 from impl.block import Block
@@ -96,14 +96,14 @@ class Bench:
         ):
             for memcpy in ("called", "inlined"):
                 port = BoundPort(build(source, memcpy=memcpy), ram, threads)
-                made.append(_port(f"C {what}, {threads}, memcpy {memcpy}", "C", port))
+                made.append(port.contender(f"C {what}, {threads}, memcpy {memcpy}", "C"))
         for language, source in self.twins.items():
             twin = BoundPort(build(source), ram, self.threads)
-            made.append(_port(f"the same design in {language}, {self.threads}", "twin", twin))
+            made.append(twin.contender(f"the same design in {language}, {self.threads}", "twin"))
         for mode in MODES:
-            made.append(_copy_limit(f"copy limit: {mode}", ram, self.threads, mode))
+            made.append(copy_limit.contender(f"copy limit: {mode}", ram, self.threads, mode))
         # What the other threads can gain at all: often little, where the memory is the limit.
-        made.append(_copy_limit(COPY_LIMIT_ALONE, ram, 1, BEST_MODE))
+        made.append(copy_limit.contender(COPY_LIMIT_ALONE, ram, 1, BEST_MODE))
         return made
 
     def row(self, runs: PairedRuns, pattern: Pattern) -> Row:
@@ -136,24 +136,6 @@ def _why_it_does_not_build(source: Path) -> str | None:
     except (NoCompilerError, BuildError) as error:
         return str(error)
     return None
-
-
-def _port(name: str, group: str, port: BoundPort) -> Contender:
-    def flush(_epoch: Epoch) -> int:
-        return port.flush()
-
-    return Contender(name, group, flush)
-
-
-def _copy_limit(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
-    lists: dict[int, PageList] = {}
-
-    def copy(epoch: Epoch) -> int:
-        if id(epoch) not in lists:
-            lists[id(epoch)] = PageList(ram, epoch)
-        return lists[id(epoch)].copy(threads, mode)
-
-    return Contender(name, "copy limit", copy)
 
 
 def add_command(commands: Any) -> None:

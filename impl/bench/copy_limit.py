@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from impl.bench.paired import Contender
 from impl.bench.patterns import Epoch
 from impl.block import Block
 from impl.ports.build import CEILING, build
@@ -56,6 +57,18 @@ class PageList:
     def copy(self, threads: int, mode: str) -> int:
         """Copy them all; nanoseconds from all threads ready to all done."""
         return _copy(self.to, self.source, self.page_size, threads, mode) if len(self.to) else 1
+
+
+def contender(name: str, ram: ColoRam, threads: int, mode: str) -> Contender:
+    """It copies an epoch's pages, listed when the epoch comes for the first time."""
+    lists: dict[int, PageList] = {}
+
+    def copy(epoch: Epoch) -> int:
+        if id(epoch) not in lists:
+            lists[id(epoch)] = PageList(ram, epoch)
+        return lists[id(epoch)].copy(threads, mode)
+
+    return Contender(name, "copy limit", copy)
 
 
 def copy_whole(block: Block, threads: int, mode: str) -> int:

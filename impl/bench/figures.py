@@ -1,5 +1,6 @@
 """What a document of the benchmark says, by who is meant: for the plots and the tables."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from model.page.document import Document
@@ -22,3 +23,8 @@ def fastest(row: dict[str, Any], beginning: str) -> str | None:
     """Of those whose name begins so, the one with the lowest median; None if there is none."""
     names = [name for name in row["median_ns"] if name.startswith(beginning)]
     return min(names, key=lambda name: float(row["median_ns"][name]), default=None)
+
+
+def in_full(ratio: Mapping[str, float]) -> str:
+    """A ratio with its quartiles."""
+    return f"{ratio['median']:.2f} [{ratio['low']:.2f}-{ratio['high']:.2f}]"

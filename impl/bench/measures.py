@@ -87,11 +87,16 @@ def _turns(rounds: int, one: Callable[[], object], other: Callable[[], object]) 
     return float(np.median(ratios))
 
 
-def scan(pool: FlushPool) -> Iterator[Measure]:
-    """The bitmaps of a 1 TiB guest with nothing dirty, against a plain read of both."""
+def tebibyte() -> ColoRam:
+    """A guest of 1 TiB, whose memory is there only where it is used."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
     host, cache = mmap.mmap(-1, TEBIBYTE, flags=flags), mmap.mmap(-1, TEBIBYTE, flags=flags)
-    ram = ColoRam([Block("ram", host=host, cache=cache)])
+    return ColoRam([Block("ram", host=host, cache=cache)])
+
+
+def scan(pool: FlushPool) -> Iterator[Measure]:
+    """The bitmaps of a 1 TiB guest with nothing dirty, against a plain read of both."""
+    ram = tebibyte()
     # Written once, so that its pages are real: a page never written is all one zero page.
     ram.set_dirty(np.zeros(ram.layout.words, np.uint64), np.zeros(ram.layout.words, np.uint64))
     bitmaps = ram.cache_dirty, ram.host_dirty

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from impl.bench.figures import in_full
 from impl.bench.patterns import Epoch, Pattern
 from impl.ram import ColoRam
 from impl.traces.stamped_ram import SIDES, StampedRam, near
@@ -118,7 +119,7 @@ class Ratio:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} [{self.low:.2f}-{self.high:.2f}]"
+        return in_full(vars(self))
 
 
 @dataclass(frozen=True)

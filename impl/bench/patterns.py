@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from impl.bitmap import pages_of
+from impl.bitmap import bitmap_of, pages_of
 from impl.traces.format import Trace
 from model.ram import PAGES_PER_WORD
 
@@ -76,15 +76,10 @@ def _pattern(name: str, n_pages: int, pages: Pages, rng: np.random.Generator) ->
     draw = rng.integers(0, 200, len(pages))
     only_cache = draw < 100 - BOTH_PERCENT
     only_host = draw >= 100 + BOTH_PERCENT
-    cache = _words(n_pages, pages[~only_host])
-    host = _words(n_pages, pages[~only_cache])
+    n_words = -(-n_pages // PAGES_PER_WORD)
+    cache = bitmap_of(pages[~only_host], n_words)
+    host = bitmap_of(pages[~only_cache], n_words)
     return Pattern(name, (_epoch(cache, host),))
-
-
-def _words(n_pages: int, pages: Pages) -> Words:
-    bits = np.zeros(-(-n_pages // PAGES_PER_WORD) * PAGES_PER_WORD, dtype=np.uint8)
-    bits[pages] = 1
-    return np.packbits(bits, bitorder="little").view(np.uint64)
 
 
 def _epoch(cache_words: Words, host_words: Words) -> Epoch:

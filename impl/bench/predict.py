@@ -9,7 +9,6 @@ the memory gives, helpers to have a processor each.
 """
 
 import math
-import mmap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from impl.bench.measures import MAP_NORESERVE, TEBIBYTE
+from impl.bench.measures import tebibyte
 from impl.block import Block
 from impl.display.terminal import Table, console
 from impl.pool import FlushPool, Strategy
@@ -67,10 +66,8 @@ def measure_costs() -> Costs:
 
 
 def _passes() -> tuple[float, float, float]:
-    """Of a 1 TiB guest, whose memory is there only where it is used: (scan, count, index)."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-    host, cache = mmap.mmap(-1, TEBIBYTE, flags=flags), mmap.mmap(-1, TEBIBYTE, flags=flags)
-    ram = ColoRam([Block("ram", host=host, cache=cache)])
+    """Of a 1 TiB guest: (scan, count, index)."""
+    ram = tebibyte()
     size = ram.cache_dirty.nbytes + ram.host_dirty.nbytes
     first, last = (np.zeros(ram.layout.words, np.uint64) for _ in range(2))
     first[0] = last[-1] = 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from impl.bench import charts
-from impl.bench.figures import fastest, ours_in, ratios_of
+from impl.bench.figures import fastest, in_full, ours_in, ratios_of
 from model.boundary.input import read_text
 from model.boundary.output import write_text
 from model.errors import ColoError
@@ -107,7 +107,7 @@ def _shown(found: Document, pattern: str) -> list[str]:
         return ["", "", ""]
     ratios, patch = ratios_of(row), fastest(row, "C patch")
     limit = row["best_copy_limit"] if row["pages"] else None
-    ours = f"**{_full(ratios[ours_in(found)])}**"
+    ours = f"**{in_full(ratios[ours_in(found)])}**"
     return [ours, *(f"{ratios[name]['median']:.2f}" if name else "" for name in (patch, limit))]
 
 
@@ -183,7 +183,7 @@ def _columns(found: Document) -> dict[str, Column]:
 def _cells(row: dict[str, Any], columns: Iterable[Column]) -> list[str]:
     ratios, names = ratios_of(row), [of(row) for of in columns]
     ours, *others = [ratios[name] if name else None for name in names]
-    cells = [f"**{_full(ours)}**" if ours else ""]
+    cells = [f"**{in_full(ours)}**" if ours else ""]
     cells += [f"{ratio['median']:.2f}" if ratio else "" for ratio in others]
     port = (row["fastest_c"] or "").removeprefix("C ").partition(",")[0]
     return [row["pattern"], f"{row['pages']:,}", *cells, port]
@@ -194,10 +194,6 @@ def _table(heads: list[str], lines: Iterable[list[str]]) -> Iterator[str]:
     yield "|" + "---|" * len(heads)
     for cells in lines:
         yield f"| {' | '.join(cells)} |"
-
-
-def _full(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['median']:.2f} [{ratio['low']:.2f}-{ratio['high']:.2f}]"
 
 
 def _verdict(met: bool | None) -> str:

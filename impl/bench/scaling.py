@@ -4,15 +4,15 @@ Our strategies, the C ports that have threads, the copy limit of as many threads
 speed-up of each is to our own single thread, in that round.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from impl.bench import simulate
+from impl.bench import copy_limit, simulate
 from impl.bench.bound_port import BoundPort
-from impl.bench.copy_limit import BEST_MODE, PageList
+from impl.bench.copy_limit import BEST_MODE
+from impl.bench.figures import in_full
 from impl.bench.measures import ours
 from impl.bench.paired import Contender, PairedRuns
-from impl.bench.patterns import Epoch, Pattern
+from impl.bench.patterns import Pattern
 from impl.display.terminal import Table, console
 from impl.pool import FlushPool
 from impl.ports.build import CHECK_IN, PATCH, build
@@ -54,9 +54,9 @@ class Scaling:
             if self.in_c:
                 for kind, source in (("C patch", PATCH), ("the same design in C", CHECK_IN)):
                     port = BoundPort(build(source), ram, number)
-                    made[kind, number] = Contender(f"{kind}, {number}", "C", _flush(port))
-                copy = _copy(ram, number)
-                made["copy limit", number] = Contender(f"copy limit, {number}", "copy limit", copy)
+                    made[kind, number] = port.contender(f"{kind}, {number}", "C")
+                name = f"copy limit, {number}"
+                made["copy limit", number] = copy_limit.contender(name, ram, number, BEST_MODE)
         return made
 
     def close(self) -> None:
@@ -84,21 +84,6 @@ def show(speed_ups: dict[str, list[dict[str, Any]]], computed: dict[str, Any]) -
         by_place = {(one["who"], one["threads"]): one["ratio"] for one in measured}
         for threads, static, dynamic, _ in computed[name]:
             cells = (by_place[kind, threads] for kind in kinds)
-            found = (f"{r['median']:.2f} [{r['low']:.2f}-{r['high']:.2f}]" for r in cells)
+            found = map(in_full, cells)
             table.add_row(str(threads), *found, f"{static:.2f}", f"{dynamic:.2f}")
         screen.print(table)
-
-
-def _flush(port: BoundPort) -> Callable[[Epoch], int]:
-    return lambda _epoch: port.flush()
-
-
-def _copy(ram: ColoRam, threads: int) -> Callable[[Epoch], int]:
-    lists: dict[int, PageList] = {}
-
-    def copy(epoch: Epoch) -> int:
-        if id(epoch) not in lists:
-            lists[id(epoch)] = PageList(ram, epoch)
-        return lists[id(epoch)].copy(threads, BEST_MODE)
-
-    return copy

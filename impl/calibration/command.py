@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from impl.calibration import kept
-from impl.calibration.decide import FEWEST_ROUNDS, USUAL
+from impl.calibration.decide import USUAL, ratios_of
 from impl.calibration.here import calibrate
 from impl.calibration.kept import Calibration
 from impl.calibration.measure import SECONDS, Times
@@ -156,8 +156,7 @@ def _ratios(
 ) -> Iterator[tuple[int, float, float, float]]:
     """By size, the quartiles of the rounds' ratios; nothing for a size with too few rounds."""
     for size, times in part.items():
-        rounds = min(len(times[way]), len(times[to]))
-        if rounds >= FEWEST_ROUNDS:
-            ratios = np.array(times[to][:rounds]) / np.array(times[way][:rounds])
+        ratios = ratios_of(times, way, to)
+        if ratios is not None:
             low, median, high = (float(q) for q in np.quantile(ratios, (0.25, 0.5, 0.75)))
             yield size, low, median, high

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
+import numpy.typing as npt
 
 from impl.calibration.measure import Figures, Times
 from impl.tuning import Tuning
@@ -88,11 +89,19 @@ def _between(sizes: Sequence[int], cut: int) -> int:
 
 def gain(times: Times, way: str, usual: str) -> float:
     """How many times as fast a way surely is as the usual one, as a logarithm; 0 if that is unknown."""
-    rounds = min(len(times[way]), len(times[usual]))
-    if way == usual or rounds < FEWEST_ROUNDS:
+    ratios = ratios_of(times, way, usual)
+    if way == usual or ratios is None:
         return 0.0
-    ratios = np.array(times[usual][:rounds]) / np.array(times[way][:rounds])
     return float(np.log(np.quantile(ratios, 0.25))) - MARGIN
+
+
+def ratios_of(times: Times, way: str, to: str) -> npt.NDArray[np.float64] | None:
+    """How many times as fast a way is as another, by round; None if there are too few of them."""
+    rounds = min(len(times[way]), len(times[to]))
+    if rounds < FEWEST_ROUNDS:
+        return None
+    ratios: npt.NDArray[np.float64] = np.array(times[to][:rounds]) / np.array(times[way][:rounds])
+    return ratios
 
 
 def _awake(times: Times) -> int:

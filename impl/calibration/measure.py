@@ -15,6 +15,7 @@ from typing import Literal, Protocol, Self
 
 import numpy as np
 
+from impl.bitmap import bitmap_of
 from impl.block import Block
 from impl.machine.cpus import usable_cpus
 from impl.machine.memory import check_memory
@@ -140,9 +141,7 @@ class _Guest:
         for memory in self._memories:
             memory[pages] = self._written
         self._other.max()
-        bits = np.zeros(n_pages, np.uint8)
-        bits[pages] = 1
-        words = np.packbits(bits, bitorder="little").view(np.uint64)
+        words = bitmap_of(np.array(pages, np.int64), self.ram.layout.words)
         self.ram.set_dirty(words, words)
 
 

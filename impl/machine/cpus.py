@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from impl.machine.cgroups import cgroups, text_of
@@ -48,6 +49,7 @@ MODEL_NUMBERS = (
 )
 
 
+@cache
 def _cpuinfo() -> dict[str, str]:
     """What the kernel says of the first processor."""
     with suppress(OSError):

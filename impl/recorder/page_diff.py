@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impl.arrays import address
+from impl.bitmap import bitmap_of
 from impl.kernels.compile import kernel
 from impl.kernels.intrinsics import load, store
 from impl.machine.cpus import usable_cpus
@@ -75,6 +76,5 @@ def to_bitmap(changed: NDArray[np.bool_], region: Region, words: int) -> NDArray
 def to_words(changed: NDArray[np.bool_], region: Region) -> NDArray[np.uint64]:
     """A block's changed pages as the words that its bits lie in: uint64 (words of the block,)."""
     before = region.first_bit % PAGES_PER_WORD
-    bits = np.zeros(-(-(before + len(changed)) // PAGES_PER_WORD) * PAGES_PER_WORD, np.bool_)
-    bits[before : before + len(changed)] = changed
-    return np.packbits(bits, bitorder="little").view(np.uint64)
+    n_words = -(-(before + len(changed)) // PAGES_PER_WORD)
+    return bitmap_of(np.flatnonzero(changed) + before, n_words)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from impl.bench import predict
+from impl.bench import measures, predict
 from impl.bench.predict import MEMORY_THREADS, WAYS, Costs, seconds
 
 COSTS = Costs(scan=1e-10, count=2e-10, index=3e-10, copy=2e-7, wake=4e-6, arrive=2e-5)
@@ -77,7 +77,7 @@ def test_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_costs_of_this_machine_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict, "ROUNDS", 2)
     monkeypatch.setattr(predict, "HELPERS", (1, 2))
-    monkeypatch.setattr(predict, "TEBIBYTE", 1 << 30)
+    monkeypatch.setattr(measures, "TEBIBYTE", 1 << 30)
     monkeypatch.setattr(predict, "COPIED_RAM", 4 << 20)
     costs = predict.measure_costs()
     assert 0 < costs.scan <= costs.count and costs.copy > 0
