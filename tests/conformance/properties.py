@@ -5,9 +5,10 @@ c/repeat.c look at, as data. Written with the others by ``vectors.py``.
 from collections.abc import Iterator
 from typing import Any
 
-from tests.conformance.call import WORD, Block, Call, call_to_json, outcome_to_json
+from tests.conformance.call import Call, call_to_json, outcome_to_json
 from tests.conformance.expected import expect
 from tests.conformance.plan import FIXED, REFUSED
+from tests.conformance.rows import SIZE, block, call
 
 FLAGS = {
     "PlanCover": "a page in no range, or in two; pages near 2^64",
@@ -47,7 +48,7 @@ CONTENTS = {
     "equal-sums": "each host page is its cache page with two words exchanged: sums are equal",
     "changing": "each page is as in the call before, but for its middle byte, in the cache one more",
 }
-PAGES, SIZE = 200, 4096
+PAGES = 200
 
 
 def property_vectors() -> dict[str, list[dict[str, Any]]]:
@@ -88,30 +89,27 @@ def _contents() -> Iterator[dict[str, Any]]:
                 "comment": comment,
                 "flags": ["Contents"],
                 "contents": name,
-                "input": [call_to_json(call) for call in calls],
-                "result": [outcome_to_json(expect(call)) for call in calls],
+                "input": [call_to_json(given) for given in calls],
+                "result": [outcome_to_json(expect(given)) for given in calls],
             }
 
 
 def _marked_by_turns(number: int, threads: int) -> Call:
     """Every page dirty: in the cache bitmap, in the host bitmap, in both, and on."""
-    turn = [1 + (page + number) % 3 for page in range(PAGES)]
-    return _one_block([kind & 1 for kind in turn], [kind >> 1 for kind in turn], SIZE, threads)
+    return _marked([1 + (page + number) % 3 for page in range(PAGES)], SIZE, threads)
 
 
 def _repeats() -> Iterator[dict[str, Any]]:
     for size, pages in ((1024, 4096), (4096, 1000), (2 << 20, 11)):
         for threads in (1, 3):
-            turn = [page % 5 + 1 if page % 5 < 3 else 0 for page in range(pages)]
-            call = _one_block(
-                [kind & 1 for kind in turn], [kind >> 1 for kind in turn], size, threads
-            )
-            seen = outcome_to_json(expect(call))
+            kinds = [page % 5 + 1 if page % 5 < 3 else 0 for page in range(pages)]
+            given = _marked(kinds, size, threads)
+            seen = outcome_to_json(expect(given))
             yield {
                 "id": f"repeats/pages-of-{size}-{threads}-threads",
                 "comment": f"{pages} pages of {size} bytes, three in five dirty",
                 "flags": ["ClearFirst"],
-                "input": [call_to_json(call)],
+                "input": [call_to_json(given)],
                 "result": [
                     {
                         key: seen[key]
@@ -121,20 +119,8 @@ def _repeats() -> Iterator[dict[str, Any]]:
             }
 
 
-def _one_block(cache: list[int], host: list[int], size: int, threads: int) -> Call:
-    length = len(cache) * size
-    return Call(
-        page_size=size,
-        blocks=(Block(0, length, length, 0),),
-        cache=_words(cache),
-        host=_words(host),
-        dirty_pages=sum(cache),
-        threads=threads,
-    )
-
-
-def _words(bits: list[int]) -> tuple[int, ...]:
-    return tuple(
-        sum(bit << i for i, bit in enumerate(bits[at : at + WORD]))
-        for at in range(0, len(bits), WORD)
-    )
+def _marked(kinds: list[int], size: int, threads: int) -> Call:
+    """One block. Its pages are dirty in no bitmap (0), the cache's (1), the host's (2), or both (3)."""
+    cache = [page for page, kind in enumerate(kinds) if kind & 1]
+    host = [page for page, kind in enumerate(kinds) if kind & 2]
+    return call(block(0, len(kinds), size=size), cache=cache, host=host, size=size, threads=threads)
