@@ -14,8 +14,10 @@
 //! A run's bits are cleared after it has been copied, so that a flush that dies can be repeated.
 
 mod check_in;
+mod colo_abi;
 
 use check_in::{one_caller, Apart, MOST_WORKERS};
+use colo_abi::{ColoBlock, ColoStats, ABI_VERSION, EINVAL, ERANGE, PAGES_PER_WORD};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 use std::os::raw::c_int;
@@ -25,10 +27,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 const ENOMEM: c_int = 12;
-const EINVAL: c_int = 22;
-const ERANGE: c_int = 34;
 
-const PAGES_PER_WORD: u64 = 64;
 const LINE: usize = 64; // bytes in a line of the processor's cache
 const STRIDE: u64 = 32; // clean bitmap words that are skipped at a time
 const SMALLEST_BATCH: u64 = 32; // dirty pages
@@ -37,25 +36,6 @@ const BATCHES_PER_WORKER: u64 = 16;
 const SERIAL_BELOW_BYTES: u64 = 1 << 20; // up to here waking a helper costs more than it brings
 const STREAM_FROM_BYTES: u64 = 4 << 20; // fewer have just been written, and are in the cache
 const FETCHED_BYTES: usize = 8 * LINE; // enough for the hardware to follow on by itself
-
-#[repr(C)]
-pub struct ColoBlock {
-    offset: u64,
-    used_length: u64,
-    max_length: u64,
-    first_bit: u64,
-    host: *mut u8,
-    cache: *const u8,
-}
-
-#[repr(C)]
-#[derive(Default)]
-pub struct ColoStats {
-    copied: u64,
-    host_dirty: u64,
-    cache_dirty: u64,
-    both_dirty: u64,
-}
 
 /* ---- what is flushed ---- */
 
@@ -443,7 +423,7 @@ unsafe fn flush(job: &mut Job, blocks: &[ColoBlock], threads: u32) -> Result<Col
 
 #[no_mangle]
 pub extern "C" fn colo_abi_version() -> u32 {
-    1
+    ABI_VERSION
 }
 
 /// See `colo_flush.h`.

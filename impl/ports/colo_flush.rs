@@ -6,35 +6,15 @@
 //! off one shared cursor, so that a worker whose part is clean goes on to help with the rest. A word
 //! belongs to exactly one batch, hence to one thread, and is cleared after its pages are copied.
 
+mod colo_abi;
+
+use colo_abi::{ColoBlock, ColoStats, ABI_VERSION, EINVAL, ERANGE, PAGES_PER_WORD};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-const ABI_VERSION: u32 = 1;
-const PAGES_PER_WORD: u64 = 64;
 const WORDS_PER_BATCH: usize = 16;
 const MOST_THREADS: usize = 64;
-const EINVAL: i32 = 22;
-const ERANGE: i32 = 34;
-
-#[repr(C)]
-pub struct ColoBlock {
-    offset: u64,
-    used_length: u64,
-    max_length: u64,
-    first_bit: u64,
-    host: *mut u8,
-    cache: *const u8,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct ColoStats {
-    copied: u64,
-    host_dirty: u64,
-    cache_dirty: u64,
-    both_dirty: u64,
-}
 
 impl ColoStats {
     fn add(&mut self, part: ColoStats) {
