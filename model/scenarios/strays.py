@@ -3,7 +3,7 @@
 from itertools import product
 
 from model import strays
-from model.page.picture import drawn, of_pages
+from model.page.picture import drawn, of_pages, words_of
 from model.ram import Block, Layout
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
 
@@ -28,11 +28,11 @@ def stray_bits(first_bits: list[int], used: list[int], dirty: list[int]) -> Line
     shown = of_pages(64 * layout.words, ranges, dirty=dirty)
     gaps = list(strays.gaps(layout))
     yield drawn(f"blocks from bits {first_bits} of {used} pages; gaps {gaps}", shown)
-    nothing = [0] * layout.words
+    nothing = words_of((), layout.words)
     for bit in dirty:
         if bit >= 64 * layout.words:
             continue
-        marked = [(1 << bit % 64) * (bit // 64 == word) for word in range(layout.words)]
+        marked = words_of([bit], layout.words)
         wanted = None if layout.is_used(bit) else bit
         in_gaps = any(strays.in_gap(bit, *gap) for gap in gaps)
         for name, bitmaps in (("cache", (marked, nothing)), ("host", (nothing, marked))):

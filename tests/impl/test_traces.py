@@ -10,6 +10,7 @@ import pytest
 
 from impl import FlushPool, Tuning
 from impl.__main__ import main
+from impl.calibration.measure import COPYING
 from impl.traces import format as traces
 from impl.traces.replay import Difference, Replay
 from tests.support.needs import LONG_RUN
@@ -65,16 +66,9 @@ def test_without_x86_instructions_the_flush_is_as_right(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-#: Every way of copying, whichever of them this machine would choose.
-WAYS = {
-    "ordinary": Tuning(ordinary_below_bytes=2**64 - 1),
-    "fetching": Tuning(ordinary_below_bytes=0, fetching_below_bytes=2**64 - 1),
-    "streaming": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0),
-}
-
-
-@pytest.mark.parametrize("tuning", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("tuning", COPYING.values(), ids=COPYING)
 def test_tuned_for_another_processor_the_flush_is_as_right(tuning: Tuning) -> None:
+    """Every way of copying, whichever of them this machine would choose."""
     """The ways of copying that this machine would not choose."""
     trace = traces.load(TRACES[0])
     with FlushPool(2, tuning=tuning) as pool:
