@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
-from impl.bench import charts, copy_limit, maps, measures, patterns, predict, report, simulate
+from impl.bench import (
+    charts,
+    copy_limit,
+    guests,
+    maps,
+    measures,
+    patterns,
+    predict,
+    report,
+    simulate,
+)
 from impl.bench.bound_port import BoundPort
 from impl.bench.copy_limit import BEST_MODE, MODES
 from impl.bench.measures import Measure, ours
@@ -25,6 +35,7 @@ from impl.bench.scaling import KINDS_IN_C, Scaling, best_possible, show, thread_
 from impl.block import Block
 from impl.display.figure import check_matplotlib
 from impl.display.terminal import Table, console
+from impl.errors import TooLittleMemory
 from impl.machine.cpus import processor, processor_model, usable_cpus
 from impl.machine.memory import check_memory
 from impl.pool import FlushPool
@@ -201,8 +212,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _contest(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -> int:
     """Everybody side by side, with all threads."""
     bench = Bench(arguments.threads, arguments.seconds)
-    rows = [bench.row(runs, pattern) for runs, pattern in _patterns(arguments, recorded)]
-    found = [m for row in rows for m in row.measures()]
+    machine, rows, found = _machine(arguments), list[Row](), list[Measure]()
+    for runs, pattern in _patterns(arguments, recorded):
+        rows.append(bench.row(runs, pattern))
+        found += rows[-1].measures()
+        _keep(arguments, _document(machine, {}, {}, **_measured(rows, found, bench.lacks)))
     if arguments.only is None:
         found += _single_measures(bench, arguments.ram)
     bench.close()
@@ -210,7 +224,7 @@ def _contest(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -
     if arguments.json or arguments.html or arguments.plot:
         speed_ups = {name: list(simulate.speed_ups(trace)) for name, trace in recorded.items()}
         measured = _measured(rows, found, bench.lacks)
-        made = _document(_machine(arguments), recorded, speed_ups, **measured)
+        made = _document(machine, recorded, speed_ups, **measured)
         _write(arguments, made)
         if arguments.plot:
             charts.draw_ratios({arguments.name: made}, arguments.plot)
@@ -221,18 +235,19 @@ def _scaling(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -
     """1, 2, 4 ... threads on every pattern. Without a compiler, ours alone."""
     why = _why_it_does_not_build(CEILING)
     lacks = LeftOut(KINDS_IN_C, why) if why else None
+    left_out = lacks._asdict() if lacks else None
     scaling = Scaling(arguments.threads, arguments.seconds, in_c=lacks is None)
-    speed_ups, computed = {}, {}
+    machine, speed_ups, computed = _machine(arguments), {}, {}
     for runs, pattern in _patterns(arguments, recorded):
         speed_ups[pattern.name] = scaling.measure(runs, pattern)
         pages = runs.ram.layout.pages
         computed[pattern.name] = best_possible(pattern, pages, scaling.numbers)
+        measured = {"speed_ups": speed_ups, "left_out": left_out}
+        _keep(arguments, _document(machine, {}, computed, **measured))
     scaling.close()
     show(speed_ups, computed)
     if lacks:
         print(f"Left out: {', '.join(lacks.what)}. {printable(lacks.why)}")
-    left_out = lacks._asdict() if lacks else None
-    machine = _machine(arguments)
     made = _document(machine, recorded, computed, speed_ups=speed_ups, left_out=left_out)
     _write(arguments, made)
     if arguments.plot:
@@ -243,12 +258,14 @@ def _scaling(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -
 def _patterns(
     arguments: argparse.Namespace, recorded: dict[str, traces.Trace]
 ) -> Iterator[tuple[PairedRuns, Pattern]]:
-    """The patterns that are wanted, each on a RAM, with progress."""
+    """The patterns that are wanted, each on a RAM, with progress; large guests where there is memory."""
     size, only = arguments.ram, arguments.only
     check_memory(2 * size, f"a RAM of {size >> 20} MiB and its cache")
     runs = PairedRuns(ColoRam([Block("ram", size=size)]))
     synthetic = list(patterns.synthetic(runs.ram.layout.pages))
-    wanted = {name for name in (*(p.name for p in synthetic), *recorded) if (only or "") in name}
+    large = {guests.title(name): name for name in guests.LARGE}
+    names = *(pattern.name for pattern in synthetic), *recorded, *large
+    wanted = {name for name in names if (only or "") in name}
     with Progress(transient=True, console=console(stderr=True)) as progress:
         task = progress.add_task("flushing", total=len(wanted))
         for pattern in synthetic:
@@ -262,6 +279,22 @@ def _patterns(
                 runs = PairedRuns(ram_for(trace))
                 yield runs, patterns.recorded(name, trace)
                 progress.advance(task)
+        for title, name in large.items():
+            if title in wanted and _there_is_memory(name):
+                pattern = guests.pattern(name)
+                runs = PairedRuns(guests.sparse_ram(guests.LARGE[name]), pattern.epochs[0].pages)
+                yield runs, pattern
+                progress.advance(task)
+
+
+def _there_is_memory(guest: str) -> bool:
+    """If not it is said: one guest that is too large is no reason to lose what was measured."""
+    try:
+        check_memory(guests.memory(guest), f"a guest of {guest}")
+    except TooLittleMemory as error:
+        print(f"left out: {printable(str(error))}", file=sys.stderr)
+        return False
+    return True
 
 
 def _contest_memory(layout: Layout) -> int:
@@ -347,10 +380,15 @@ def _document(
     )
 
 
-def _write(arguments: argparse.Namespace, made: Document) -> None:
+def _keep(arguments: argparse.Namespace, made: Document) -> None:
+    """What was measured so far: it stays if a later pattern fails, or whoever waits has enough."""
     if arguments.json:
         # The maps are of the traces, and a megabyte: --simulate writes them, not each machine's result.
         save(arguments.json, made if arguments.simulate else {**made, "maps": []})
+
+
+def _write(arguments: argparse.Namespace, made: Document) -> None:
+    _keep(arguments, made)
     if arguments.html:
         write_page(arguments.html, made)
 

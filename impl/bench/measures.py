@@ -3,7 +3,6 @@
 Each takes turns with what it is compared to and gives medians; see impl.bench.paired for why.
 """
 
-import mmap
 import os
 import subprocess
 import sys
@@ -17,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.bench import copy_limit
+from impl.bench.guests import TEBIBYTE, sparse_ram
 from impl.bench.paired import Contender, PairedRuns
 from impl.bench.patterns import Pattern
 from impl.block import Block
 from impl.pool import FlushPool, Strategy
 from impl.ram import ColoRam
 
-MAP_NORESERVE = 0x4000
-MEBIBYTE, TEBIBYTE = 1 << 20, 1 << 40
+MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,9 @@ def _turns(rounds: int, one: Callable[[], object], other: Callable[[], object]) 
     return float(np.median(ratios))
 
 
-def tebibyte() -> ColoRam:
-    """A guest of 1 TiB, whose memory is there only where it is used."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-    host, cache = mmap.mmap(-1, TEBIBYTE, flags=flags), mmap.mmap(-1, TEBIBYTE, flags=flags)
-    return ColoRam([Block("ram", host=host, cache=cache)])
-
-
 def scan(pool: FlushPool) -> Iterator[Measure]:
     """The bitmaps of a 1 TiB guest with nothing dirty, against a plain read of both."""
-    ram = tebibyte()
+    ram = sparse_ram(TEBIBYTE)
     # Written once, so that its pages are real: a page never written is all one zero page.
     ram.set_dirty(np.zeros(ram.layout.words, np.uint64), np.zeros(ram.layout.words, np.uint64))
     bitmaps = ram.cache_dirty, ram.host_dirty

@@ -64,6 +64,12 @@ def synthetic(n_pages: int) -> Iterator[Pattern]:
     yield _pattern("runs of 32", n_pages, (starts[:, None] + np.arange(32)).ravel(), rng)
 
 
+def scattered(name: str, n_pages: int, count: int) -> Pattern:
+    """About ``count`` pages that lie anywhere among so many that no permutation of them is made."""
+    rng = np.random.default_rng(2016)
+    return _pattern(name, n_pages, np.unique(rng.integers(0, n_pages, count)), rng)
+
+
 def recorded(name: str, trace: Trace) -> Pattern:
     """A trace's epochs, the first only if it is the only one: it is the first touch of much memory."""
     first = min(1, trace.epochs - 1)

@@ -17,19 +17,16 @@ from typing import Literal
 
 import numpy as np
 
-from impl.bench.measures import tebibyte
+from impl.bench.guests import DIRTY, LARGE, PAGE_SIZE, TEBIBYTE, sparse_ram
 from impl.block import Block
 from impl.display.terminal import Table, console
 from impl.pool import FlushPool, Strategy
 from impl.ram import ColoRam
 from impl.tuning import Tuning
 
-PAGE_SIZE = 4096
 #: How many threads it takes to use all of the memory's bandwidth: a server's, on one node.
 MEMORY_THREADS = 8
-#: Dirty pages of a guest, as a share of all.
-DIRTY = 0.001
-GUESTS = {"4 GiB": 4 << 30, "64 GiB": 64 << 30, "1 TiB": 1 << 40}
+GUESTS = {"4 GiB": 4 << 30, **LARGE}
 THREADS = (1, 2, 4, 16, 64, 256)
 HELPERS = (1, 2, 4, 8, 16)
 ROUNDS = 15
@@ -67,7 +64,7 @@ def measure_costs() -> Costs:
 
 def _passes() -> tuple[float, float, float]:
     """Of a 1 TiB guest: (scan, count, index)."""
-    ram = tebibyte()
+    ram = sparse_ram(TEBIBYTE)
     size = ram.cache_dirty.nbytes + ram.host_dirty.nbytes
     first, last = (np.zeros(ram.layout.words, np.uint64) for _ in range(2))
     first[0] = last[-1] = 1

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from impl.bench import measures
+from impl.bench import guests, measures
 from impl.bench.measures import Measure
 from impl.bench.paired import Ratio, Times
 
@@ -11,6 +11,8 @@ from impl.bench.paired import Ratio, Times
 LARGE, AS_FAR_AHEAD = 5000, "100 pages"
 # A quiet guest: a whole flush, the search and all, takes this many times as long as the copies alone.
 QUIET, AT_MOST_TIMES_THE_COPIES = "colo-idle-512m", 1.15
+#: Where there is one CPU, more threads bring nothing.
+ALONE = "dynamic, 1"
 #: One thread that is awake already: few pages are not worth a second.
 COPY_LIMIT_ALONE = "copy limit: one thread"
 
@@ -51,6 +53,9 @@ class Row:
         if pages >= LARGE:
             limit = self.times.ratio(self.default, to=self.copy_limit).median
             yield measures.at_least(f"{name}: dynamic / copy limit", limit, "x", 0.95)
+        if name in map(guests.title, guests.LARGE) and self.default != ALONE:
+            ratio = self.times.ratio(self.default, to=self.one_thread).median
+            yield measures.at_least(f"{name}: dynamic / one thread", ratio, "x", 1.6)
         if name == "one eighth":
             patch = self.times.fastest([n for n in self.times.by_name if n.startswith("C patch")])
             ratio = self.times.ratio(self.default, to=patch).median

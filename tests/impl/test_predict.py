@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from impl.bench import measures, predict
+from impl.bench.guests import DIRTY
 from impl.bench.predict import MEMORY_THREADS, WAYS, Costs, seconds
 
 COSTS = Costs(scan=1e-10, count=2e-10, index=3e-10, copy=2e-7, wake=4e-6, arrive=2e-5)
 GUEST = 64 << 30
 PAGES = GUEST // 4096
 COUNT, INDEX = (PAGES / 4 * cost for cost in (COSTS.count, COSTS.index))
-WORK = PAGES / 4 * COSTS.scan + PAGES * predict.DIRTY * COSTS.copy
+WORK = PAGES / 4 * COSTS.scan + PAGES * DIRTY * COSTS.copy
 
 
 @pytest.mark.parametrize("way", WAYS)
