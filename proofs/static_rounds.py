@@ -56,12 +56,15 @@ def every_share_is_flushed_once(p: Proof) -> None:
     is_static = ~is_dynamic(w)
     copies = stands(w.helper, h.COPY) & is_static
     p.prove("not twice", implies(copies, w.shares.helper == 0))
+    all_have = p.lift(h.everybody_completed)(w.at, w.caller)
+    with p.case():
+        p.assume("a round is awaited, or returns", stands(w.caller, h.AWAIT_ALL, h.RETURN))
+        held_to = all_have == implies(is_static, w.at.completed == w.at.awaited)
+        p.prove("all is what a static round is held to, and it alone", held_to)
     p.assume("a static round returns", is_static, stands(w.caller, h.RETURN))
     p.prove("its share", w.shares.helper == 1)
     p.prove("each other's", w.shares.other == number_if(w.there_is_another))
-    all_have = p.lift(h.everybody_completed)(w.at, w.caller)
     p.prove("all have completed", all_have, w.at.completed == w.helpers)
-    p.prove("and no less is claimed", all_have == (w.at.completed == w.at.awaited))
 
 
 def has_completed(w: State, me: Process) -> Truth:
