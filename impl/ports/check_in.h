@@ -139,7 +139,8 @@ static void run_round(uint32_t helpers, void (*work)(uint32_t worker))
     pool.work = work;
     /* Release: pairs with the check-in; all that the round is about was written before. */
     atomic_store_explicit(&pool.state, OPEN, memory_order_release);
-    ring((int)helpers);
+    /* The kernel wakes those that have slept longest, not those that may come. */
+    ring(helpers < pool.running ? INT_MAX : (int)helpers);
     work(0);
     atomic_fetch_and_explicit(&pool.state, ~OPEN, memory_order_relaxed);
     for (uint64_t deadline = spin_deadline();;) {

@@ -229,7 +229,8 @@ impl Helpers {
         }
         // Release: pairs with the check-in; all that the round is about was written before.
         POOL.state.0.store(OPEN, Release);
-        ring(helpers);
+        // The kernel wakes those that have slept longest, not those that may come.
+        ring(if helpers < self.0.len() { c_int::MAX as usize } else { helpers });
         work(0);
         POOL.state.0.fetch_and(!OPEN, Relaxed);
         let deadline = spin_deadline();
