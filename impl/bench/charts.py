@@ -1,6 +1,6 @@
 """The benchmark's plots."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,9 +56,9 @@ def _draw_machine(axes: "Axes", found: Document) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_measured_scaling(found: Document, path: Path) -> None:
+def draw_measured_scaling(found: Document, path: Path, only: Collection[str] = ()) -> None:
     """Speed-up by threads, a panel a pattern: measured with quartiles, and the best possible, dotted."""
-    speed_ups = found["speed_ups"]
+    speed_ups = {n: rows for n, rows in found["speed_ups"].items() if not only or n in only}
     columns = min(4, len(speed_ups))
     rows = -(-len(speed_ups) // columns)
     with drawn(path, width=3 * columns, height=2.8 * rows + 0.4) as figure:
@@ -76,13 +76,19 @@ def draw_measured_scaling(found: Document, path: Path) -> None:
             for column, colour in ((1, THEIRS), (2, OURS)):
                 best = [row[column] for row in computed]
                 axes.plot([row[0] for row in computed], best, color=colour, linestyle=":")
-            axes.set_xscale("log", base=2)
+            _number_the_threads(axes, [row[0] for row in computed])
             axes.set_title(name)
             axes.spines[["top", "right"]].set_visible(False)
         for axes in panels[len(speed_ups) :]:
             axes.set_visible(False)
         panels[0].set_ylabel("speed-up (dotted: the best possible)")
         panels[0].legend(frameon=False)
+
+
+def _number_the_threads(axes: "Axes", threads: Sequence[int]) -> None:
+    """As plain numbers: the scale would write powers in formulas, and no text here is one."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(threads, list(map(str, threads)))
 
 
 def draw_scaling(found: dict[str, list[tuple[int, float, float, float]]], path: Path) -> None:
@@ -98,8 +104,9 @@ def draw_scaling(found: dict[str, list[tuple[int, float, float, float]]], path: 
                 (3, "equal dirty pages", LIMIT),
             ):
                 axes.plot(threads, [row[column] for row in rows], color=colour, label=label)
-            axes.set_xscale("log", base=2)
+            _number_the_threads(axes, threads)
             axes.set_yscale("log", base=2)
+            axes.set_yticks(threads, list(map(str, threads)))
             axes.set_title(name)
             axes.set_xlabel("threads")
             axes.spines[["top", "right"]].set_visible(False)

@@ -65,7 +65,7 @@ def synthetic(n_pages: int) -> Iterator[Pattern]:
 
 
 def scattered(name: str, n_pages: int, count: int) -> Pattern:
-    """About ``count`` pages that lie anywhere among so many that no permutation of them is made."""
+    """About ``count`` pages that lie anywhere, among too many for a permutation of all."""
     rng = np.random.default_rng(2016)
     return _pattern(name, n_pages, np.unique(rng.integers(0, n_pages, count)), rng)
 

@@ -1,7 +1,7 @@
-"""``python -m impl bench --report``: RESULTS.md, its plot and README.md's table, from ``results/*.json``.
+"""``python -m impl bench --report``: RESULTS.md, README.md's tables, the plots; from ``results/*.json``.
 
-Each file there is what ``bench --json`` wrote on one machine. Nothing measured is typed: what stands
-between the marks is written here, and a test holds it against the files.
+Each file there is what ``bench --json`` or ``bench --scaling --json`` wrote on one machine. Nothing
+measured is typed: what stands between the marks is written here, and a test holds it against the files.
 """
 
 import re
@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from impl.bench import charts
 from impl.bench.figures import fastest, in_full, ours_in, ratios_of
@@ -21,7 +21,7 @@ from model.page.document import Document, load
 HERE = Path(__file__).parent
 RESULTS, README = HERE / "RESULTS.md", HERE.parents[1] / "README.md"
 FOLDER = HERE / "results"
-PLOT = FOLDER / "speed.svg"
+PLOT, SCALING_PLOT = FOLDER / "speed.svg", FOLDER / "scaling.svg"
 #: What README.md shows of the patterns.
 SHOWN = (
     "nothing",
@@ -32,6 +32,18 @@ SHOWN = (
     "100 %",
     "colo-randwrite-2g",
 )
+#: And of how it speeds up with more threads; with whom it is compared.
+SCALED = (
+    "1 MiB",
+    "16 MiB",
+    "10 % random",
+    "100 %",
+    "colo-churn-512m",
+    "colo-randwrite-2g",
+    "64 GiB, 0.1 %",
+    "1 TiB, 0.1 %",
+)
+BESIDE = "static", "C patch", "the same design in C", "copy limit"
 BEGIN, END = "<!-- measured: python -m impl bench --report -->", "<!-- end -->"
 
 
@@ -39,19 +51,33 @@ class NothingToReport(ColoError, ValueError):
     """No result is committed, or a file has no place for what was measured."""
 
 
-def documents() -> dict[str, Document]:
+class Results(NamedTuple):
     """What is committed, by the machine's name, in the order of the files' names."""
-    found = (load(path) for path in sorted(FOLDER.glob("*.json")))
-    return {one["machine"]["processor"]: one for one in found if one.get("patterns")}
+
+    contests: Mapping[str, Document]
+    scalings: Mapping[str, Document]
+    """1, 2, 4 ... threads"""
+
+
+def results_there() -> Results:
+    """Of all machines."""
+    found = [load(path) for path in sorted(FOLDER.glob("*.json"))]
+
+    def that_have(what: str) -> dict[str, Document]:
+        return {one["machine"]["processor"]: one for one in found if one.get(what)}
+
+    return Results(that_have("patterns"), that_have("speed_ups"))
 
 
 def write() -> None:
     """Write all that is generated. Raises NothingToReport, or OutputError."""
-    found = documents()
-    if not found:
+    found = results_there()
+    if not found.contests:
         raise NothingToReport(f"no result is in {FOLDER}: run python -m impl bench --json there")
     texts = {path: with_text(path, make(found)) for path, make in GENERATED.items()}
-    charts.draw_ratios(found, PLOT)
+    charts.draw_ratios(found.contests, PLOT)
+    if found.scalings:
+        charts.draw_measured_scaling(largest(found.scalings), SCALING_PLOT, SCALED)
     for path, text in texts.items():
         write_text(path, text)
 
@@ -86,19 +112,58 @@ def commit() -> str:
 # README.md: a row a pattern, a block of columns a machine.
 
 
-def readme(found: Mapping[str, Document]) -> str:
-    """The table, what was measured where, and the targets missed."""
+def readme(found: Results) -> str:
+    """The tables, what was measured where, and the targets missed."""
+    contests = found.contests
     heads = ["dirty pages"]
-    for name, one in found.items():
+    for name, one in contests.items():
         threads = one["machine"]["threads"]
         heads += [f"{name}: ours, {threads} threads", "the 2016 patch in C", "copy limit"]
     lines = []
     for pattern in SHOWN:
         cells = [f"recorded: {pattern}" if pattern.startswith("colo-") else pattern]
-        for one in found.values():
+        for one in contests.values():
             cells += _shown(one, pattern)
         lines.append(cells)
-    return "\n".join([*_table(heads, lines), "", *_where(found), *_short(found)])
+    said = [*_table(heads, lines), "", *_where(contests), *_short(contests)]
+    return "\n".join([*said, "", *_past_two_cores(found)])
+
+
+def _past_two_cores(found: Results) -> Iterator[str]:
+    """How it scales on the machine with the most CPUs; and that nothing is known of larger ones."""
+    cpus = max(one["machine"]["cpus"] for group in found for one in group.values())
+    if found.scalings:
+        yield from ("![speed-up by threads](impl/bench/results/scaling.svg)", "")
+        yield from (*_scaling(largest(found.scalings)), "")
+    yield f"* Nothing has been timed on more than {cpus} CPUs, or on more than one NUMA node."
+
+
+def largest(scalings: Mapping[str, Document]) -> Document:
+    """The one with the most threads."""
+    return max(scalings.values(), key=lambda one: int(one["machine"]["threads"]))
+
+
+def _scaling(found: Document) -> Iterator[str]:
+    """Times as fast as one thread of ours: with more and more threads, and others with all."""
+    machine, by_name = found["machine"], found["speed_ups"]
+    threads = sorted({one["threads"] for rows in by_name.values() for one in rows})
+    there = {one["who"] for rows in by_name.values() for one in rows}
+    beside = [kind for kind in BESIDE if kind in there]
+    heads = [f"{machine['processor']}: speed-up, by threads", *map(str, threads[1:])]
+    heads += [f"{kind}, {threads[-1]}" for kind in beside]
+    lines = []
+    for name in SCALED:
+        if rows := by_name.get(name):
+            at = {(one["who"], one["threads"]): one["ratio"]["median"] for one in rows}
+            ours = [f"{at['dynamic', number]:.2f}" for number in threads[1:]]
+            others = [at.get((kind, threads[-1])) for kind in beside]
+            lines.append([name, *ours, *(f"{one:.2f}" if one else "" for one in others)])
+    yield from _table(heads, lines)
+    yield ""
+    yield (
+        "Times as fast as our own single thread in the same round. "
+        "Dotted: the best that the split can give, computed."
+    )
 
 
 def _shown(found: Document, pattern: str) -> list[str]:
@@ -141,9 +206,24 @@ def _slower(found: Document) -> list[str]:
 # RESULTS.md: everything, a section a machine.
 
 
-def results(found: Mapping[str, Document]) -> str:
-    """Every row and every measure."""
-    return "\n".join(line for name, one in found.items() for line in _section(name, one)).rstrip()
+def results(found: Results) -> str:
+    """Every row and every measure, and every number of threads."""
+    lines = [line for name, one in found.contests.items() for line in _section(name, one)]
+    for name, one in found.scalings.items():
+        lines += _every_number_of_threads(name, one)
+    return "\n".join(lines).rstrip()
+
+
+def _every_number_of_threads(name: str, found: Document) -> Iterator[str]:
+    """A row a pattern and a contender."""
+    yield from (f"## {name}: more and more threads", "", *_where({name: found}), "")
+    threads = sorted({one["threads"] for rows in found["speed_ups"].values() for one in rows})
+    lines = []
+    for pattern, rows in found["speed_ups"].items():
+        for who in dict.fromkeys(one["who"] for one in rows):
+            ratios = {one["threads"]: one["ratio"] for one in rows if one["who"] == who}
+            lines.append([pattern, who, *(in_full(ratios[number]) for number in threads)])
+    yield from (*_table(["times as fast as one thread of ours", "", *map(str, threads)], lines), "")
 
 
 def _section(name: str, found: Document) -> Iterator[str]:
@@ -201,4 +281,4 @@ def _verdict(met: bool | None) -> str:
 
 
 #: Each file with what it holds between its marks.
-GENERATED: dict[Path, Callable[[Mapping[str, Document]], str]] = {README: readme, RESULTS: results}
+GENERATED: dict[Path, Callable[[Results], str]] = {README: readme, RESULTS: results}

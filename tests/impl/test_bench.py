@@ -1,5 +1,6 @@
 """The benchmark: that it measures what it says, and refuses a contender that does not flush. No times."""
 
+import ctypes
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,11 +9,12 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from impl import Block, ColoRam, FlushPool
 from impl.__main__ import main
-from impl.bench import measures
+from impl.bench import guests, measures, patterns
 from impl.bench.command import Bench
 from impl.bench.command import _single_measures as single_measures
 from impl.bench.measures import ours
@@ -161,6 +163,71 @@ def test_scaling_needs_no_compiler(
     assert not any(name.startswith(("C ", "copy", "the same")) for name in found)
     assert why in found["left_out"]["why"]
     assert "Left out: C patch, the same design in C, copy limit." in capsys.readouterr().out
+
+
+@pytest.fixture
+def large_guest(monkeypatch: pytest.MonkeyPatch) -> str:
+    """One of a GiB, which is there where it is used."""
+    monkeypatch.setattr(guests, "LARGE", {"1 GiB": 1 << 30})
+    return guests.title("1 GiB")
+
+
+def test_a_large_guest_is_there_where_it_is_dirty(
+    tmp_path: Path, large_guest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "found.json"
+    assert main([*BENCH, "--only", large_guest, "--json", str(found)]) == 0
+    [row] = json.loads(found.read_text())["patterns"]
+    assert row["pattern"] == large_guest == "1 GiB, 0.1 %"
+    assert 0.0009 < row["pages"] / 2**18 <= 0.001
+    assert f"{large_guest}: dynamic / one thread" in capsys.readouterr().out
+    pattern = guests.pattern("1 GiB")
+    used = np.zeros(2**18, np.bool_)
+    ram = guests.sparse_ram(1 << 30)
+    PairedRuns(ram, pattern.epochs[0].pages)
+    used[pattern.epochs[0].pages] = True
+    for memory in (ram.block("ram").host, ram.block("ram").cache):
+        assert np.array_equal(resident(memory), used), "no page but the dirty ones"
+
+
+def resident(memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which pages of so much memory are there."""
+    pages = np.empty(len(memory) // 4096, np.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    where = (ctypes.c_void_p(array.ctypes.data) for array in (memory, pages))
+    start, answer = where
+    assert libc.mincore(start, ctypes.c_size_t(len(memory)), answer) == 0
+    return (pages & 1).astype(np.bool_)
+
+
+def test_a_large_guest_without_memory_is_left_out_and_named(
+    large_guest: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(guests, "memory", lambda _: 1 << 60)
+    found = tmp_path / "found.json"
+    assert main([*BENCH, "--only", "1 GiB", "--json", str(found)]) == 0
+    assert "left out: a guest of 1 GiB takes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [[], ["--scaling"]], ids=["contest", "scaling"])
+def test_what_was_measured_is_kept_when_a_later_pattern_fails(
+    how: list[str], tmp_path: Path, large_guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: str) -> Pattern:
+        raise WrongResult("the second fails")
+
+    monkeypatch.setattr(guests, "pattern", fails)
+    found = tmp_path / "found.json"
+    arguments = [*BENCH, *how, "--only", "1", "--traces", "--json", str(found)]
+    monkeypatch.setattr(patterns, "synthetic", lambda pages: [pattern("1 page")])
+    assert main([*arguments]) == 1
+    document = json.loads(found.read_text())
+    jsonschema.validate(document, SCHEMA)
+    names = document["speed_ups"] if how else [row["pattern"] for row in document["patterns"]]
+    assert list(names) == ["1 page"]
 
 
 @pytest.mark.parametrize(("most", "numbers"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6])])

@@ -9,7 +9,7 @@ import pytest
 
 from impl.__main__ import main
 from impl.bench import report
-from impl.bench.report import GENERATED, README, documents, with_text
+from impl.bench.report import GENERATED, README, Results, results_there, with_text
 from model.page.document import Document, document, save
 from tests.support.needs import needs_git
 
@@ -50,11 +50,36 @@ def measured(name: str, ours: float = 1.5) -> Document:
     )
 
 
+def scaled(name: str, threads: int) -> Document:
+    """Twice as many threads are one time as fast more."""
+    numbers = [1 << power for power in range(threads.bit_length())]
+
+    def at(number: int, share: float) -> dict[str, float]:
+        return dict.fromkeys(("median", "low", "high"), share * number.bit_length())
+
+    kinds = {"dynamic": 1.0, "static": 0.5, "C patch": 0.25, "copy limit": 1.5}
+    rows = [
+        {"who": kind, "threads": number, "ratio": at(number, share)}
+        for kind, share in kinds.items()
+        for number in numbers
+    ]
+    machine = {"processor": name, "model": f"{name}, model 1", "cpus": threads, "threads": threads}
+    return document(
+        "bench",
+        machine={**machine, "ram_bytes": 1 << 30, "commit": "abc1234"},
+        speed_ups={"1 MiB": rows, "1 page": rows},
+        left_out=None,
+        scaling={key: [[n, 1.0, float(n), 1.0] for n in numbers] for key in ("1 MiB", "1 page")},
+        maps=[],
+    )
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of results, and copies of the files that are generated."""
     monkeypatch.setattr(report, "FOLDER", tmp_path)
     monkeypatch.setattr(report, "PLOT", tmp_path / "speed.svg")
+    monkeypatch.setattr(report, "SCALING_PLOT", tmp_path / "scaling.svg")
     copies = {}
     for path, make in GENERATED.items():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -88,18 +113,43 @@ def test_each_machine_has_its_columns(folder: Path) -> None:
     assert ((folder / "README.md").read_text(), (folder / "RESULTS.md").read_text()) == again
 
 
-def wrong(found: dict[str, Document]) -> list[str]:
+def test_the_largest_machine_shows_how_it_scales(folder: Path) -> None:
+    save(folder / "one.json", measured("First"))
+    assert main(["bench", "--report"]) == 0
+    assert "Nothing has been timed on more than 4 CPUs" in (folder / "README.md").read_text()
+    assert not (folder / "scaling.svg").exists()
+    for name, threads in (("First", 4), ("Second", 8)):
+        save(folder / f"{name}-scaling.json", scaled(name, threads))
+    assert main(["bench", "--report"]) == 0
+    readme = (folder / "README.md").read_text()
+    assert (
+        "| Second: speed-up, by threads | 2 | 4 | 8 | static, 8 | C patch, 8 | copy limit, 8 |"
+        in readme
+    )
+    assert "| 1 MiB | 2.00 | 3.00 | 4.00 | 2.00 | 1.00 | 6.00 |" in readme
+    assert "| First: speed-up" not in readme
+    assert "Nothing has been timed on more than 8 CPUs" in readme
+    results = (folder / "RESULTS.md").read_text()
+    assert "## First: more and more threads" in results
+    row = "| 1 page | static | 0.50 [0.50-0.50] | 1.00 [1.00-1.00] | 1.50 [1.50-1.50] |"
+    assert row in results
+    assert ">16<" not in (folder / "scaling.svg").read_text()
+    assert ">8<" in (folder / "scaling.svg").read_text(), "threads are plain numbers"
+
+
+def wrong(found: Results) -> list[str]:
     """The files that do not hold what is generated."""
     return [p.name for p, make in GENERATED.items() if with_text(p, make(found)) != p.read_text()]
 
 
 def test_what_is_shown_is_what_was_measured() -> None:
     """With no result committed there is nothing to hold, but that there is a place for one."""
-    found = documents()
-    if found:
+    found = results_there()
+    if found.contests:
         assert wrong(found) == []
-    other = copy.deepcopy(found) or {"First": measured("First")}
-    next(iter(other.values()))["machine"]["cpus"] = 77
+    contests = copy.deepcopy(found.contests) or {"First": measured("First")}
+    next(iter(contests.values()))["machine"]["cpus"] = 77
+    other = Results(contests, found.scalings)
     assert wrong(other) == [path.name for path in GENERATED], "the check can fail"
 
 
@@ -132,4 +182,4 @@ def test_outside_a_clone_there_is_no_commit(
 def test_results_that_are_committed_are_documents_of_this_version() -> None:
     for path in report.FOLDER.glob("*.json"):
         assert json.loads(path.read_text())["kind"] == "bench"
-    documents()
+    results_there()

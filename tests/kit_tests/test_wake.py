@@ -148,5 +148,5 @@ def test_who_may_come_is_woken(
     assert text.count(fewer) == 1
     (tmp_path / pool).write_text(text.replace(fewer, "false"))
     assert exit_of(program, suffix, tmp_path, patience=1) == 1, (
-        "the control: only so many are woken"
+        "the control: only as many as come are woken"
     )
