@@ -28,10 +28,11 @@ from model.explore.search import Explored, Failure, explore, failure_of
 from model.explore.weak import catalogue as weakened
 from model.faults import broken
 from model.faults.check_in import BROKEN, BROKEN_IN_A_STATIC_ROUND, CHILD_KEEPS_STATE
+from model.nodes import Run
 from model.page.document import Document, Replays, document, save, slug
 from model.page.page import write_page
 from model.page.picture import drawn
-from model.protocols import flush_workers, patch_events
+from model.protocols import flush_workers, node_cursors, patch_events
 from model.protocols.check_in import Round, check_in_protocol, forked_child
 from model.protocols.marking import marking
 from model.protocols.work_queue_round import ONCE, TWICE, queue_round
@@ -93,12 +94,28 @@ def queued(
         return queue_round(words, frozenset(dirty), copiers, slots)
 
 
+def by_node(
+    workers: Sequence[int],
+    border: int,
+    words: int = 4,
+    nodes: int = 2,
+    grain: int = 1,
+    fault: str | None = None,
+) -> AnySystem:
+    """Workers of the nodes named; from page ``border`` on memory lies on node 1."""
+    cache, host = (1 << 63 | 1, 1 << 63, 1, 1)[:words], (1 << 63, 2, 0, 1)[:words]
+    runs = Run(0, 0, border), Run(1, border, 64 * words)
+    with broken(fault):
+        return node_cursors.node_round(cache, host, runs, nodes, workers, grain)
+
+
 SYSTEMS: Mapping[str, Callable[..., AnySystem]] = {
     "check-in": check_in,
     "patch": patch,
     "static": static,
     "dynamic": dynamic,
     "queue": queued,
+    "nodes": by_node,
     "marking": marking,
 }
 
@@ -139,6 +156,18 @@ HOLD = (
         for dirty, copiers in (([], 2), ([1, 3], 2), ([0, 1, 3], 2), ([0, 2], 3))
         for slots in (1, 2)
     ),
+    # Both nodes have workers; one has none, and its pages are copied all the same; one has no pages.
+    *(
+        Exploration("nodes", {"workers": workers, "border": border, **more})
+        for workers, border, more in (
+            ([0, 1], 96, {}),
+            ([0, 1, 1], 96, {}),
+            ([0, 1], 96, {"grain": 4}),
+            ([0, 0], 96, {}),
+            ([1, 2], 128, {"nodes": 3}),
+            ([0, 1], 0, {}),
+        )
+    ),
     Exploration("marking", {"markers": 3, "pages": 4}),
 )
 
@@ -161,6 +190,13 @@ _QUEUE_REFUTES = {
     "the searcher skips a word": ONCE,
     "queueing moves no tail": ONCE,
     "copiers never leave": LIVELOCK,
+}
+
+_NODES_REFUTES = {
+    "a border word on two nodes": ([0, 1], flush_workers.ONCE),
+    "a thief takes by load and store": ([0, 1], flush_workers.ONCE),
+    "a worker stops after its own node": ([0], node_cursors.SEEN),
+    "a worker asks the same node again": ([0, 1], LIVELOCK),
 }
 
 REFUTED = (
@@ -189,6 +225,12 @@ REFUTED = (
             invariant,
         )
         for name, invariant in _QUEUE_REFUTES.items()
+    ),
+    *(
+        Exploration(
+            "nodes", {"workers": workers, "border": 96, "words": 3, "fault": name}, invariant
+        )
+        for name, (workers, invariant) in _NODES_REFUTES.items()
     ),
     Exploration("static", {"border": 125}, "no dirty bit is left"),
     Exploration("static", {"border": 64, "overlap": 1}, flush_workers.ONCE),

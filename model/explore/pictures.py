@@ -4,12 +4,14 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from model.page.picture import Instruction, Picture, Place
-from model.protocols import check_in, flush_workers, marking
+from model.protocols import check_in, flush_workers, marking, node_cursors
 from model.transitions import ENDED, STOPPED, System
 
+_OF_A_FLUSH = {"cache": "cache-dirty", "host": "host-dirty", "copied": "copied"}
 #: Fields that are 64-bit words of a bitmap, and what the page calls them.
 BITMAPS: Mapping[type, Mapping[str, str]] = {
-    flush_workers.Ram: {"cache": "cache-dirty", "host": "host-dirty", "copied": "copied"},
+    flush_workers.Ram: _OF_A_FLUSH,
+    node_cursors.Shared: _OF_A_FLUSH,
     marking.Bitmap: {"words": "marked"},
 }
 _NOBODY_READS = ("plan",)

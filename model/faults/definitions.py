@@ -6,12 +6,15 @@ broken, which must be refuted. The proofs, the replay of counterexamples and the
 (``model.domain``). Faults of the check-in protocol are steps: ``model.faults.check_in``.
 """
 
-from model import flush, resize, shares, strays, walk, words, worker
+from model import flush, nodes, resize, shares, strays, walk, words, worker
 from model.domain import select
 from model.faults.registry import fault
 from model.flush import Page
-from model.protocols import accesses, work_queue
+from model.nodes import first_word_from, node_in_turn
+from model.protocols import accesses, node_cursors, work_queue
 from model.protocols.accesses import Access
+from model.protocols.node_cursors import FLUSH, TAKE, Cursors, Taker
+from model.protocols.node_cursors import step as taker_step
 from model.protocols.work_queue import (
     LOOK_ON,
     QUEUE,
@@ -22,7 +25,9 @@ from model.protocols.work_queue import (
     Queue,
     Searcher,
     copier_step,
+    get,
     offer,
+    put,
     searcher_step,
 )
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
@@ -347,3 +352,40 @@ def bits_of_a_removed_block_stay(bit: int, first: int, most: int) -> bool:
 def a_removed_block_takes_whole_words(bit: int, first: int, most: int) -> bool:
     """Removing a block clears every bitmap word that it has a bit in."""
     return (bit < cut_at_word(first)) | (bit >= cut_at_word(first + most + LAST_BIT))
+
+
+@fault(nodes.words_of_run)
+def a_border_word_on_two_nodes(lower: int, upper: int) -> tuple[int, int]:
+    """A word belongs to every node that one of its pages lies on."""
+    return lower // PAGES_PER_WORD, first_word_from(upper)
+
+
+@fault(node_cursors.step)
+def a_thief_takes_by_load_and_store(
+    cursors: Cursors, begins: Cursors, nodes: int, grain: int, me: Taker
+) -> tuple[Cursors, Taker]:
+    """A worker loads another node's cursor, and stores it, a batch further, in a later step."""
+    node = node_in_turn(me.own, me.used_up, nodes)
+    after, moved = taker_step(cursors, begins, nodes, grain, me)
+    stores = select(me.step == FLUSH, me.first + grain, get(cursors, node))
+    late = put(cursors, node, stores)
+    return select(me.used_up == ZERO, after, late), moved
+
+
+@fault(node_cursors.is_over)
+def a_worker_stops_after_its_own_node(used_up: int, nodes: int) -> bool:
+    """A worker helps no other node."""
+    return used_up == ONE
+
+
+@fault(node_cursors.step)
+def a_worker_asks_the_same_node_again(
+    cursors: Cursors, begins: Cursors, nodes: int, grain: int, me: Taker
+) -> tuple[Cursors, Taker]:
+    """A worker that finds a node used up does not go on to the next."""
+    after, moved = taker_step(cursors, begins, nodes, grain, me)
+    in_vain = (me.step == TAKE) & (moved.first >= moved.last)
+    return after, moved._replace(
+        step=select(in_vain, TAKE, moved.step),
+        used_up=select(in_vain, me.used_up, moved.used_up),
+    )

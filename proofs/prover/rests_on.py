@@ -43,6 +43,7 @@ RESTS_ON: Mapping[str, Mapping[str, str]] = {
     "work_queue": {"frames": "what a step leaves alone"},
     "static_rounds": {"check_in": "who is inside, who has completed, in every state"},
     "check_in": {"frames": "what a step leaves alone"},
+    "nodes": {"shares": "batches off one cursor"},
     "shares": {},
     "words": {},
     "frames": {},

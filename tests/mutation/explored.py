@@ -10,6 +10,7 @@ from model.explore import catalogue
 from model.explore.catalogue import (
     REFUTED,
     SYSTEMS,
+    by_node,
     check_in,
     dynamic,
     fork_anywhere,
@@ -53,6 +54,12 @@ SMALL: Mapping[str, Mapping[str, Make]] = {
     },
     "static": {"static shares": lambda: static(64)},
     "dynamic": {"dynamic, 2 workers": lambda: dynamic(2, 2)},
+    "nodes": {
+        "2 nodes, 1 worker": lambda: by_node([1], 96, words=3),
+        "2 nodes, 2 workers": lambda: by_node([0, 1], 96, words=3),
+        "2 nodes, 2 workers, large batches": lambda: by_node([0, 1], 96, grain=4),
+        "3 nodes, 2 workers": lambda: by_node([1, 2], 96, words=3, nodes=3),
+    },
     "patch": {
         "the patch, 1 thread": lambda: patch(1, 2),
         "the patch, 2 threads": lambda: patch(2, 2),

@@ -18,6 +18,28 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "A sum and an equality are the same from both sides.",
+        (
+            "node_cursors.step: node_in_turn(me.own, me.used_up, nodes) -> "
+            "node_in_turn(me.used_up, me.own, nodes)",
+            "node_cursors.step: is_over(used_up, nodes) -> is_over(nodes, used_up)",
+        ),
+    ),
+    (
+        "Flushes a batch of no pages, and goes on.",
+        (
+            "node_cursors.node_round: TAKE -> TAKE + 1",
+            "node_cursors.step: TAKE -> TAKE + 1 (2)",
+        ),
+    ),
+    (
+        "Pages of a word are copied from below: none above this one is copied before it.",
+        (
+            "node_cursors._not_copied_yet: at.copied[me.me.word] >> page & 1 -> "
+            "at.copied[me.me.word] >> page",
+        ),
+    ),
+    (
         "Neither queueing nor closing moves HEAD: it is the same in both.",
         (
             "work_queue.if_so: select(condition, then.head, otherwise.head) -> otherwise.head",
@@ -50,6 +72,8 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "check_in.look_inside: ZERO -> ZERO + 1 (2)",
             "check_in.read_state: select(pc == CHECK_IN, at.state, ZERO) -> at.state",
             "check_in.read_state: ZERO -> ZERO + 1",
+            "node_cursors.step: select(takes, first, ZERO) -> first",
+            "node_cursors.step: ZERO -> ZERO + 1 (4)",
             "worker.starting: ZERO -> ZERO + 1",
             "worker.starting: ZERO -> ZERO + 1 (2)",
             "worker.starting: ZERO -> ZERO + 1 (3)",
@@ -150,7 +174,6 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "An empty window, or one more that is empty, is as good as none.",
         (
-            "shares.batch: select(cursor < words, cursor, words) -> cursor",
             "shares.batch: cursor < words -> cursor <= words",
             "shares.batch: cursor + grain < words -> cursor + grain <= words",
             "shares.clip: first <= lower -> first < lower",
@@ -217,6 +240,11 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "flush_workers._flush: len(workers) -> workers",
             "flush_workers._flush_steps: text.capitalize() + '.' -> '.'",
             "flush_workers._flush_steps: text.capitalize() + '.' -> text.capitalize()",
+            "node_cursors._steps: FINISHED -> FINISHED - 1 (2)",
+            "node_cursors._steps: TAKE -> TAKE + 1 (2)",
+            "node_cursors.node_round: 1 -> 1 + 1",
+            "node_cursors.node_round: len(cache) -> cache",
+            "node_cursors.node_round: len(workers) -> workers",
             "patch_events._access: use.event -> use.pc (2)",
             "patch_events.waiting: use.event -> use.pc",
         ),
@@ -349,6 +377,12 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "flush_workers.static_flush: _flush(cache, host, workers, cursor=len(cache), "
             "symmetric_from=len(workers) + 1, fault=fault) -> _flush(host, cache, workers, "
             "cursor=len(cache), symmetric_from=len(workers) + 1, fault=fault)",
+            "node_cursors.node_round: Shared(cache, host, copied=(0,) * len(cache), "
+            "cursors=index.begins[:nodes], working=len(workers)) -> Shared(host, cache, "
+            "copied=(0,) * len(cache), cursors=index.begins[:nodes], working=len(workers))",
+            "node_cursors.node_round: map(either, cache, host) -> map(either, host, cache)",
+            "node_cursors.node_round: map(min, at.cursors, index.begins[1:]) -> map(min, "
+            "index.begins[1:], at.cursors)",
             "marking._stored: either(word, window_mask(index, page, page + 1)) -> "
             "either(window_mask(index, page, page + 1), word)",
         ),
@@ -362,6 +396,8 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "flush_workers._flush: tuple(host) -> host",
             "marking.marking: all((process.pc == ENDED for process in processes)) -> (process.pc == "
             "ENDED for process in processes)",
+            "node_cursors.node_round: all((process.pc == ENDED for process in processes)) -> "
+            "(process.pc == ENDED for process in processes)",
             "work_queue_round.queue_round: all((process.pc == ENDED for process in processes)) -> "
             "(process.pc == ENDED for process in processes)",
         ),
@@ -373,6 +409,9 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "flush_workers._sent_to: 0 -> 0 + 1 (3)",
             "flush_workers._sent_to: 0 -> 0 + 1 (4)",
             "flush_workers._sent_to: LOAD_CACHE -> LOAD_CACHE + 1",
+            "node_cursors._sent_to: LOAD_CACHE -> LOAD_CACHE + 1",
+            "node_cursors.node_round: 0 -> 0 + 1 (3)",
+            "node_cursors.node_round: 0 -> 0 + 1 (4)",
             "flush_workers.static_flush: 0 -> 0 + 1",
             "flush_workers.static_flush: 0 -> 0 + 1 (2)",
             "flush_workers.static_flush: 0 -> 0 + 1 (3)",
@@ -394,6 +433,11 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "marking.marking: markers + 1 -> 1 (2)",
             "marking.marking: markers + 1 -> markers (2)",
             "marking.marking: markers + 1 -> markers - 1 (2)",
+            "node_cursors.node_round: len(workers) + 1 -> 1 (2)",
+            "node_cursors.node_round: len(workers) + 1 -> len(workers) (2)",
+            "node_cursors.node_round: len(workers) + 1 -> len(workers) - 1 (2)",
+            "node_cursors.node_round: 1 -> 1 + 1 (2)",
+            "node_cursors.node_round: 1 -> 1 - 1 (2)",
             "patch_events.patch_protocol: 1 -> 1 + 1 (2)",
             "patch_events.patch_protocol: 1 -> 1 - 1 (2)",
             "patch_events.patch_protocol: made + 1 -> 1 (2)",
@@ -430,6 +474,7 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "flush_workers.take_word: 1 -> 1 + 1 (2)",
             "flush_workers.take_word: PAGES_PER_WORD -> PAGES_PER_WORD + 1 (2)",
             "flush_workers.take_word: PAGES_PER_WORD -> PAGES_PER_WORD - 1",
+            "node_cursors._sent_to: PAGES_PER_WORD -> PAGES_PER_WORD + 1 (2)",
             "flush_workers.take_word: at.cache -> at.host",
             "flush_workers.take_word: word * PAGES_PER_WORD -> word",
             "flush_workers.take_word: word * PAGES_PER_WORD -> word // PAGES_PER_WORD",
@@ -491,10 +536,6 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "patch_events.patch_protocol: 0 -> 0 + 1 (2)",
             "patch_events.patch_protocol: 1 -> 1 + 1",
         ),
-    ),
-    (
-        "The ring of a slot or two: what lies beyond it is never read.",
-        ("work_queue.put: index + ONE -> ONE",),
     ),
     (
         "It takes up its copying a step earlier or later, and reads what it goes by before it "

@@ -26,7 +26,7 @@ LAYERS = {
         model.errors model.domain
         model model.boundary
         model.ram model.flush model.words model.shares model.walk model.worker model.resize model.page
-        model.strays
+        model.strays model.nodes
         model.transitions
         model.protocols
         model.faults
