@@ -82,7 +82,7 @@ def taken(cursors: Cursors, node: Natural, pages: Natural) -> Cursors:
 
 
 def is_over(used_up: Natural, nodes: Natural) -> Truth:
-    """Is a worker done that has found so many nodes used up? When that is all of them."""
+    """Has a worker that has found this number of nodes used up finished? When it is all of them."""
     return used_up == nodes
 
 
