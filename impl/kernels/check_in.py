@@ -73,13 +73,18 @@ def helper(control: Any, worker: Any) -> None:
     while True:
         # Before STATE: who rings after this load changes what is waited for below, so no ring is missed.
         seen = atomic_load(doorbell)
-        state = atomic_load(state_word)
-        if _has_quit(state):
-            break
-        if _is_open(state):
-            # By compare-and-swap: a fetch-add could land in a round that has been closed since.
-            if compare_and_swap(state_word, state, _checked_in(state)) != state:
-                continue
+        checked_in = False
+        while not checked_in:
+            state = atomic_load(state_word)
+            if _has_quit(state):
+                e.record(control, worker, e.END, _0, _0)
+                return
+            if not _is_open(state):
+                break
+            # By compare-and-swap: a fetch-add could land in a round that has been closed since. Where
+            # somebody else was faster STATE is looked at again, and nothing else.
+            checked_in = compare_and_swap(state_word, state, _checked_in(state)) == state
+        if checked_in:
             e.record(control, worker, e.CHECK_IN, seen, state)
             # Checked in: from here the caller waits for us, and the round's parameters stand. Plain
             # loads suffice: they were stored before STATE was opened, which the swap has read.
@@ -95,7 +100,6 @@ def helper(control: Any, worker: Any) -> None:
         spin_deadline = nanoseconds() + load(control + c.SPIN)
         while atomic_load(doorbell) == seen:
             spin_or_sleep(control, worker, doorbell, seen, spin_deadline, e.HELPER_PARK)
-    e.record(control, worker, e.END, _0, _0)
 
 
 @kernel

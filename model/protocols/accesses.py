@@ -2,9 +2,10 @@
 
 ``model.protocols.check_in`` has the atomic accesses; around them workers read the job's parameters, copy
 pages and count, and the guest runs between two flushes, all by plain loads and stores. Here is the
-whole list. Three readers: ``proofs/race_free.py`` proves that no two processes are ever about to
+whole list. Four readers: ``proofs/race_free.py`` proves that no two processes are ever about to
 race for a plain word, ``model.explore.weak.check_in`` lets each step do to a memory just what the list
-says, and ``tests/impl/test_memory_order.py`` holds the rows against ``impl/README.md``.
+says, ``proofs/compiled/order.py`` holds every path through the compiled kernels against it, and
+``tests/impl/test_memory_order.py`` the rows against ``impl/README.md``.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -54,6 +55,8 @@ READ_JOB = Access("load", JOB)
 COUNT = Access("store", LINE, whose=Whose.OWN)
 _TAKE_BATCH = Access("update", CURSOR, "work_off_batches atomic_add CURSOR")
 _LOOK_AT_RING = Access("load", DOORBELL, "helper atomic_load DOORBELL, again")
+#: A worker says that it has done its part. (The caller, too: nobody looks at its word, or waits for it.)
+_COMPLETE = (COUNT, Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN))
 #: A round off the queue: the same step, other words.
 _COPY = (
     READ_JOB,
@@ -73,16 +76,21 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
         READ_JOB,
         Access("load", PAGE, whose=Whose.ALL),
         Access("store", PAGE, whose=Whose.ALL),
-        COUNT,
-        Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
+        *_COMPLETE,
     ),
     h.OPEN_JOB: (Access("store", STATE, "run_round atomic_store STATE"),),
-    h.RING_DOORBELL: (Access("update", DOORBELL, "run_round atomic_add DOORBELL"),),
+    # It notes what is handed out, which stands among the parameters.
+    h.RING_DOORBELL: (READ_JOB, Access("update", DOORBELL, "run_round atomic_add DOORBELL")),
     h.WAKE_HELPERS: (),
     h.CALLER_TAKE_BATCH: (READ_JOB, COUNT, _TAKE_BATCH),
     h.CALLER_COPY: _COPY,
-    h.AWAIT_ALL: (Access("load", COMPLETED, "wait_for_all atomic_load COMPLETED", Whose.ALL),),
-    h.CLOSE_JOB: (Access("update", STATE, "run_round atomic_and STATE"),),
+    # Static rounds only; there its own part is done when it waits, in others when it closes.
+    h.AWAIT_ALL: (
+        Access("load", COMPLETED, "wait_for_all atomic_load COMPLETED", Whose.ALL),
+        *_COMPLETE,
+        READ_JOB,
+    ),
+    h.CLOSE_JOB: (*_COMPLETE, READ_JOB, Access("update", STATE, "run_round atomic_and STATE")),
     h.LOOK_INSIDE: (Access("load", STATE, "run_round atomic_load STATE"),),
     h.CALLER_PARK: (Access("load", STATE, IN_THE_KERNEL),),
     h.CALLER_PARKED: (),
@@ -103,10 +111,7 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
     h.READ_JOB: (READ_JOB,),
     h.TAKE_BATCH: (READ_JOB, COUNT, _TAKE_BATCH),
     h.COPY: _COPY,
-    h.COMPLETE: (
-        COUNT,
-        Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN),
-    ),
+    h.COMPLETE: _COMPLETE,
     # It reads the strategy once more: is anybody to be woken for COMPLETED?
     h.CHECK_OUT: (READ_JOB, Access("update", STATE, "check_out atomic_add STATE")),
     h.WAKE_CALLER: (),

@@ -6,13 +6,14 @@ such for a reason that can be read, and no others, is what this list is for.
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import z3
 
-from proofs.compiled import reader, source
+from proofs.compiled import reader, reordered, source
 from proofs.compiled.functions import (
     DIVISORS,
     Function,
@@ -29,6 +30,7 @@ from proofs.compiled.ir import Function as Lowered
 from proofs.compiled.ir import Register, UnknownIR
 from proofs.compiled.loops import CLAIM_OF
 from proofs.compiled.mutants import Mutant, mutants
+from proofs.compiled.order import CLAIMED
 from proofs.prover.obligation import CLAIMS, Obligation, Proof, stated
 from proofs.prover.symbolic import Word
 from proofs.prover.verdict import QUICK_WORK, Asked
@@ -123,6 +125,8 @@ BROKEN_LOOPS = tuple(
     f"impl.kernels.flush.{name}"
     for name in ("flush_window", "next_dirty_word", "stream_fetching", "stream", "fetch")
 )
+#: The claims about the order of accesses, of which each is broken.
+ORDERS = {f"order.{name}": name for name in CLAIMED}
 #: Arguments that say no more than what is to be fetched ahead.
 FETCHED_AHEAD = {
     "copy_pages": (6,),
@@ -209,7 +213,7 @@ def loop_fates(name: str) -> Iterator[Fate]:
         why = NOT_REACHED
         if mutant.label in reached:
             try:
-                with source.replaced(own, mutant.text):
+                with source.replaced({own: mutant.text}):
                     asked = stated(claim).obligations
             except UnknownIR:
                 why = REFUSED
@@ -334,8 +338,11 @@ class Row:
 
 
 def rows(*, loops: bool = False) -> list[tuple[str, str]]:
-    """What there is to break: each compiled function by its name, in each text; those with loops, too."""
-    of_loops = [(name, source.AS_MADE) for name in BROKEN_LOOPS] if loops else []
+    """What there is to break: each compiled function by its name, in each text.
+
+    With ``loops`` those with loops, too, and the accesses of which the order is claimed.
+    """
+    of_loops = [(name, source.AS_MADE) for name in (*ORDERS, *BROKEN_LOOPS)] if loops else []
     of_functions = [(full_name(f), kind) for f in DIVISORS for kind in kinds(f)]
     return [*of_loops, *of_functions]
 
@@ -343,12 +350,24 @@ def rows(*, loops: bool = False) -> list[tuple[str, str]]:
 def row_of(name: str, kind: str) -> Row:
     """The row of a function, by its name."""
     try:
+        if name in ORDERS:
+            return _order_row(name)
         if name in BROKEN_LOOPS:
             return _row(name, kind, loop_fates(name))
         (function,) = (each for each in DIVISORS if full_name(each) == name)
         return _row(name, kind, fates(function, kind))
     except UnknownIR as error:  # of the function itself, not of a mutant
         return Row(name, kind, {}, (), str(error))
+
+
+def _order_row(name: str) -> Row:
+    """What became of the accesses that a claim about their order is about."""
+    found = list(reordered.fates(ORDERS[name]))
+    ends = Counter(REFUSED if fate.why == reordered.REFUSED else fate.why for fate in found)
+    unexplained = tuple(
+        f"{fate.access.row}, {fate.way}" for fate in found if fate.why == reordered.NO_REASON
+    )
+    return Row(name, source.AS_MADE, dict(ends), unexplained)
 
 
 def _row(name: str, kind: str, found: Iterable[Fate]) -> Row:

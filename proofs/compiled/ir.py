@@ -214,6 +214,27 @@ class Function:
                     )
         return {header: frozenset(body) for header, body in loops.items()}
 
+    @cached_property
+    def live(self) -> dict[str, frozenset[str]]:
+        """The registers that are used from each block on and were set before it."""
+        found = {label: frozenset[str]() for label in self.blocks}
+        changed = True
+        while changed:
+            changed = False
+            for label, body in reversed(list(self.blocks.items())):
+                live = {name for target in body[-1].labels for name in found[target]}
+                for target in body[-1].labels:
+                    for phi in self.blocks[target]:
+                        if phi.op == "phi":
+                            live |= _registers(phi.operands[phi.labels.index(label)])
+                for what in reversed(body):
+                    live -= {what.result or ""}
+                    if what.op != "phi":
+                        live |= _registers(*what.operands)
+                changed |= live != found[label]
+                found[label] = frozenset(live)
+        return found
+
     def _reachable(self) -> list[str]:
         """Blocks in reverse postorder."""
         seen, order = {self.entry}, []
@@ -228,3 +249,7 @@ class Function:
                 seen.add(target)
                 stack.append((target, iter(self.blocks[target][-1].labels)))
         return order[::-1]
+
+
+def _registers(*operands: Operand) -> set[str]:
+    return {o.value.name for o in operands if isinstance(o.value, Register)}

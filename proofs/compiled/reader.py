@@ -377,9 +377,9 @@ def _atomicrmw(line: _Line, op: str) -> Instruction:
     place = line.operand()
     line.expect(",")
     value = line.operand()
-    line.expect("seq_cst")
+    name = f"{kind} {line.expect(*ORDERINGS)}"
     return Instruction(
-        line.text, op, type=value.type, operands=(place, value), name=kind, align=line.alignment()
+        line.text, op, type=value.type, operands=(place, value), name=name, align=line.alignment()
     )
 
 
@@ -388,10 +388,15 @@ def _cmpxchg(line: _Line, op: str) -> Instruction:
     for _ in range(2):
         line.expect(",")
         operands.append(line.operand())
-    for _ in range(2):
-        line.expect("seq_cst")
+    name = f"{line.expect(*ORDERINGS)} {line.expect(*ORDERINGS)}"
     kind = Structure((operands[1].type, Integer(1)))
-    return Instruction(line.text, op, type=kind, operands=tuple(operands), align=line.alignment())
+    return Instruction(
+        line.text, op, type=kind, operands=tuple(operands), name=name, align=line.alignment()
+    )
+
+
+def _fence(line: _Line, op: str) -> Instruction:
+    return Instruction(line.text, op, name=line.expect(*ORDERINGS))
 
 
 def _getelementptr(line: _Line, op: str) -> Instruction:
@@ -498,6 +503,7 @@ _READERS: dict[str, Callable[[_Line, str], Instruction]] = {
     "store": _store,
     "atomicrmw": _atomicrmw,
     "cmpxchg": _cmpxchg,
+    "fence": _fence,
     "getelementptr": _getelementptr,
     "extractvalue": _extractvalue,
     "insertvalue": _insertvalue,

@@ -57,13 +57,14 @@ _instead: dict[str, str] = {}
 
 
 @contextmanager
-def replaced(symbol: str, text: str) -> Iterator[None]:
-    """Within the block a function, as made, is another: a mutant."""
-    _instead[symbol] = text
+def replaced(texts: Mapping[str, str]) -> Iterator[None]:
+    """Within the block functions, as made, are others, by symbol: mutants."""
+    _instead.update(texts)
     try:
         yield
     finally:
-        del _instead[symbol]
+        for symbol in texts:
+            del _instead[symbol]
 
 
 def kernels() -> Kernels:

@@ -8,7 +8,7 @@ obligation named, by values that also fail when they are run on the model.
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import FunctionType
 from typing import Any
@@ -107,6 +107,7 @@ class Obligation:
 
     ``witness`` and ``preferred`` are hints for finding solutions; soundness does not depend on them.
     ``enough`` implies the statement and is easier to prove; if it does not hold, nothing is known.
+    ``failure`` is how an enumeration has refuted it.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Obligation:
     witness: tuple[Truth, ...]
     preferred: tuple[Truth, ...]
     enough: Truth | None = None
+    failure: str = ""
 
     @property
     def question(self) -> tuple[z3.BoolRef, ...]:
@@ -143,6 +145,8 @@ class Proof:
     mutant: str | None = None
     #: Is it about compiled code, not about what stands in ``model/`` alone?
     compiled: bool = False
+    #: Is it enumerated, every case of finitely many, and not proved by a solver?
+    enumerated: bool = False
     #: The blocks of a compiled function to which some path has come, by label.
     reached: Collection[str] = ()
     obligations: list[Obligation] = field(default_factory=list)
@@ -268,6 +272,11 @@ class Proof:
         )
         if keep:
             self._proved.append(statement)
+
+    def found(self, name: str, failure: str) -> None:
+        """State that an enumeration of every case has found no ``failure``, "" if it has not."""
+        self.prove(name, failure == "", keep=False)
+        self.obligations[-1] = replace(self.obligations[-1], failure=failure)
 
     def prove_frame(
         self, name: str, before: Any, after: Any, *, may_change: Collection[str]

@@ -170,7 +170,8 @@ def _details(claim: Claim, proof: Proof) -> Iterable[str]:
     functions = sorted(name for name in proof.functions if "._" not in name)
     which = "runs" if runs(proof) else "mirrors"
     yield f"- about: {', '.join(f'`{name}`' for name in functions) or 'no function'} (*{which}*)"
-    yield f"- obligations: {len(proof.obligations)}"
+    how = " (*enumerated*: every case of finitely many; no solver)" if proof.enumerated else ""
+    yield f"- obligations: {len(proof.obligations)}{how}"
     for control in claim.controls:
         yield f"- must fail: {control.name}, at *{control.refutes}*"
 

@@ -30,7 +30,10 @@ RESTS_ON: Mapping[str, Mapping[str, str]] = {
     "resize": {"shares": "every page that is there has an owner"},
     "blocks": {"shares": "shares are whole words and lie end to end"},
     "interleaving": {"worker": "what one worker does to a word, and to no other"},
-    "race_free": {"check_in": "who is inside, in every state"},
+    "race_free": {
+        "check_in": "who is inside, in every state",
+        "compiled": "the kernels access what is listed, in that order",
+    },
     "strays": {"words": "the bits of a word that lie in a gap"},
     "whole_flush": {
         "worker": "what a worker does to a word, step by step",

@@ -107,7 +107,7 @@ def check(claim: Claim, control: Control | None = None) -> Outcome:
         decided.append(Decided(obligation.name, verdict, time.perf_counter() - started))
         if verdict is not Verdict.PROVED:
             found = _counterexample(claim, control, proof, obligation)
-            shown = "" if proof.scenario_name else _solution_of(obligation)
+            shown = "" if proof.scenario_name else obligation.failure or _solution_of(obligation)
             break
     return Outcome(
         claim=claim.name,

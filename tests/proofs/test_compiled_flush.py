@@ -1,8 +1,6 @@
 """The loops of ``impl/kernels/flush.py`` in LLVM IR: proved, and refuted once one is changed."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +13,13 @@ from proofs.compiled.campaign import BROKEN_LOOPS, REFUSED, row_of
 from proofs.compiled.ir import UnknownIR
 from proofs.compiled.loops import CHANGES, CLAIM_OF
 from proofs.compiled.machine import Machine, State
+from proofs.compiled.order import CLAIMED
 from proofs.compiled.values import Opaque
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Proof, stated
 from proofs.prover.report import exit_code
 from proofs.prover.verdict import Verdict, check
+from tests.support.changed_kernels import ir_of_changed
 from tests.support.needs import LONG_RUN, ROOT
 
 Edit = Callable[[str, str], Path]
@@ -30,23 +30,8 @@ def written(tmp_path: Path) -> Edit:
     """The IR of the kernels, compiled with a line of ``impl/kernels/flush.py`` changed."""
 
     def write(old: str, new: str) -> Path:
-        for package in ("model", "impl"):
-            shutil.copytree(
-                ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        kernels = tmp_path / "impl" / "kernels" / "flush.py"
-        text = kernels.read_text(encoding="utf-8")
-        assert old in text
-        kernels.write_text(text.replace(old, new), encoding="utf-8")
-        command = [sys.executable, "-m", "impl", "kernels", "--ir", str(tmp_path / "ir")]
-        subprocess.run(
-            [*command, "--only", "impl.kernels.flush.*", "impl.kernels.strategies.flush_part"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            check=True,
-        )
-        return tmp_path / "ir"
+        only = "impl.kernels.flush.*", "impl.kernels.strategies.flush_part"
+        return ir_of_changed(tmp_path, "flush.py", old, new, *only)
 
     return write
 
@@ -156,7 +141,7 @@ def test_the_slow_claims_are_proved(written: Edit, long_run: bool) -> None:
         pytest.skip(LONG_RUN)
     source.use(written("_LINE =", "_LINE ="))
     try:
-        claims = [claim for claim in catalogue(["compiled.*"], slow=True) if claim.slow]
+        claims = catalogue(list(CLAIM_OF.values()), slow=True)
         assert len(claims) == len(CLAIM_OF)
         for claim in claims:
             for outcome in (check(claim), *(check(claim, control) for control in claim.controls)):
@@ -181,9 +166,11 @@ def test_every_broken_instruction_of_a_loop_is_refused_or_equivalent_for_a_reaso
 
 
 def test_slow_claims_are_left_out_unless_they_are_asked_for() -> None:
-    assert catalogue(["compiled.flush.*", "compiled.strategies.*"]) == []
+    assert catalogue(["compiled.flush.*", "compiled.strategies.*", "compiled.order.*"]) == []
     claims = [claim for claim in catalogue(["compiled.*"], slow=True) if claim.slow]
-    assert {claim.name for claim in claims} == set(CLAIM_OF.values())
+    orders = {f"compiled.order.{name}" for name in CLAIMED}
+    assert {claim.name for claim in claims} == {*CLAIM_OF.values(), *orders}
+    claims = [claim for claim in claims if claim.name not in orders]
     assert [len(claim.controls) for claim in claims] == [len(CHANGES[name]) for name in CLAIM_OF]
     assert all(claim.controls for claim in claims)
 

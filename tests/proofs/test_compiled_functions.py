@@ -116,7 +116,8 @@ def test_the_translator_computes_what_the_machine_code_does(
         ("%a = getelementptr inrange i8, ptr %b, i64 8", "'inrange'"),
         ("store i64 %a, ptr %b, align 8, !nonsense !1", "'!nonsense'"),
         ("invoke void @f() to label %a unwind label %b", "'invoke'"),
-        ("fence seq_cst", "'fence'"),
+        ("fence syncscope seq_cst", "'syncscope'"),
+        ("%a = atomicrmw xchg ptr %b, i64 1 seq_cst, align 8", "'xchg'"),
         ("%a = add i64 %b, %c ; a comment", "';'"),
     ],
 )
