@@ -22,10 +22,10 @@
 #include <immintrin.h>
 #endif
 
-/* One definition for every vector width the processor may have. Sanitizers cannot run such code: it is
- * chosen before they have started. */
+/* One definition for every vector width the processor may have. Sanitizers cannot run such code, which is
+ * chosen before they have started; the compiler of AFL++ 4.04 ends with an error at it. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_THREAD__) && \
-    !defined(__SANITIZE_ADDRESS__)
+    !defined(__SANITIZE_ADDRESS__) && !defined(__AFL_COMPILER)
 #define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
 #define FOR_EACH_CPU

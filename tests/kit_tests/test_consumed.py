@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,31 @@ def test_a_fuzzer_keeps_the_input_that_fails(tmp_path: Path) -> None:
     assert run.returncode != 0 and list(tmp_path.glob("crash-*"))
 
 
+needs_afl = skip_unless(bool(shutil.which("afl-clang-fast")), "needs AFL++ (Debian: afl++)")
+
+
+@needs_cc
+@needs_afl
+def test_afl_reads_the_kept_inputs(tmp_path: Path) -> None:
+    """By the driver that AFL++ puts around the entry, which counts the branches reached; it sees the
+    signal of a wrong port."""
+    flags = ("-g", "-O1", "-pthread", "-fsanitize=fuzzer", f"-I{ABI}", f"-I{HERE}")
+    program = tmp_path / "fuzz"
+
+    def built_with(port: str) -> None:
+        command = ("afl-clang-fast", *flags, str(HERE / "fuzz.c"), port, "-o", str(program))
+        subprocess.run(command, env={**os.environ, "AFL_QUIET": "1"}, check=True)
+
+    built_with(str(CHECK_IN))
+    reached = tmp_path / "reached"
+    command = ("afl-showmap", "-q", "-C", "-i", str(CORPUS), "-o", str(reached), "--", str(program))
+    subprocess.run(command, check=True)
+    assert len(reached.read_text().splitlines()) > 400
+    built_with(library(BUG["last_word_lost"]))
+    run = subprocess.run([program, *CORPUS.iterdir()], capture_output=True)
+    assert run.returncode == -signal.SIGABRT
+
+
 def pytest_on(port: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = ("-m", "pytest", "-p", "tests.conformance.pytest_plugin", "-p", "no:cacheprovider")
     return subprocess.run(
@@ -118,7 +144,8 @@ def test_what_failed_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_checks_are_chosen_by_several_globs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list", "--only", "plan/*", "--only", "caller/*", "--except", "*/refused"]) == 0
-    assert capsys.readouterr().out.split() == ["plan/fixed", "plan/search", "caller/state"]
+    caller = ["caller/state", "caller/small-stack", "caller/exits"]
+    assert capsys.readouterr().out.split() == ["plan/fixed", "plan/search", *caller]
 
 
 @needs_cc
