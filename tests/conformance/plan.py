@@ -12,7 +12,8 @@ Ranges = list[tuple[int, int, int]]
 EDGES: tuple[int, ...]
 EDGES = (0, 1, 63, 64, 65, 127, 128, 504, 505, 32_385, 1_048_576, 2**31 + 65, 2**52 + 1, 2**58 + 1)
 EDGES += (2**63 - 1, 2**63 + 1, 2**64 - 65, 2**64 - 64, 2**64 - 63, 2**64 - 1)
-FIXED = tuple((pages, threads) for pages in EDGES for threads in (1, 2, 3, 4, 7, 8, 64, 255, 256))
+THREADS = (1, 2, 3, 4, 7, 8, 64, 255, 256, 1000)
+FIXED = tuple((pages, threads) for pages in EDGES for threads in THREADS)
 #: Pages, threads, a thread that is not there; or a pointer that is NULL.
 REFUSED = (
     (100, 4, 4, ""),

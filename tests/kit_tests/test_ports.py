@@ -4,6 +4,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from impl.bench import bound_port
 from impl.ports.build import (
     C_PORTS,
     HERE,
+    PATCH,
     RUST,
     RUST_FLAGS,
     RUST_PORTS,
@@ -24,6 +26,49 @@ from impl.ports.build import (
 )
 from tests.conformance.port import BlockStruct
 from tests.support.needs import needs_cc, needs_cxx, needs_rustc
+
+#: In a process of its own: how many threads a call of the 2016 patch's port starts, by its pages.
+THREADS_STARTED = """
+import ctypes, os, sys
+from tests.conformance.port import BlockStruct
+port = ctypes.CDLL(sys.argv[1])
+pages, threads = int(sys.argv[2]), int(sys.argv[3])
+memory = (ctypes.c_uint8 * (pages * 2048))()
+host = ctypes.addressof(memory)
+block = BlockStruct(0, pages * 1024, pages * 1024, 0, host, host + pages * 1024)
+words = (ctypes.c_uint64 * (2 * (pages // 64 + 1)))()
+bitmaps, n_words = ctypes.addressof(words), pages // 64 + 1
+count, u64 = ctypes.c_uint64(0), ctypes.c_uint64
+before = len(os.listdir("/proc/self/task"))
+status = port.colo_flush(
+    ctypes.byref(block), u64(1), u64(1024), u64(bitmaps), u64(bitmaps + 8 * n_words), u64(n_words),
+    ctypes.byref(count), ctypes.c_uint32(threads), None,
+)
+assert status == 0
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@needs_cc
+@pytest.mark.parametrize(("pages", "shares"), [(40, 1), (300, 4), (64 * 7, 7), (64 * 20, 8)])
+def test_the_patch_starts_no_thread_for_a_share_without_pages(pages: int, shares: int) -> None:
+    command = [sys.executable, "-c", THREADS_STARTED, str(build(PATCH)), str(pages), "8"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[1], check=True)
+    assert int(ran.stdout) == shares
+
+
+@needs_cc
+def test_the_patch_plans_as_it_flushes() -> None:
+    """Its 256 threads at most are all that its plan knows: the others have no page."""
+    plan = ctypes.CDLL(str(build(PATCH))).colo_plan
+    lower, upper = ctypes.c_uint64(), ctypes.c_uint64()
+    has_pages = []
+    for thread in range(1000):
+        asked = (ctypes.c_uint64(10**6), ctypes.c_uint32(1000), ctypes.c_uint32(thread))
+        assert plan(*asked, ctypes.byref(lower), ctypes.byref(upper)) == 0
+        has_pages.append(lower.value < upper.value)
+    assert has_pages == [True] * 256 + [False] * 744
+
 
 HEADER = HERE / "colo_flush.h"
 
