@@ -70,7 +70,9 @@ uint32_t colo_abi_version(void);
  * language ends the process for want of memory or threads, by abort() or exit(), that is right too. When
  * the call returns, nobody touches any of its memory any more, and the caller's signal mask, CPUs,
  * priority and floating-point controls are as they were, like the process's signal handlers. Signals
- * that arrive meanwhile change no result.
+ * that arrive meanwhile change no result. Of the caller's stack 128 KiB are enough. Between calls the
+ * port's threads sleep, after a brief look for more work at most; a calling thread that ends leaves none
+ * behind; and they hold up no exit() of the process.
  *
  * Memory. No two arguments overlap, nor the memory of two blocks, except that caches, which are only
  * read, may share pages. host may be written by whatever means, plain stores or the kernel's.

@@ -127,7 +127,9 @@ def run_program(
         heart.close()
         text = said.read_text(errors="replace")
     if hung:
-        return Result((Violation("no-hang", f"{hung} (call {calls} of the program)"),), calls)
+        at_exit = "passed" in text.splitlines()  # said when all calls have returned
+        where = "when the process exits" if at_exit else f"call {calls} of the program"
+        return Result((Violation("no-hang", f"{hung} ({where})"),), calls)
     return Result(tuple(_violations(command, child.returncode, text)), calls)
 
 

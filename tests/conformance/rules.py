@@ -25,6 +25,7 @@ RULES = {
     "no-crash": "a call returns",
     "no-hang": "a call returns in good time",
     "no-leak": "call after call, neither threads nor memory nor open files grow without end",
+    "at-rest": "between calls the port's threads sleep",
     "after-return": "when the call has returned nobody touches its memory",
     "caller-state": "signal mask, CPUs, floating-point controls are the caller's again",
     "missing-resources": "without threads or memory a flush is done with what there is, or refused whole",

@@ -415,6 +415,8 @@ def sequences() -> Iterator[Row]:
     yield ("moved", "LeftOver", "the same blocks at other bits",
         call(block(0, 70), block(70, 70), cache=[69, 70]),
         call(block(100, 70), block(0, 70), cache=[69, 100], host=[169]))
+    yield ("memory-moves", "LeftOver", "the same blocks at the same bits, their memory elsewhere",
+        one, replace(one, place="low"), replace(one, place="odd"))
     yield ("bitmaps-shrink", "LeftOver", "longer bitmaps, then shorter",
         call(block(0, 640), cache=range(0, 640, 7)),
         call(block(0, 64), cache=[63]),

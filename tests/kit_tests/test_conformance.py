@@ -5,10 +5,13 @@ all of them.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import jsonschema
@@ -29,6 +32,7 @@ from tests.conformance.bugs.catch import (
 from tests.conformance.call import Block, Call
 from tests.conformance.expected import expect
 from tests.conformance.finding import Finding
+from tests.conformance.probes import PROBES
 from tests.conformance.process import PATIENCE, PortDiedError, PortProcess, Subject
 from tests.conformance.programs import HERE as HERE_C
 from tests.conformance.programs import command_for
@@ -89,18 +93,27 @@ RIGHT_PORTS = Path(__file__).parent / "right_ports"
         ("openmp.c", ("gcc", "-fopenmp")),
         ("by_kernel.c", ("gcc", "-pthread")),
         ("goroutines.go", ("go", "build", "-buildmode=c-shared")),
+        ("shares.zig", (sys.executable, "-m", "ziglang", "build-lib", "-dynamic")),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_right_ports_of_other_kinds_pass(
     source: str, command: tuple[str, ...], tmp_path: Path, long_run: bool
 ) -> None:
     """Threads made in each call that meet at a barrier; OpenMP; host memory written by the kernel, from
-    helpers that block every signal; a language with stacks and signals of its own."""
+    helpers that block every signal; a language with stacks and signals of its own; one that checks its
+    arithmetic as it runs."""
     if not shutil.which(command[0]):
-        pytest.skip(f"needs {command[0]}")
+        pytest.skip(f"needs {command[0]} (Debian: {'golang-go' if command[0] == 'go' else 'g++'})")
+    if "ziglang" in command and not find_spec("ziglang"):
+        pytest.skip("needs zig (pip install -e '.[zig]')")
     port = tmp_path / "port.so"
-    flags = () if command[0] == "go" else ("-O2", "-fPIC", "-shared", f"-I{SERIAL.parent}")
-    subprocess.run([*command, *flags, "-o", port, RIGHT_PORTS / source], check=True)
+    flags: tuple[str, ...] = ("-O2", "-fPIC", "-shared", f"-I{SERIAL.parent}", "-o", str(port))
+    if command[0] == "go":
+        flags = ("-o", str(port))
+    elif "ziglang" in command:
+        flags = ("-O", "ReleaseSafe", "-lc", f"-femit-bin={port}")
+    subprocess.run([*command, *flags, RIGHT_PORTS / source], check=True)
     if long_run:
         assert failures(Subject(str(port)), 1.0) == []
     else:
@@ -117,6 +130,43 @@ def test_a_sanitizer_build_is_told_what_it_needs(
     subprocess.run(["cc", *flags], check=True)
     assert main(["--library", str(port)]) == 3
     assert re.search(r"LD_PRELOAD=\S*libasan\.so", capsys.readouterr().out)
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "flags", ["-O0", "-O3", "-O1 -fsanitize=undefined -fno-sanitize-recover=all"]
+)
+def test_the_port_to_take_passes_however_it_is_built(
+    flags: str, tmp_path: Path, long_run: bool
+) -> None:
+    port = tmp_path / "port.so"
+    command = ["cc", "-std=c11", *flags.split(), "-pthread", "-fPIC", "-shared", "-o", str(port)]
+    subprocess.run([*command, str(CHECK_IN)], check=True)
+    only = "" if long_run else "vector/s"
+    assert failures(Subject(str(port)), 1.0 if long_run else LITTLE, only) == []
+
+
+@needs_cc
+def test_the_port_to_take_passes_under_a_sanitizer_of_addresses(
+    tmp_path: Path, long_run: bool
+) -> None:
+    if not long_run:
+        pytest.skip(LONG_RUN)
+    port = tmp_path / "port.so"
+    flags = ("-std=c11", "-O1", "-g", "-fsanitize=address", "-pthread", "-fPIC", "-shared")
+    subprocess.run(["cc", *flags, "-o", str(port), str(CHECK_IN)], check=True)
+    where = subprocess.run(
+        ["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    )
+    preload = {"LD_PRELOAD": where.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.conformance", "--library", str(port), "--effort", "0.3"],
+        env={**os.environ, **preload},
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 @needs_rustc
@@ -280,6 +330,40 @@ def test_a_port_that_only_takes_its_time_does_not_hang(tmp_path: Path) -> None:
     )
     with PortProcess(Subject(str(build(source))), patience=1) as process:
         assert process.run([TWO_BLOCKS])[0].status == -22
+
+
+#: A port that is right until the process exits.
+AT_EXIT = """
+#define colo_flush right
+#include "serial_walk.c"
+#undef colo_flush
+#include <unistd.h>
+int colo_flush(const colo_block *b, size_t n, uint64_t s, uint64_t *c, uint64_t *h, size_t w, uint64_t *d,
+               uint32_t t, colo_stats *o) { return right(b, n, s, c, h, w, d, t, o); }
+__attribute__((destructor)) static void at_exit(void) { %s }
+"""
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    ("does", "rule", "detail"),
+    [
+        ("abort();", "no-crash", "signal 6.*, when the process exits"),
+        ("for (;;) pause();", "no-hang", "every thread slept.*when the process exits"),
+        ("", "", ""),
+    ],
+)
+def test_a_process_that_does_not_exit_is_told(
+    does: str, rule: str, detail: str, tmp_path: Path
+) -> None:
+    source, port = tmp_path / "at_exit.c", tmp_path / "port.so"
+    source.write_text(AT_EXIT % does)
+    command = ["cc", "-fPIC", "-shared", f"-I{SERIAL.parent}", str(source), "-o", str(port)]
+    subprocess.run(command, check=True)
+    [exits] = [probe for probe in PROBES if probe.name == "caller/exits"]
+    found = exits.run(str(port), patience=1).violations
+    assert [one.rule for one in found] == [rule] * bool(rule)
+    assert all(re.search(detail, one.detail) for one in found)
 
 
 @needs_cc

@@ -16,8 +16,8 @@ TRAPS = re.split(r"^## (?=\d+$)", TEXT, flags=re.MULTILINE)[1:]
 REPLAYED = re.findall(r"python -m model\.replay (tests/\S+\.json)`.*\n(?:.*\n)?? *> (.+)", TEXT)
 
 
-def test_there_are_twenty_six_each_with_something_to_run() -> None:
-    assert [int(trap.split()[0]) for trap in TRAPS] == list(range(1, 27))
+def test_there_are_twenty_eight_each_with_something_to_run() -> None:
+    assert [int(trap.split()[0]) for trap in TRAPS] == list(range(1, 29))
     assert [trap.split()[0] for trap in TRAPS if "`python -m " not in trap] == []
     assert [trap.split()[0] for trap in TRAPS if "- Instead: " not in trap] == []
 

@@ -144,6 +144,7 @@ enum bug {
     bug_threads_of_first_call,  /* a share a thread, and as many threads as in the first call */
     bug_page_size_of_first,     /* the page size is looked at in the first call only */
     bug_blocks_of_first,        /* the block list is copied in the first call only */
+    bug_memory_of_first,        /* host and cache are looked at anew only where bits or lengths differ */
     bug_refusal_sticks,         /* after a refusal every call is refused */
     bug_worker_stats_kept,      /* a worker's stats are never set to 0 */
     /* [many-calls/piles-up] what piles up */
@@ -889,12 +890,32 @@ static int refuse(void)
     return HAS(positive_errno) ? EINVAL : -EINVAL;
 }
 
+/* The list of the call before, if it says the same of bits and lengths. */
+static const colo_block *kept_list(const colo_block *blocks, size_t n)
+{
+    static colo_block kept[64];
+    static size_t n_kept;
+    bool same = n == n_kept;
+
+    for (size_t i = 0; i < n && same; i++) {
+        same = kept[i].first_bit == blocks[i].first_bit && kept[i].used_length == blocks[i].used_length;
+    }
+    if (!same && n <= 64 && n) {
+        n_kept = n;
+        memcpy(kept, blocks, n * sizeof *kept);
+    }
+    return n && n == n_kept ? kept : blocks;
+}
+
 static void change_by_history(job *j)
 {
     static uint64_t page_size_of_first;
     static colo_block blocks_of_first[64];
     static size_t n_blocks_of_first;
 
+    if (HAS(memory_of_first)) {
+        j->blocks = kept_list(j->blocks, j->n_blocks);
+    }
     if (HAS(page_size_of_first)) {
         page_size_of_first = page_size_of_first ? page_size_of_first : j->page_size;
         j->page_size = page_size_of_first;

@@ -49,6 +49,7 @@ enum bug {
     bug_blocks_16,              /* blocks are counted in a uint16_t */
     bug_blocks_on_stack,        /* the block list is copied to the stack */
     bug_sorts_by_insertion,     /* blocks are sorted by insertion */
+    bug_words_of_any_block,     /* 64 words of ones are one run, whatever block ends in them */
     /* [page-sizes] page sizes */
     bug_page_size_32,           /* the page size is a uint32_t */
     bug_power_of_two_32,        /* the low 32 bits of the page size are looked at */
@@ -59,6 +60,8 @@ enum bug {
     bug_affinity_left,          /* the caller stays on one CPU */
     bug_rounding_left,          /* the rounding mode is set and not put back */
     bug_handler_left,           /* a signal is ignored from then on */
+    /* [caller/small-stack] the caller's stack */
+    bug_bounces_on_stack,       /* pages go by way of a buffer of 1 MiB on the stack */
     /* [many-calls] what piles up */
     bug_leaks_on_refusal,       /* a copy of the block list is kept when the call is refused */
     bug_leaks_on_erange,        /* a copy of the block list is kept when the count was wrong */
@@ -140,6 +143,20 @@ static bool need_not_be_copied(const uint8_t *host, const uint8_t *cache, uint64
     return HAS(remembers_pages) && remembered(cache);
 }
 
+/* By way of memory that is this function's own. */
+static void bounce(uint8_t *host, const uint8_t *cache, uint64_t size)
+{
+    uint8_t own[1 << 20];
+
+    for (uint64_t at = 0; at < size; at += sizeof own) {
+        uint64_t part = size - at < sizeof own ? size - at : sizeof own;
+
+        memcpy(own, cache + at, part);
+        __asm__ volatile("" : : "r"(own) : "memory");
+        memcpy(host + at, own, part);
+    }
+}
+
 typedef uint64_t pair __attribute__((vector_size(16), may_alias));
 
 static void copy_vectors(uint8_t *host, const uint8_t *cache, uint64_t size)
@@ -163,6 +180,8 @@ static void copy_one(uint8_t *host, const uint8_t *cache, uint64_t size)
         madvise(host, size, MADV_DONTNEED);
     } else if (HAS(aligned_like_the_host)) {
         copy_vectors(host, cache, size);
+    } else if (HAS(bounces_on_stack)) {
+        bounce(host, cache, size);
     } else if (HAS(rounds_host_down)) {
         memcpy((uint8_t *)((uintptr_t)host & ~(uintptr_t)15), cache, size);
     } else if (HAS(least_page_16)) {
@@ -230,6 +249,20 @@ static uint64_t next(const uint64_t *cache, const uint64_t *host, uint64_t from,
     return end;
 }
 
+/* Where a run ends if words of ones are counted by 64, and nobody asks whose they are. */
+static size_t all_words;
+
+static uint64_t end_of_ones(const uint64_t *cache, const uint64_t *host, uint64_t first, uint64_t last)
+{
+    uint64_t word = (first + PAGES_PER_WORD - 1) / PAGES_PER_WORD, n = 0;
+
+    while (word + n < all_words && !~(cache[word + n] | host[word + n])) {
+        n++;
+    }
+    word += n / 64 * 64;
+    return n >= 64 && word * PAGES_PER_WORD > last ? word * PAGES_PER_WORD : last;
+}
+
 /* What is done with the clean page behind a run: nothing, if it is right. */
 static void treat_clean(uint8_t *host, const uint8_t *cache, uint64_t size)
 {
@@ -267,6 +300,9 @@ static void flush_block(const colo_block *b, uint64_t size, uint64_t *cache, uin
         uint64_t at = (first - base) * size;
 
         last = next(cache, host, first, end, false);
+        if (HAS(words_of_any_block)) {
+            last = end_of_ones(cache, host, first, last);
+        }
         if (HAS(list_of_65536) && (listed += last - first) > 65536) {
             last = end;
             clear_run(cache, host, first, last, done);
@@ -402,6 +438,7 @@ int colo_flush(const colo_block *blocks, size_t n_blocks, uint64_t page_size,
     int refused;
 
     leave_something();
+    all_words = n_words;
     if (HAS(page_size_32)) {
         page_size = (uint32_t)page_size;
     }

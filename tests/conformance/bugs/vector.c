@@ -21,6 +21,11 @@ enum bug {
     bug_pool_of_first_caller,   /* only the thread that started the helpers waits for them */
     bug_helpers_of_each_thread, /* each calling thread counts its helpers, and all share their memory */
     bug_leaks_tallies,          /* a tally of each round is kept */
+    bug_helpers_of_ended,       /* each calling thread has helpers of its own, which nobody ends */
+    bug_never_sleeps,           /* a helper without work goes on looking for some */
+    /* [caller/exits] when the process exits */
+    bug_joins_at_exit,          /* helpers are joined that nobody has told to end */
+    bug_aborts_at_exit,         /* a helper that is there still is an error (a C++ thread is destroyed) */
     /* [missing] threads and memory that cannot be had */
     bug_create_unchecked,       /* a helper that could not be started is waited for */
     bug_create_gives_up,        /* without a helper -EAGAIN is returned, and half is flushed */
@@ -238,6 +243,12 @@ static void wait_for_work(uint64_t seen)
 {
     pthread_cond_t *condition = &work;
 
+    if (HAS(never_sleeps)) {
+        while (number_of_round() == seen) {
+        }
+        pthread_mutex_lock(&lock);
+        return;
+    }
     if (HAS(looks_before_lock)) {
         if (number_of_round() == seen) {
             pthread_mutex_lock(&lock);
@@ -293,8 +304,25 @@ static void *helper_main(void *opaque)
     return NULL;
 }
 
+static void *sleep_for_ever(void *unused)
+{
+    for (;;) {
+        pause();
+    }
+    return unused;
+}
+
 static _Thread_local uint32_t mine;
-static pthread_t first_caller;
+static pthread_t first_caller, last_helper;
+
+__attribute__((destructor)) static void end_at_exit(void)
+{
+    if (running && HAS(joins_at_exit)) {
+        pthread_join(last_helper, NULL);
+    } else if (running && HAS(aborts_at_exit)) {
+        abort();
+    }
+}
 
 /* Helpers 1 to wanted - 1, or as many as there can be; how many workers that makes. */
 static uint32_t start_helpers(uint32_t wanted)
@@ -309,6 +337,7 @@ static uint32_t start_helpers(uint32_t wanted)
             break;
         }
         *count += 1;
+        last_helper = thread;
         first_caller = *count == 1 ? pthread_self() : first_caller;
     }
     return *count + 1 < wanted ? *count + 1 : wanted;
@@ -384,6 +413,12 @@ static int flush(job *j, uint32_t threads, colo_stats *sum)
     uint32_t wanted = threads < MOST_WORKERS ? threads : MOST_WORKERS;
     uint32_t workers = start_helpers(wanted);
     colo_stats *kept = NULL;
+
+    if (HAS(helpers_of_ended) && !mine++) {
+        pthread_t own;
+
+        pthread_create(&own, NULL, sleep_for_ever, NULL);
+    }
 
     if (HAS(create_gives_up) && workers < wanted) {
         j->host[0] = 0;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * The caller comes back as it went in: its signal mask, the CPUs it may run on, its rounding mode and
- * floating-point controls, its priority and name; and the process's signal handlers.
+ * floating-point controls, its priority and name; and the process's signal handlers. It needs little stack,
+ * and may exit afterwards.
  */
 #include "one_block.h"
 
 #include <fenv.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -110,9 +112,64 @@ static void stays_as_it_was(void)
     }
 }
 
+/* ---- a caller with little stack: a coroutine's, or a thread's ---- */
+
+enum { SMALL_STACK = 256 << 10 };       /* twice what colo_flush.h grants, and room for a sanitizer */
+
+static void *call_there(void *unused)
+{
+    static const uint64_t sizes[] = {1024, 4096, 2 << 20};
+
+    (void)unused;
+    kit_handle_faults_elsewhere();
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        for (uint32_t threads = 1; threads <= 4; threads += 3) {
+            one_block b = new_block(sizes[i], (8 << 20) / sizes[i] + 3, threads);
+
+            kit_fill(cache_page(&b, 0), b.pages * b.page_size, i + 1);
+            mark_all(&b, IN_CACHE);
+            flush_and_judge(&b, 0, "the caller has a stack of 256 KiB");
+            must_all_be_copied(&b, "the caller has a stack of 256 KiB");
+        }
+    }
+    return NULL;
+}
+
+static void small_stack(void)
+{
+    pthread_attr_t attributes;
+    pthread_t caller;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, SMALL_STACK);
+    pthread_attr_setguardsize(&attributes, 8 << 20);    /* whoever wants more must not jump over it */
+    kit_meanwhile = ", where the caller has a stack of 256 KiB";
+    if (pthread_create(&caller, &attributes, call_there, NULL)) {
+        perror("pthread_create");
+        exit(2);
+    }
+    pthread_join(caller, NULL);
+}
+
+/* ---- the process exits, helpers asleep: nothing more to see than that it does ---- */
+
+static void exits(void)
+{
+    for (uint32_t threads = 1; threads <= 4; threads++) {
+        one_block b = new_block(4096, 2000, threads);
+
+        mark_all(&b, IN_CACHE | IN_HOST);
+        flush_and_judge(&b, 0, "before the process exits");
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static const kit_check checks[] = {{"state", stays_as_it_was}};
+    static const kit_check checks[] = {
+        {"state", stays_as_it_was},
+        {"small-stack", small_stack},
+        {"exits", exits},
+    };
 
     return kit_main(argc, argv, checks, COUNT_OF(checks));
 }

@@ -103,6 +103,7 @@ typedef struct {
 static kit_buffer *kit_buffers;
 static size_t kit_n_buffers;
 static volatile int kit_is_outside; /* the call has returned, and nobody may touch anything */
+static const char *kit_meanwhile = "";  /* what is unusual now, told with a crash */
 
 static void kit_protect(const kit_buffer *buffer, int protection)
 {
@@ -181,20 +182,26 @@ static void kit_fault(int number, siginfo_t *info, void *context)
         kit_wrong(near->name[0] == 'h' ? "clean-pages-untouched" : "read-only", "byte %td of %s, which is read-only, is written",
                   address - near->at, near->name);
     } else {
-        kit_wrong("no-crash", "signal %d, address %p", number, (const void *)address);
+        kit_wrong("no-crash", "signal %d, address %p%s", number, (const void *)address, kit_meanwhile);
     }
     _exit(1);
 }
 
-/* The handler has a stack of its own: a port's threads may have small ones. */
-static void kit_watch_for_faults(void)
+/* The handler has a stack of its own: a port's threads may have small ones. For the thread that calls this. */
+static void kit_handle_faults_elsewhere(void)
 {
-    static char stack[1 << 16];
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
-    struct sigaction action = {.sa_sigaction = kit_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    enum { SIZE = 1 << 16 };
+    stack_t own = {.ss_sp = malloc(SIZE), .ss_size = SIZE};
 
     sigaltstack(&own, NULL);
+}
+
+static void kit_watch_for_faults(void)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    struct sigaction action = {.sa_sigaction = kit_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+    kit_handle_faults_elsewhere();
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         sigaction(faults[i], &action, NULL);
     }
@@ -587,9 +594,12 @@ KIT_UNUSED static uint64_t kit_times(uint64_t number)
     return wanted < 1 ? 1 : (uint64_t)wanted;
 }
 
+/* Written at once: what the port does when the process exits may hang. */
 KIT_UNUSED static int kit_end(void)
 {
     printf("%s\n", kit_failures ? "FAILED" : "passed");
+    fflush(stdout);
+    kit_meanwhile = ", when the process exits";
     return kit_failures != 0;
 }
 

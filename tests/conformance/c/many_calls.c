@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * One call after the other: helpers that sleep through many of them, callers that change, and what
- * piles up.
+ * One call after the other: helpers that sleep through many of them, callers that change or end, what
+ * piles up, and what goes on between them.
  */
 #include "one_block.h"
 
 #include <dirent.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 
 enum { WORDS = 8, SIZE = 4096 };
 
@@ -150,12 +151,23 @@ static use in_use(void)
     return (use){field("Threads:"), field("RssAnon:"), field("VmSize:"), open_files()};
 }
 
+static const char *between;     /* which calls */
+
 static void must_not_grow(const char *what, long before, long after, long most, const char *unit)
 {
     if (after - before > most) {
-        kit_wrong("no-leak", "%ld %s more %s after 6,000 calls than after 1,500", after - before, unit,
-                  what);
+        kit_wrong("no-leak", "%ld %s more %s after %s", after - before, unit, what, between);
     }
+}
+
+static void nothing_may_grow(use before)
+{
+    use after = in_use();
+
+    must_not_grow("threads", before.threads, after.threads, 16, "");
+    must_not_grow("of memory in use", before.resident, after.resident, 4096, "KiB");
+    must_not_grow("of address space", before.reserved, after.reserved, 200 << 10, "KiB");
+    must_not_grow("open files", before.files, after.files, 4, "");
 }
 
 /* A hundred blocks: what is kept of a list is soon seen. */
@@ -165,8 +177,9 @@ static void piles_up(void)
     static colo_block blocks[BLOCKS];
     static uint64_t cache[BLOCKS], host[BLOCKS];
     uint8_t *memory = reserve(2 * BLOCKS * 64 * 1024);
-    use before = {0, 0, 0, 0}, after;
+    use before = {0, 0, 0, 0};
 
+    between = "6,000 calls than after 1,500";
     mallopt(M_ARENA_MAX, 2);    /* else the C library may reserve 64 MiB for each thread */
     memset(memory, 1, 2 * BLOCKS * 64 * 1024);
     for (uint64_t i = 0; i < BLOCKS; i++) {
@@ -192,11 +205,108 @@ static void piles_up(void)
                       status, want);
         }
     }
-    after = in_use();
-    must_not_grow("threads", before.threads, after.threads, 16, "");
-    must_not_grow("of memory in use", before.resident, after.resident, 4096, "KiB");
-    must_not_grow("of address space", before.reserved, after.reserved, 200 << 10, "KiB");
-    must_not_grow("open files", before.files, after.files, 4, "");
+    nothing_may_grow(before);
+}
+
+/* ---- callers that end: a thread for each checkpoint ---- */
+
+static void *call_once(void *unused)
+{
+    (void)unused;
+    flush_all(&shared_block, 4, "each call from a thread of its own");
+    return NULL;
+}
+
+static void callers_end(void)
+{
+    enum { CALLERS = 200, WARM_UP = 50 };
+    use before = {0, 0, 0, 0};
+
+    between = "200 calls, each from a thread of its own that has ended, than after 50";
+    mallopt(M_ARENA_MAX, 2);
+    shared_block = few_words();
+    for (uint32_t caller = 0; caller < CALLERS && !kit_failures; caller++) {
+        pthread_t thread;
+
+        if (caller == WARM_UP) {
+            before = in_use();
+        }
+        if (pthread_create(&thread, NULL, call_once, NULL)) {
+            perror("pthread_create");
+            exit(2);
+        }
+        pthread_join(thread, NULL);
+    }
+    nothing_may_grow(before);
+}
+
+/* ---- between calls ---- */
+
+static double seconds_of(clockid_t clock)
+{
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Processor time of all threads but this one. */
+static double burnt_by_others(void)
+{
+    return seconds_of(CLOCK_PROCESS_CPUTIME_ID) - seconds_of(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* Does any thread but this one run, or wait for a processor? */
+static bool another_runs(void)
+{
+    DIR *folder = opendir("/proc/self/task");
+    bool runs = false;
+
+    for (struct dirent *one; folder && (one = readdir(folder));) {
+        char path[300], text[300] = "";
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/self/task/%s/stat", one->d_name);
+        file = one->d_name[0] == '.' || atoi(one->d_name) == syscall(SYS_gettid) ? NULL : fopen(path, "r");
+        if (file) {
+            size_t length = fread(text, 1, sizeof text - 1, file);
+            const char *name_ends = length ? strrchr(text, ')') : NULL;
+
+            runs = runs || (name_ends && name_ends[2] == 'R');
+            fclose(file);
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return runs;
+}
+
+/* A helper may look for more work for a while. One that goes on to is told by what it burns, not by how
+ * long that takes: on a busy machine it takes longer. */
+static void at_rest(void)
+{
+    enum { QUIET_LOOKS = 10, MOST_SECONDS = 1 };
+    static const double LITTLE = 0.0002;    /* seconds; the two clocks are not read at once */
+    one_block b = few_words();
+    double start, last;
+
+    for (int again = 0; again < 5; again++) {
+        flush_all(&b, 4, "before the port is left alone");
+    }
+    start = last = burnt_by_others();
+    for (int quiet = 0; quiet < QUIET_LOOKS;) {
+        usleep(5000);
+
+        double now = burnt_by_others();
+
+        quiet = now - last < LITTLE && !another_runs() ? quiet + 1 : 0;
+        last = now;
+        if (now - start > MOST_SECONDS) {
+            kit_wrong("at-rest", "after the last call its threads have used %.1f s of processor time", now - start);
+            return;
+        }
+    }
 }
 
 int main(int argc, char **argv)
@@ -205,6 +315,8 @@ int main(int argc, char **argv)
         {"asleep-256", asleep_256},
         {"threads-in-turn", threads_in_turn},
         {"piles-up", piles_up},
+        {"callers-end", callers_end},
+        {"at-rest", at_rest},
         {"asleep-65536", asleep_65536},
     };
 

@@ -88,6 +88,51 @@ static void waits_long(void)
     }
 }
 
+/* Two blocks, one after the other in the bitmaps, and all of it dirty: whole words of ones, far more of
+ * them than anybody looks at at once, and in the midst of them a block ends. Behind its memory lies none. */
+static uint8_t *ending_at_a_guard(size_t size)
+{
+    size_t inside = (size + KIT_OS_PAGE - 1) / KIT_OS_PAGE * KIT_OS_PAGE;
+    uint8_t *memory = reserve(inside + KIT_GUARD);
+
+    mprotect(memory + inside, KIT_GUARD, PROT_NONE);
+    return memory + inside - size;
+}
+
+static void full_words(uint64_t words, uint64_t border)
+{
+    enum { SIZE = 1024 };
+    uint64_t pages[2] = {border, words * 64 - border};
+    one_block b[2];
+    colo_block list[2];
+    uint64_t count = words * 64, *cache = reserve(8 * words), *host = reserve(8 * words);
+
+    for (int i = 0; i < 2; i++) {
+        b[i] = with_memory(SIZE, pages[i], 2, ending_at_a_guard(pages[i] * SIZE),
+                           ending_at_a_guard(pages[i] * SIZE));
+        kit_fill(cache_page(&b[i], 0), pages[i] * SIZE, (uint64_t)i + 1);
+        list[i] = b[i].block;
+        list[i].first_bit = i ? border : 0;
+    }
+    memset(cache, 0xFF, 8 * words);
+    if (kit_flush(list, 2, SIZE, cache, host, words, &count, 2, NULL) || count) {
+        kit_wrong("accepts", "%llu words of ones, two blocks: not flushed", (unsigned long long)words);
+    }
+    for (int i = 0; i < 2; i++) {
+        must_all_be_copied(&b[i], "a block ends among words of ones");
+    }
+}
+
+static void ends_in_full_words(void)
+{
+    static const uint64_t words[] = {18, 130, 1030};
+
+    for (size_t i = 0; i < COUNT_OF(words) && !kit_failures; i++) {
+        full_words(words[i], words[i] / 2 * 64);
+        full_words(words[i], words[i] / 2 * 64 + 5);
+    }
+}
+
 /* ---- many threads ---- */
 
 /* Dirty pages on both sides of each border that a share may have. */
@@ -225,6 +270,7 @@ int main(int argc, char **argv)
 {
     static const kit_check checks[] = {
         {"dirty-70000", many_dirty_pages},
+        {"ends-in-full-words", ends_in_full_words},
         {"threads-and-words", threads_and_words},
         {"shares-64", shares_64},
         {"shares-255", shares_255},
