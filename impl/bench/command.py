@@ -25,6 +25,7 @@ from impl.bench import (
     report,
     simulate,
 )
+from impl.bench import nodes as numa
 from impl.bench.bound_port import BoundPort
 from impl.bench.copy_limit import BEST_MODE, MODES
 from impl.bench.measures import Measure, ours
@@ -181,6 +182,20 @@ def add_command(commands: Any) -> None:
         help="measure nothing: write RESULTS.md, its plot and README.md's table from results/*.json",
     )
     parser.add_argument(
+        "--nodes",
+        type=numa.node_count,
+        default=1,
+        metavar="N",
+        help="with --simulate: also with the guest's memory on N NUMA nodes",
+    )
+    parser.add_argument(
+        "--remote",
+        type=options.factor,
+        default=1.6,
+        metavar="R",
+        help="with --nodes: how many times as long a page of another node takes to copy",
+    )
+    parser.add_argument(
         "--name", default=processor(), help="what this machine is called in tables and plots"
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -204,6 +219,8 @@ def run(arguments: argparse.Namespace) -> int:
     recorded = _traces(arguments.traces)
     if arguments.simulate:
         speed_ups = simulate.run(recorded, arguments.plot)
+        if arguments.nodes > 1:
+            numa.run(recorded, arguments.nodes, arguments.remote)
         _write(arguments, _document(_machine(arguments), recorded, speed_ups))
         return 0
     return (_scaling if arguments.scaling else _contest)(arguments, recorded)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impl.__main__ import main as impl
+from impl.bench.nodes import node_count
 from model.boundary import options
 from proofs.__main__ import main as proofs
 from tests.conformance.__main__ import main as conformance
@@ -35,6 +36,8 @@ NUMBERS: list[tuple[Main, tuple[str, ...], str, Callable[[str], object]]] = [
     (impl, ("bench",), "--ram", options.size),
     (impl, ("bench",), "--threads", options.count),
     (impl, ("bench",), "--seconds", options.seconds),
+    (impl, ("bench",), "--nodes", node_count),
+    (impl, ("bench",), "--remote", options.factor),
     (impl, ("calibrate",), "--seconds", options.seconds),
     (proofs, (), "--jobs", options.count),
     (conformance, ("--implementation", "impl"), "--effort", options.factor),
