@@ -201,11 +201,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw all of it, to look at")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print tables and the summary; 0 whatever was measured."""
+    if arguments.nodes > 1 and not arguments.simulate:
+        arguments.refuse("argument --nodes: is computed, not measured: add --simulate")
     if arguments.report:
         report.write()
         return 0

@@ -98,6 +98,12 @@ def test_it_is_told_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 nodes, memory interleaved, remote 1.6" in printed
 
 
+def test_nodes_are_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--nodes", "2"])
+    assert "add --simulate" in capsys.readouterr().err
+
+
 def test_more_nodes_than_any_machine_has_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--simulate", "--nodes", "65"])
