@@ -91,7 +91,12 @@ def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
             with Report(claims, console) as report:
                 for outcome in outcomes(pool, claims):
                     report.add(outcome)
-            second = _export_and_ask(pool, claims, options.export, options.second, console)
+            if prepare:
+                prepare()  # obligations are stated here, too
+            try:
+                second = _export_and_ask(pool, claims, options.export, options.second, console)
+            finally:
+                use(None)
             broken = 0
             if options.mutants:
                 broken = _break_compiled(pool, console, loops=options.compiled is not None)

@@ -21,12 +21,13 @@ from proofs.compiled.loops import (
     held,
     hold,
     memory_of,
+    over_range,
     results,
     run,
     symbol,
 )
 from proofs.compiled.machine import Contract, Machine, State
-from proofs.compiled.values import Bits, Datum, Line, Opaque, Slot, bits, number
+from proofs.compiled.values import Bits, Datum, Line, Opaque, bits, number
 from proofs.prover.obligation import Proof
 from proofs.prover.symbolic import Natural, Truth, Word, Words, implies, natural, trailing_zeros
 
@@ -268,42 +269,20 @@ def _copy(p: Proof) -> tuple[z3.BitVecRef, z3.BitVecRef, z3.BitVecRef, Copied]:
 def _stream_fetching(p: Proof) -> None:
     """stream_fetching, compiled, copies whole lines from one place to another, and nothing else."""
     to, origin, length, memory = _copy(p)
-    lines = z3.LShR(length, 6)
-
-    def iterator(state: State) -> tuple[str, Slot, Slot]:
-        """numba's iterator over a range: its variable, the next value's, that of how many are left."""
-        for place, following in state.slots.items():
-            left = state.slots.get(replace(place, offset=24))
-            in_this = place.region.startswith(f"{state.frame}:$phi") and place.offset == 0
-            if in_this and isinstance(following, Slot) and isinstance(left, Slot):
-                return place.region, following, left
-        raise UnknownIR("there is no iterator over a range in the LLVM IR")
-
-    def reads(machine: Machine, state: State) -> z3.BitVecRef:
-        _, _, left = iterator(state)
-        return lines - bits(state.slots[left], "how many lines are left").z
 
     def writes(machine: Machine, state: State, done: z3.BitVecRef) -> None:
-        region, following, left = iterator(state)
-        state.slots[following] = Bits(64 * done)
-        state.slots[left] = Bits(lines - done)
-        state.slots[Slot(region, 16)] = number(64)
         memory_of(state, Copied).held = machine.fresh(BYTE, "held")
 
     def holds(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
-        region, following, _ = iterator(state)
-        return [
-            ("line by line", bits(state.slots[following], "the next line").z == 64 * done),
-            ("the step stays", bits(state.slots[Slot(region, 16)], "the step").z == 64),
-            ("there are no more lines than all", z3.ULE(done, lines)),
-            ("so much is copied", memory_of(state, Copied).so_far(64 * done, memory.held)),
-        ]
+        so_far = memory_of(state, Copied).so_far(64 * done, memory.held)
+        return [("so much is copied", so_far)]
 
+    loop = over_range("lines done", lambda _: z3.LShR(length, 6), writes, holds, step=64)
     run(
         p,
         KERNELS + "stream_fetching",
         [to, origin, length, a_word("soon")],
-        [Counted("lines done", reads, writes, holds)],
+        [loop],
         memory,
         Pointer(),
         lambda state: [("all is copied", memory_of(state, Copied).so_far(length, memory.held))],
@@ -568,7 +547,12 @@ claim(
 claim(
     "flush.stream_fetching",
     _stream_fetching,
-    Change("a line is left out", r"sub nsw (i64 %\S+), 1", r"sub nsw \1, 2", "line by line, kept"),
+    Change(
+        "a line is left out",
+        r"sub nsw (i64 %\S+), 1",
+        r"sub nsw \1, 2",
+        "one after the other, kept",
+    ),
     Change(
         "a line is stored elsewhere",
         r"load i64, ptr %to, align 8(\n  %\S+ = add i64 %\S+, %)",

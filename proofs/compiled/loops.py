@@ -18,7 +18,17 @@ from proofs.compiled import source
 from proofs.compiled.functions import DIVISORS, full_name
 from proofs.compiled.ir import Integer, Pointer, Type, UnknownIR
 from proofs.compiled.machine import Contract, Loop, Machine, Memory, State
-from proofs.compiled.values import Bits, Datum, Opaque, Slot, bits, number, poison, slot
+from proofs.compiled.values import (
+    Bits,
+    Datum,
+    Opaque,
+    Slot,
+    all_of,
+    bits,
+    number,
+    poison,
+    slot,
+)
 from proofs.prover.obligation import CLAIMS, Claim, Control, Proof
 from proofs.prover.symbolic import Truth, Word
 
@@ -90,7 +100,7 @@ class Counted(Loop):
     def arrive(self, machine: Machine, state: State, again: bool) -> None:
         now = z3.simplify(self.reads(machine, state))
         if again:
-            self.turned.append(z3.And(*state.path))
+            self.turned.append(all_of(state.path))
             before = state.notes[self.name]
             for name, goal in self.turn(state, before, now):
                 machine.must(state, name, goal)
@@ -108,6 +118,54 @@ class Counted(Loop):
             state.path.append(goal)
         state.notes[self.name] = now
         self.begun.append(tuple(state.path))
+
+
+def over_range(
+    name: str,
+    total: Callable[[State], z3.BitVecRef],
+    writes: Callable[[Machine, State, z3.BitVecRef], None],
+    holds: Callable[[Machine, State, z3.BitVecRef], list[Part]],
+    *,
+    first: Callable[[State], z3.BitVecRef] = lambda state: number(0).z,
+    step: int = 1,
+    given: Callable[[z3.BitVecRef], z3.BoolRef] = lambda now: z3.BoolVal(True),
+) -> Counted:
+    """A loop over a range of ``total`` numbers, ``step`` apart from ``first`` on: how many are done.
+
+    ``writes`` sets variables and memory to that, ``holds`` is what is true of it then.
+    """
+
+    def iterator(state: State) -> tuple[str, Slot, Slot]:
+        """numba's iterator over a range: its variable, the next value's, that of how many are left."""
+        for place, following in state.slots.items():
+            left = state.slots.get(replace(place, offset=24))
+            in_this = place.region.startswith(f"{state.frame}:$phi") and place.offset == 0
+            if in_this and isinstance(following, Slot) and isinstance(left, Slot):
+                return place.region, following, left
+        raise UnknownIR("there is no iterator over a range in the LLVM IR")
+
+    def reads(machine: Machine, state: State) -> z3.BitVecRef:
+        _, _, left = iterator(state)
+        return total(state) - bits(state.slots[left], "how many are left").z
+
+    def set_to(machine: Machine, state: State, done: z3.BitVecRef) -> None:
+        region, following, left = iterator(state)
+        state.slots[following] = Bits(first(state) + step * done)
+        state.slots[left] = Bits(total(state) - done)
+        state.slots[Slot(region, 16)] = number(step)
+        writes(machine, state, done)
+
+    def known(machine: Machine, state: State, done: z3.BitVecRef) -> list[Part]:
+        region, following, _ = iterator(state)
+        next_ = bits(state.slots[following], "the next").z
+        return [
+            ("one after the other", next_ == first(state) + step * done),
+            ("the step stays", bits(state.slots[Slot(region, 16)], "the step").z == step),
+            ("there are no more than all", z3.ULE(done, total(state))),
+            *holds(machine, state, done),
+        ]
+
+    return Counted(name, reads, set_to, known, given=given)
 
 
 @dataclass(frozen=True)
@@ -170,7 +228,7 @@ def run(
     start = State(slots={Slot("exception"): Opaque()}, memory=memory)
     ends = []
     for state, code in machine.run(own, [*places, *map(Bits, arguments)], start):
-        ends.append(z3.And(*state.path))
+        ends.append(all_of(state.path))
         machine.must(state, "no exception is raised", bits(code, name).z == 0)
         for offset, kind in machine.layouts["result"].items():
             value = state.slots.get(Slot("result", offset), poison(kind))
@@ -187,7 +245,7 @@ def run(
             raise UnknownIR(f"no turn of {loop.name} comes to its end, in the LLVM IR")
         p.possible(f"a turn of {loop.name} comes to its end", Truth(z3.Or(*loop.turned)))
     for o in machine.obligations:
-        p.prove(o.name, Truth(z3.Implies(z3.And(*o.path), o.goal)), keep=False)
+        p.prove(o.name, Truth(z3.Implies(all_of(o.path), o.goal)), keep=False)
     p.compiled = True
     p.reached = {label for function, label in machine.visits if function == own}
 

@@ -12,6 +12,7 @@ import z3
 from model import shares
 from model.protocols import work_queue
 from proofs.compiled.flush import KERNELS, mentions, multiple_of
+from proofs.compiled.halving import halving
 from proofs.compiled.ir import Instruction, Integer, Many, Pointer, UnknownIR
 from proofs.compiled.loops import (
     WORD,
@@ -170,27 +171,10 @@ def _first_row(p: Proof) -> None:
     """first_row, compiled, finds the first row whose block ends above a bit, or the end of the rows."""
     table, given = _a_table(p), a_word("given_bit")
     rows, its = table.rows, table.its_row
-    p.lemma("fewer rows are left above the middle", _fewer_above, *p.words("any_row " * 4))
-    p.lemma("fewer rows are left below the middle", _fewer_below, *p.words("any_row " * 4))
 
-    def reads(machine: Machine, state: State) -> z3.BitVecRef:
-        return rows - (held(machine, state, "high.2") - held(machine, state, "low.2"))
-
-    def writes(machine: Machine, state: State, left_out: z3.BitVecRef) -> None:
-        low, high = machine.fresh(WORD, "low"), machine.fresh(WORD, "high")
-        hold(machine, state, low__2=low, high__2=high)
-        state.path += [left_out == rows - (high - low), z3.ULT(low, high), z3.ULE(high, rows)]
-        middle = z3.UDiv(low + high, z3.BitVecVal(2, 64))
-        between = z3.And(z3.ULE(low, middle), z3.ULT(middle, high))
-        shown(machine, state, "the middle lies between", between)
-        numbers = [Word(number) for number in (low, middle, high, rows)]
-        state.path += [_fewer_above(*numbers).z, _fewer_below(*numbers).z]
-
-    def holds(machine: Machine, state: State, _: z3.BitVecRef) -> list[Part]:
-        low, high = held(machine, state, "low.2"), held(machine, state, "high.2")
+    def holds(low: z3.BitVecRef, high: z3.BitVecRef) -> list[Part]:
         above = z3.And(z3.ULE(high, its), z3.ULT(its, rows))
         return [
-            ("there are rows left", z3.And(z3.ULT(low, high), z3.ULE(high, rows))),
             ("rows below end", z3.Implies(z3.ULT(its, low), z3.ULE(_end(its), given))),
             ("rows above do not", z3.Implies(above, z3.ULT(given, _end(its)))),
         ]
@@ -206,23 +190,11 @@ def _first_row(p: Proof) -> None:
         p,
         KERNELS + "first_row",
         [table.job, given],
-        [Counted("rows left out", reads, writes, holds)],
+        [halving(p, "rows left out", rows, holds)],
         Blocks(table, *(z3.BoolVal(False) for _ in range(3))),
         Integer(64),
         after,
     )
-
-
-def _fewer_above(low: Word, middle: Word, high: Word, rows: Word) -> Truth:
-    """More rows are left out without the middle one and those below it."""
-    inside = every(low <= middle, middle < high, high <= rows, rows < 2**50)
-    return implies(inside, rows - (high - low) < rows - (high - (middle + 1)))
-
-
-def _fewer_below(low: Word, middle: Word, high: Word, rows: Word) -> Truth:
-    """More rows are left out without the middle one and those above it."""
-    inside = every(low <= middle, middle < high, high <= rows, rows < 2**50)
-    return implies(inside, rows - (high - low) < rows - (middle - low))
 
 
 def _in_order(address: Word, row: Word, other: Word) -> Truth:

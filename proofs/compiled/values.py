@@ -5,7 +5,7 @@ by 64). It spreads through operations; to branch on it, to divide by it or to go
 undefined. ``undef`` is taken for poison, which may be anything that undef may be, and more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeAlias, Union
 
@@ -65,6 +65,11 @@ def any_of(*conditions: z3.BoolRef) -> z3.BoolRef:
     """Their disjunction, without those that are plainly false."""
     left = [c for c in map(z3.simplify, conditions) if not z3.is_false(c)]
     return z3.Or(*left) if len(left) > 1 else left[0] if left else NEVER
+
+
+def all_of(conditions: Collection[z3.BoolRef]) -> z3.BoolRef:
+    """Their conjunction. (z3 prints one of none as no solver can read it.)"""
+    return z3.And(*conditions) if conditions else ALWAYS
 
 
 def poison(kind: Type) -> Datum:

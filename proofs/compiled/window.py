@@ -406,7 +406,7 @@ def _with_named_masks(p: Proof) -> tuple[Lift, Callable[..., z3.BoolRef]]:
         return Word(_mask(word.z, first.z, last.z))
 
     p.lemma("a mask has the bits of the window's pages", of_the_mask, *p.words("any_word " * 3))
-    empty = p.lemma("no page is in an empty word", _is_empty)
+    empty = p.lemma("no page is in an empty word", is_empty)
     empty(symbolic.some_population)
     primitives: dict[Callable[..., Any], Any] = {
         domain.select: symbolic.select,
@@ -420,7 +420,8 @@ def _with_named_masks(p: Proof) -> tuple[Lift, Callable[..., z3.BoolRef]]:
     return lift, says
 
 
-def _is_empty(population: Callable[[Word], Any] = symbolic.population) -> Truth:
+def is_empty(population: Callable[[Word], Any] = symbolic.population) -> Truth:
+    """An empty word has no page: proved of what population counts, used of any that counts the same."""
     empty: Truth = population(symbolic.word(0)) == 0
     return empty
 

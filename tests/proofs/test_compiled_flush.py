@@ -81,6 +81,22 @@ def written(tmp_path: Path) -> Edit:
         ("_LAST_BIT = np.uint64(63)", "_LAST_BIT = np.uint64(62)", "flush_window"),
         ("load(row + j.USED_PAGES) <= bit", "load(row + j.USED_PAGES) < bit", "first_row"),
         ("row, first + start, first + limit)", "row, first, first + limit)", "flush_range"),
+        (
+            "        store(host_bitmap + word * _8, _0)\n    store(job + j.DIRTY_PAGES, _0)\n",
+            "    store(job + j.DIRTY_PAGES, _0)\n",
+            "clear_bitmaps",
+        ),
+        ("word_at(index, middle) < pages", "word_at(index, middle) <= pages", "first_word_with"),
+        (
+            "store(index + word * _8, before)",
+            "store(index + word * _8, before + _1)",
+            "index_dirty",
+        ),
+        (
+            "range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words)",
+            "range(next_dirty_word(cache_bitmap, host_bitmap, _1, n_words), n_words)",
+            "count_either",
+        ),
     ],
 )
 def test_a_change_in_a_kernel_is_refuted_with_values(
