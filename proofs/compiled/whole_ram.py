@@ -263,7 +263,7 @@ def _count_either(p: Proof) -> None:
 
 
 def _first_word_with(p: Proof) -> None:
-    """first_word_with, compiled, finds the first word with so many dirty pages below it, or the end.
+    """first_word_with, compiled, finds the first word that has no fewer dirty pages below it, or the end.
 
     That is what the model's says, where the index counts what shares.dirty_before says.
     """
