@@ -5,6 +5,7 @@ run when COLO_LONG is set.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +25,13 @@ __all__ = ["pytest_configure", "pytest_terminal_summary", "pytest_xdist_auto_num
 
 # What this machine is good at decides no test, also in the processes that tests start.
 os.environ["COLO_FLUSH_TUNING"] = "usual"
+
+# A shell's background jobs ignore Ctrl-C, and those of nohup that the terminal is gone. Tests that send
+# such signals would wait for ever for what comes of them.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        _heeded = signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(_number, _heeded)
 
 COMMON = settings(
     deadline=None,  # machines are shared; nothing here is judged by its time

@@ -50,6 +50,25 @@ LAST_DIES = """
 SEGFAULT, HANGS = "os.kill(os.getpid(), signal.SIGSEGV)", "time.sleep(3600)"
 
 
+def test_in_the_background_signals_are_heeded() -> None:
+    """As a shell starts a job there, or nohup: the control is Python by itself."""
+    tells = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, end=' ');"
+    tells += "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+    for program, ignored in (
+        (tells, "True True\n"),
+        (f"import tests.conftest; {tells}", "False False\n"),
+    ):
+        shell = [
+            "sh",
+            "-c",
+            'trap "" INT QUIT HUP TERM; exec "$0" -c "$1"',
+            sys.executable,
+            program,
+        ]
+        ran = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert ran.stdout == ignored
+
+
 def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run pytest with this project's options and last line on one file of tests."""
     (folder / "conftest.py").write_text(
