@@ -144,10 +144,15 @@ def largest(scalings: Mapping[str, Document]) -> Document:
     return max(scalings.values(), key=lambda one: int(one["machine"]["threads"]))
 
 
+def _threads(found: Document) -> list[int]:
+    """The numbers of threads that were measured."""
+    return sorted({one["threads"] for rows in found["speed_ups"].values() for one in rows})
+
+
 def _scaling(found: Document) -> Iterator[str]:
     """Times as fast as one thread of ours: with more and more threads, and others with all."""
     machine, by_name = found["machine"], found["speed_ups"]
-    threads = sorted({one["threads"] for rows in by_name.values() for one in rows})
+    threads = _threads(found)
     there = {one["who"] for rows in by_name.values() for one in rows}
     beside = [kind for kind in BESIDE if kind in there]
     heads = [f"{machine['processor']}: speed-up, by threads", *map(str, threads[1:])]
@@ -218,7 +223,7 @@ def results(found: Results) -> str:
 def _every_number_of_threads(name: str, found: Document) -> Iterator[str]:
     """A row a pattern and a contender."""
     yield from (f"## {name}: more and more threads", "", *_where({name: found}), "")
-    threads = sorted({one["threads"] for rows in found["speed_ups"].values() for one in rows})
+    threads = _threads(found)
     lines = []
     for pattern, rows in found["speed_ups"].items():
         for who in dict.fromkeys(one["who"] for one in rows):

@@ -2,12 +2,9 @@
 
 from itertools import product
 
-from model.explore.pictures import picture
-from model.explore.schedule import replay
-from model.explore.search import explore
-from model.page.picture import drawn
 from model.protocols.work_queue_round import queue_round
-from model.scenarios.registry import FAILS, Lines, Rows, scenario
+from model.scenarios.interleavings import every_interleaving
+from model.scenarios.registry import Lines, Rows, scenario
 
 FEW_WORDS: tuple[list[int], ...] = ([], [0], [0, 1], [1, 2], [0, 2], [0, 1, 2])
 
@@ -25,12 +22,4 @@ def queued_words(words: int, dirty: list[int], copiers: int, slots: int) -> Line
     The shortest schedule that fails is told: ``c`` searches, and copies when the queue is full.
     """
     yield f"{words} words, {dirty} dirty, a ring of {slots}, the caller and {copiers} copiers"
-    system = queue_round(words, frozenset(dirty), copiers, slots)
-    failure = explore(system, limit=50_000).failure
-    if failure:
-        start = picture(system, system.shared, system.processes)
-        yield drawn(f"in the order {failure.schedule}", start)
-        for taken in replay(system, failure.schedule):
-            shown = picture(system, taken.shared, taken.processes, taken.name)
-            yield drawn(f"{taken.name}{taken.kind}  {taken.text}", shown)
-        yield f"{FAILS}{failure.invariant}"
+    yield from every_interleaving(queue_round(words, frozenset(dirty), copiers, slots))
