@@ -221,12 +221,26 @@ class Pages:
 
     def _page(self, address: z3.BitVecRef, base: z3.BitVecRef) -> z3.BitVecRef:
         """``q`` for the address ``base + q * page_bytes``, as it is written."""
-        parts = address.children()
-        if len(parts) == 2 and parts[0].eq(base):
-            place = parts[1].children()
-            if len(place) == 2 and place[1].eq(self.page_bytes):
-                return place[0]
-        raise UnknownIR(f"a copy at {address}, which is no page's place")
+        begins, page = page_at(address, self.page_bytes)
+        if not begins.eq(base):
+            raise UnknownIR(f"a copy at {address}, which is no page's place")
+        return page
+
+
+def page_at(address: z3.BitVecRef, page_bytes: z3.BitVecRef) -> tuple[z3.BitVecRef, z3.BitVecRef]:
+    """``base`` and ``q`` for the address ``base + q * page_bytes``, as it is written."""
+    parts = address.children()
+    if len(parts) == 2 and address.decl().kind() == z3.Z3_OP_BADD:
+        return parts[0], pages_in(parts[1], page_bytes)
+    raise UnknownIR(f"a copy at {address}, which is no page's place")
+
+
+def pages_in(length: z3.BitVecRef, page_bytes: z3.BitVecRef) -> z3.BitVecRef:
+    """``n`` for ``n * page_bytes``, as it is written."""
+    parts = length.children()
+    if len(parts) == 2 and length.decl().kind() == z3.Z3_OP_BMUL and parts[1].eq(page_bytes):
+        return parts[0]
+    raise UnknownIR(f"{length} bytes, which are no number of pages")
 
 
 def _stream(p: Proof) -> None:
@@ -399,7 +413,7 @@ def _copy_pages(p: Proof) -> None:
         "the word's dirty pages are the block's"
     )  # said of each as it is copied (``lowest_is_in_block``)
     p.assume("tables and pages lie apart")  # what is copied changes no field
-    p.lemma("pages lie end to end", _end_to_end, *(natural(0) for _ in range(3)))
+    p.lemma("pages lie end to end", end_to_end, *(natural(0) for _ in range(3)))
     places = {job: page_bytes, job + 64: copying, row: first, row + 16: host, row + 24: cache}
     fields = {z3.simplify(place).sexpr(): value for place, value in places.items()}
     memory = Pages(fields, host, cache, page_bytes, used, page, z3.BoolVal(False))
@@ -520,7 +534,7 @@ def copying_worker(
     return worker.MemoryOf(cache, host, copied), me
 
 
-def _end_to_end(page: Natural, other: Natural, page_bytes: Natural) -> Truth:
+def end_to_end(page: Natural, other: Natural, page_bytes: Natural) -> Truth:
     """A page ends where a later one, or the block, begins or before that: in numbers without end."""
     return implies(
         (page >= 0) & (page < other) & (page_bytes >= 0),

@@ -514,7 +514,6 @@ def _state(
     p.assume("no exception is raised: no number of threads is 0")
     p.assume("the process is the one that has made the pool")
     p.assume("what is given no control block touches none")
-    p.assume("a backup of a range stays within it")
     with source.replaced(_texts(name, p.mutant)):
         failures = compare(walks(p), queue=queue)
     for obligation in (STRONG, ORDER, PLAIN, LEFT_OUT):

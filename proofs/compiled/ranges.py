@@ -5,6 +5,7 @@ bit in common. So a range is flushed row by row, from the first that reaches int
 What is said of one bit, and of the block that has it if one has, holds of all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import z3
@@ -40,17 +41,21 @@ from proofs.prover.symbolic import Truth, Word, every, implies
 
 STRATEGIES = "impl.kernels.strategies."
 #: Where fields lie, in bytes (``impl/kernels/job_table.py``, ``impl/kernels/control.py``).
-_REGIONS, _ROWS, _ROW_BYTES = 40, 80, 32
+REGIONS, ROWS, ROW_BYTES = 40, 80, 32
 _JOB, _WORKERS, _WORKER_BYTES = 208, 64 * (9 + work_queue.SLOTS // 8), 64
 _LINE = {name: 8 * place for place, name in enumerate(COUNTS, 1)}
-#: Of the block in each row: its first bit, and the bit behind its last used page.
-_first, _end = (z3.Function(name, WORD, WORD) for name in ("first_bit_of_row", "end_of_row"))
+#: Of the block in each row: its first bit, the bit behind its last used page, where its pages lie.
+first_bit, end_of, host_of, cache_of = (
+    z3.Function(f"{name}_of_row", WORD, WORD) for name in ("first_bit", "end", "host", "cache")
+)
 
 
-def _used(row: z3.BitVecRef) -> z3.BitVecRef:
-    return _end(row) - _first(row)
+def used_of(row: z3.BitVecRef) -> z3.BitVecRef:
+    return end_of(row) - first_bit(row)
 
 
+#: A row's fields, by where each lies in it.
+_FIELDS = {0: first_bit, 8: used_of, 16: host_of, 24: cache_of}
 #: What a flush of the bits from one to another counts, and what the rows below a number add to that.
 _counted = {name: z3.Function(f"{name}_in_window", WORD, WORD, WORD) for name in COUNTS}
 _below = {name: z3.Function(f"{name}_below_row", WORD, WORD) for name in COUNTS}
@@ -69,19 +74,32 @@ class Table:
     @property
     def address(self) -> z3.BitVecRef:
         """Where the first row lies."""
-        return self.job + _ROWS
+        return self.job + ROWS
+
+    def place(self, row: z3.BitVecRef) -> z3.BitVecRef:
+        """Where a row lies."""
+        return self.address + ROW_BYTES * row
+
+    def row_at(self, place: z3.BitVecRef) -> z3.BitVecRef:
+        """Which row lies there."""
+        offset = z3.simplify(place - self.address)
+        row = multiple_of(ROW_BYTES, offset)
+        return z3.LShR(offset, 5) if row is None else row
 
     @staticmethod
     def has(row: z3.BitVecRef, bit: z3.BitVecRef) -> z3.BoolRef:
         """Has a row's block a used page with this bit?"""
-        return z3.And(z3.ULE(_first(row), bit), z3.ULT(bit, _end(row)))
+        return z3.And(z3.ULE(first_bit(row), bit), z3.ULT(bit, end_of(row)))
 
     def known(self, row: z3.BitVecRef) -> z3.BoolRef:
         """What a valid table says of a row, also beside the row that has the bit."""
-        its, inside = self.its_row, z3.And(z3.ULT(_first(row), _end(row)), z3.ULE(_end(row), BITS))
+        its, inside = (
+            self.its_row,
+            z3.And(z3.ULT(first_bit(row), end_of(row)), z3.ULE(end_of(row), BITS)),
+        )
         in_order = z3.And(
-            z3.Implies(z3.ULT(row, its), z3.ULE(_end(row), _first(its))),
-            z3.Implies(z3.ULT(its, row), z3.ULE(_end(its), _first(row))),
+            z3.Implies(z3.ULT(row, its), z3.ULE(end_of(row), first_bit(its))),
+            z3.Implies(z3.ULT(its, row), z3.ULE(end_of(its), first_bit(row))),
         )
         alone = z3.Implies(self.has(row, self.bit), z3.And(self.has_row, row == its))
         both = z3.And(z3.ULT(row, self.rows), z3.ULT(its, self.rows))
@@ -93,19 +111,21 @@ class Table:
         """A field of the table. Raises UnknownIR for any other address."""
         if what.type != Integer(64):
             raise UnknownIR(f"a load that is no field of a table, in the LLVM IR: {what.text}")
-        if z3.simplify(at.z - self.job - _REGIONS).eq(z3.BitVecVal(0, 64)):
+        if z3.simplify(at.z - self.job - REGIONS).eq(z3.BitVecVal(0, 64)):
             return Bits(self.rows)
         offset = z3.simplify(at.z - self.address)
         if mentions(offset, self.job):
             raise UnknownIR(f"a load that is no field of a table, in the LLVM IR: {what.text}")
-        for field, value in ((0, _first), (8, _used)):
-            row = multiple_of(_ROW_BYTES, z3.simplify(offset - field))
+        for field, value in _FIELDS.items():
+            row = multiple_of(ROW_BYTES, z3.simplify(offset - field))
             if row is not None:
                 return self._field(machine, state, row, value(row))
-        row = z3.LShR(offset, 5)
-        is_first, is_used = (offset & (_ROW_BYTES - 1) == field for field in (0, 8))
-        machine.must(state, "it is one of a row's first two fields", z3.Or(is_first, is_used))
-        return self._field(machine, state, row, z3.If(is_first, _first(row), _used(row)))
+        row, within = z3.LShR(offset, 5), offset & (ROW_BYTES - 1)
+        machine.must(state, "it is a field of a row", z3.Or(*(within == f for f in _FIELDS)))
+        found = cache_of(row)
+        for field, value in _FIELDS.items():
+            found = z3.If(within == field, value(row), found)
+        return self._field(machine, state, row, found)
 
     def _field(
         self, machine: Machine, state: State, row: z3.BitVecRef, value: z3.BitVecRef
@@ -136,7 +156,7 @@ class Blocks:
         raise UnknownIR(f"a store where only its callees store, in the LLVM IR: {what.text}")
 
 
-def _a_table(p: Proof) -> Table:
+def a_table(p: Proof) -> Table:
     """A valid job table, and a bit."""
     job, rows, bit, its_row = (a_word(n) for n in ("job", "rows", "bit", "its_row"))
     has_row = z3.Bool("has_row")
@@ -159,29 +179,31 @@ def found_row(table: Table, bit: z3.BitVecRef, found: z3.BitVecRef) -> list[Part
     its = table.its_row
     return [
         ("it is a row, or the end", z3.ULE(found, table.rows)),
-        ("rows before it end", z3.Implies(z3.ULT(its, found), z3.ULE(_end(its), bit))),
+        ("rows before it end", z3.Implies(z3.ULT(its, found), z3.ULE(end_of(its), bit))),
         (
             "rows from it on do not",
-            z3.Implies(z3.And(z3.ULE(found, its), z3.ULT(its, table.rows)), z3.ULT(bit, _end(its))),
+            z3.Implies(
+                z3.And(z3.ULE(found, its), z3.ULT(its, table.rows)), z3.ULT(bit, end_of(its))
+            ),
         ),
     ]
 
 
 def _first_row(p: Proof) -> None:
     """first_row, compiled, finds the first row whose block ends above a bit, or the end of the rows."""
-    table, given = _a_table(p), a_word("given_bit")
+    table, given = a_table(p), a_word("given_bit")
     rows, its = table.rows, table.its_row
 
     def holds(low: z3.BitVecRef, high: z3.BitVecRef) -> list[Part]:
         above = z3.And(z3.ULE(high, its), z3.ULT(its, rows))
         return [
-            ("rows below end", z3.Implies(z3.ULT(its, low), z3.ULE(_end(its), given))),
-            ("rows above do not", z3.Implies(above, z3.ULT(given, _end(its)))),
+            ("rows below end", z3.Implies(z3.ULT(its, low), z3.ULE(end_of(its), given))),
+            ("rows above do not", z3.Implies(above, z3.ULT(given, end_of(its)))),
         ]
 
     def after(state: State) -> list[Part]:
         (found,) = results(state, 1)
-        row = multiple_of(_ROW_BYTES, z3.simplify(found - table.address))
+        row = multiple_of(ROW_BYTES, z3.simplify(found - table.address))
         if row is None:
             raise UnknownIR(f"first_row returns {found}, which is no row's place")
         return found_row(table, given, row)
@@ -197,10 +219,38 @@ def _first_row(p: Proof) -> None:
     )
 
 
-def _in_order(address: Word, row: Word, other: Word) -> Truth:
+def found_for(
+    table: Table, lower: z3.BitVecRef, machine: Machine, state: State, values: list[Datum]
+) -> z3.BitVecRef:
+    """The row that first_row finds for a range from ``lower`` on, by what is proved of it."""
+    job, from_bit = arguments(machine, state, values, "first_row")
+    machine.must(state, "this table's", z3.And(job == table.job, from_bit == lower))
+    found: z3.BitVecRef = machine.fresh(WORD, "found")
+    state.path += [goal for _, goal in found_row(table, lower, found)]
+    state.notes["first row"] = found
+    return found
+
+
+def part_of(
+    row: z3.BitVecRef, lower: z3.BitVecRef, upper: z3.BitVecRef
+) -> tuple[z3.BitVecRef, z3.BitVecRef]:
+    """The bits of a row's block in a range, from one to another, if it has any there."""
+    return (
+        z3.If(z3.ULE(first_bit(row), lower), lower, first_bit(row)),
+        z3.If(z3.UGE(end_of(row), upper), upper, end_of(row)),
+    )
+
+
+def rows_in_order(p: Proof, table: Table) -> Callable[[z3.BitVecRef], z3.BoolRef]:
+    """That a row lies before the end of the rows if its number is below theirs, and only then."""
+    p.lemma("rows lie in the order of their numbers", in_order, *p.words("any_row " * 3))
+    return lambda row: in_order(*map(Word, (table.address, row, table.rows))).z
+
+
+def in_order(address: Word, row: Word, other: Word, *, row_bytes: int = ROW_BYTES) -> Truth:
     """Rows lie in the order of their numbers."""
-    small = every(address < 2**57, row <= 2**50, other <= 2**50)
-    one, two = address + row * _ROW_BYTES, address + other * _ROW_BYTES
+    small = every(address < 2**58, row <= 2**51, other <= 2**51)
+    one, two = address + row * row_bytes, address + other * row_bytes
     return implies(small, (one < two) == (row < other))
 
 
@@ -210,7 +260,7 @@ def _flush_range(p: Proof) -> None:
     Row by row, each by one flush_window, of what the model's in_reach and clip say; no word but the
     range's is touched, it counts what those windows count, and comes to an end.
     """
-    table, lower, upper = _a_table(p), a_word("lower"), a_word("upper")
+    table, lower, upper = a_table(p), a_word("lower"), a_word("upper")
     rows, its, bit = table.rows, table.its_row, table.bit
     cache, host = z3.Bools("cache_bit host_bit")
     in_range = z3.And(table.has_row, z3.ULE(lower, bit), z3.ULT(bit, upper))
@@ -222,10 +272,10 @@ def _flush_range(p: Proof) -> None:
 
     def counted(row: z3.BitVecRef) -> z3.BoolRef:
         """What a row adds to each count, which defines ``_below``."""
-        at = Word(_first(row)), Word(_used(row)), Word(lower), Word(upper)
+        at = Word(first_bit(row)), Word(used_of(row)), Word(lower), Word(upper)
         start, limit = clip(*at)
         adds = z3.And(in_reach(*at).z, (start < limit).z)
-        window = _first(row) + start.z, _first(row) + limit.z
+        window = first_bit(row) + start.z, first_bit(row) + limit.z
         return z3.And(
             *(
                 of(z3.simplify(row + 1)) == of(row) + z3.If(adds, _counted[name](*window), 0)
@@ -234,7 +284,7 @@ def _flush_range(p: Proof) -> None:
         )
 
     row = a_word("any_row")
-    outside = z3.Or(z3.ULE(_end(row), lower), z3.UGE(_first(row), upper))
+    outside = z3.Or(z3.ULE(end_of(row), lower), z3.UGE(first_bit(row), upper))
     the_same = z3.And(*(of(z3.simplify(row + 1)) == of(row) for of in _below.values()))
     p.prove(
         "a row outside the range adds nothing",
@@ -244,10 +294,7 @@ def _flush_range(p: Proof) -> None:
         keep=False,
     )
 
-    p.lemma("rows lie in the order of their numbers", _in_order, *p.words("any_row " * 3))
-
-    def ordered(row: z3.BitVecRef) -> z3.BoolRef:
-        return _in_order(*map(Word, (table.address, row, rows))).z
+    ordered = rows_in_order(p, table)
 
     def so_far(done: z3.BitVecRef) -> z3.BoolRef:
         """Has the bit's page been flushed when the rows before ``done`` have been?"""
@@ -266,25 +313,20 @@ def _flush_range(p: Proof) -> None:
             ("dirty pages are copied, no others", memory.copied == wanted.copied),
         ]
 
-    def place(row: z3.BitVecRef) -> z3.BitVecRef:
-        return table.address + _ROW_BYTES * row
-
     def reads(machine: Machine, state: State) -> z3.BitVecRef:
-        offset = z3.simplify(held(machine, state, "row.2") - table.address)
-        row = multiple_of(_ROW_BYTES, offset)
-        return z3.LShR(offset, 5) if row is None else row
+        return table.row_at(held(machine, state, "row.2"))
 
     def writes(machine: Machine, state: State, row: z3.BitVecRef) -> None:
         counts = {f"{name}__2": of(row) for name, of in _below.items()}
-        hold(machine, state, row__2=place(row), end=place(rows), **counts)
+        hold(machine, state, row__2=table.place(row), end=table.place(rows), **counts)
         state.memory = when(so_far(row))
 
     def holds(machine: Machine, state: State, row: z3.BitVecRef) -> list[Part]:
         return [
             ("it is a row", z3.ULT(row, rows)),
-            ("at a row's place", held(machine, state, "row.2") == place(row)),
-            ("the end stays", held(machine, state, "end") == place(rows)),
-            ("its block begins below the end of the range", z3.ULT(_first(row), upper)),
+            ("at a row's place", held(machine, state, "row.2") == table.place(row)),
+            ("the end stays", held(machine, state, "end") == table.place(rows)),
+            ("its block begins below the end of the range", z3.ULT(first_bit(row), upper)),
             *(
                 (f"so much is counted: {name}", held(machine, state, f"{name}.2") == of(row))
                 for name, of in _below.items()
@@ -297,29 +339,22 @@ def _flush_range(p: Proof) -> None:
 
     def first(machine: Machine, state: State, values: list[Datum]) -> Datum:
         """first_row, by what is proved of it."""
-        job, from_bit = arguments(machine, state, values, "first_row")
-        machine.must(state, "this table's", z3.And(job == table.job, from_bit == lower))
-        found = machine.fresh(WORD, "found")
-        state.path += [goal for _, goal in found_row(table, lower, found)]
+        found = found_for(table, lower, machine, state, values)
         # By induction over the rows before it, each of which ends where the range begins, or before.
         state.path += [*(of(found) == 0 for of in _below.values()), ordered(found)]
-        state.notes["first row"] = found
-        return returned(state, values, place(found))
+        return returned(state, values, table.place(found))
 
     def window(machine: Machine, state: State, values: list[Datum]) -> Datum:
         """flush_window, by what is proved of it."""
         job, at, begin, end = arguments(machine, state, values, "flush_window")
         memory, row = memory_of(state, Blocks), state.notes["rows flushed"]
-        machine.must(state, "this row's block", z3.And(job == table.job, at == place(row)))
+        machine.must(state, "this row's block", z3.And(job == table.job, at == table.place(row)))
         machine.must(state, "tables are aligned", z3.And(job & 7 == 0, at & 7 == 0))
-        of_block = z3.And(z3.ULE(_first(row), begin), z3.ULE(end, _end(row)))
+        of_block = z3.And(z3.ULE(first_bit(row), begin), z3.ULE(end, end_of(row)))
         machine.must(state, "pages of the block are flushed", of_block)
         machine.must(state, "some of them", z3.ULT(begin, end))
-        machine.must(state, "a block below bit 2^51", z3.ULE(_end(row), BITS))
-        later, sooner = (
-            z3.If(z3.ULE(_first(row), lower), lower, _first(row)),
-            z3.If(z3.UGE(_end(row), upper), upper, _end(row)),
-        )
+        machine.must(state, "a block below bit 2^51", z3.ULE(end_of(row), BITS))
+        later, sooner = part_of(row, lower, upper)
         is_clipped = z3.And(begin == later, end == sooner)
         shown(machine, state, "the block's part of the range", is_clipped)
         within_range = z3.And(z3.ULE(lower, begin), z3.ULE(end, upper))
@@ -340,7 +375,7 @@ def _flush_range(p: Proof) -> None:
         done = state.notes.get("rows flushed")
         left = state.notes["first row"] if done is None else z3.simplify(done + 1)
         # By induction over the rows from it on: if it begins where the range ends, or later, so do all.
-        past = z3.And(z3.ULT(left, rows), z3.UGE(_first(left), upper))
+        past = z3.And(z3.ULT(left, rows), z3.UGE(first_bit(left), upper))
         the_same = z3.And(*(of(rows) == of(left) for of in _below.values()))
         state.path += [table.known(left), z3.Implies(past, the_same)]
         none_left = z3.Implies(in_range, z3.ULT(its, left))

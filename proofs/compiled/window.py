@@ -190,7 +190,7 @@ def _flush_window(p: Proof) -> None:
     job, row, first, last = (a_word(n) for n in ("job", "row", "first", "last"))
     cache, host, bit = (a_word(n) for n in ("cache_bitmap", "host_bitmap", "bit"))
     first_bit, used = a_word("first_bit"), a_word("used")
-    lift, masked = _with_named_masks(p)
+    lift, masked = with_named_masks(p)
     first_word, end, any_word = (a_word(n) for n in ("first_word", "end", "any_word"))
     window = Window(cache, host, first, last, first_word, end, bit, any_word, _stepping(lift))
     p.assume(
@@ -384,7 +384,7 @@ def _flush_window(p: Proof) -> None:
     )
 
 
-def _with_named_masks(p: Proof) -> tuple[Lift, Callable[..., z3.BoolRef]]:
+def with_named_masks(p: Proof) -> tuple[Lift, Callable[..., z3.BoolRef]]:
     """Functions of the model with the mask a name; and what that says of a page's bit.
 
     It is proved of the model's mask: it has the bit of a page of the window, and no other page's.
