@@ -19,9 +19,16 @@ from tests.support.endings import (
     pytest_xdist_auto_num_workers,
     tell,
 )
+from tests.support.workers import pytest_xdist_make_scheduler
 
 # Hooks and a fixture: pytest finds them here.
-__all__ = ["pytest_configure", "pytest_terminal_summary", "pytest_xdist_auto_num_workers", "tell"]
+__all__ = [
+    "pytest_configure",
+    "pytest_terminal_summary",
+    "pytest_xdist_auto_num_workers",
+    "pytest_xdist_make_scheduler",
+    "tell",
+]
 
 # What this machine is good at decides no test, also in the processes that tests start.
 os.environ["COLO_FLUSH_TUNING"] = "usual"

@@ -22,10 +22,7 @@ from tests.guest.rollback import Checkpoint
 from tests.guest.workload import PAGES, GuestWrong, check_history, last_round, pages_in, reports
 from tests.support.needs import needs_guest
 
-pytestmark = [
-    needs_guest,
-    pytest.mark.xdist_group("guest"),
-]
+pytestmark = needs_guest
 
 
 @pytest.fixture(scope="module")

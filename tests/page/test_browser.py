@@ -18,10 +18,7 @@ from tests.page.browser import Watched
 from tests.page.documents import COUNTEREXAMPLES, hostile
 from tests.support.needs import skip_unless
 
-pytestmark = [
-    skip_unless(browser.is_here(), browser.NEEDS),
-    pytest.mark.xdist_group("page"),
-]
+pytestmark = skip_unless(browser.is_here(), browser.NEEDS)
 
 NEVER_CLOSES = "schedule-check-in-never-closes"
 

@@ -30,9 +30,6 @@ from proofs.prover.document import SOUNDNESS, trusted
 from proofs.prover.rests_on import BEGIN_HERE, RESTS_ON
 from tests.page.documents import COUNTEREXAMPLES, HOSTILE, hostile
 
-# One worker makes the documents.
-pytestmark = pytest.mark.xdist_group("page")
-
 VALID = jsonschema.Draft202012Validator(json.loads((FOLDER / "schema.json").read_text()))
 #: Of a page with all of it, in bytes: it is mailed, and opened on a telephone.
 LARGEST_PAGE = 2_000_000

@@ -23,9 +23,6 @@ from tests.mutation.machine import Fault, HelpersFirst, Machine, Schedule
 from tests.mutation.mutants import SURVIVES, Mutant, mutants
 from tests.support.needs import LONG_RUN, ROOT
 
-#: One process for all of them: what they have in common takes seconds.
-pytestmark = pytest.mark.xdist_group("mutation")
-
 #: Of the model: those that were once proved right, each for another gap in the claims.
 ONCE_PROVED = (
     "worker.worker_after: last=me.last -> last=me.first",

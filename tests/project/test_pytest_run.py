@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.endings import summary
+from tests.support.workers import TOGETHER, unit
 
 ROOT = Path(__file__).parents[2]
 SKIPS = """
@@ -26,6 +28,7 @@ SKIPS = """
 
     def test_here(): pass
 """
+SKIPPED = "4 skipped: 3 need a loom (Debian: loom); 1 long runs only (in winter)"
 TELLS = """
     from hypothesis import given, settings
     from hypothesis.strategies import integers
@@ -69,11 +72,16 @@ def test_in_the_background_signals_are_heeded() -> None:
         assert ran.stdout == ignored
 
 
-def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest with this project's options and last line on one file of tests."""
+def run(
+    folder: Path, tests: str, *options: str, together: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run pytest with this project's options, workers and last line on one file of tests."""
     (folder / "conftest.py").write_text(
         "from tests.support.endings import pytest_configure, pytest_terminal_summary\n"
         "from tests.support.endings import pytest_xdist_auto_num_workers, tell\n"
+        "from tests.support import workers\n"
+        "from tests.support.workers import pytest_xdist_make_scheduler\n"
+        f"workers.TOGETHER = ({tuple(together)},)\n"
     )
     (folder / "test_generated.py").write_text(textwrap.dedent(tests))
     pytest_here = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
@@ -88,15 +96,10 @@ def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_the_line_before_the_last_says_what_the_skipped_tests_need(
-    workers: str, tmp_path: Path
-) -> None:
-    ran = run(tmp_path, SKIPS, "-n", workers)
+def test_the_line_before_the_last_says_what_the_skipped_tests_need(tmp_path: Path) -> None:
+    ran = run(tmp_path, SKIPS, "-n", "0")
     assert ran.returncode == 0
-    assert ran.stdout.splitlines()[-2] == (
-        "4 skipped: 3 need a loom (Debian: loom); 1 long runs only (in winter)"
-    )
+    assert ran.stdout.splitlines()[-2] == SKIPPED
     assert ran.stdout.splitlines()[-1].startswith("1 passed, 4 skipped")
 
 
@@ -113,13 +116,23 @@ def test_what_a_test_prints_is_seen_by_whoever_asks(tmp_path: Path) -> None:
     assert "max_examples" not in ran.stdout
 
 
-def test_what_a_campaign_has_tried_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By workers too; in the long profile hypothesis counts as well."""
+def test_what_workers_have_skipped_and_tried_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the long profile hypothesis counts as well."""
     monkeypatch.setenv("COLO_LONG", "1")
-    ran = run(tmp_path, TELLS, "-n", "2")
+    ran = run(tmp_path, SKIPS + TELLS, "-n", "2", "-vv")
     assert "printed by a test" not in ran.stdout
     assert "test_generated.py::test_campaign: 40 kills\n" in ran.stdout
     assert "Stopped because settings.max_examples=7" in ran.stdout
+    assert SKIPPED in ran.stdout.splitlines()
+    assert len(workers_in(ran.stdout)) == 2
+
+
+def workers_in(printed: str) -> set[str]:
+    """Who has run the tests."""
+    done = r"^\[(gw\d)\] .* (?:PASSED|SKIPPED) test_generated.py::"
+    return set(re.findall(done, printed, re.MULTILINE))
 
 
 @pytest.mark.parametrize("dies", [SEGFAULT, HANGS])
@@ -132,5 +145,19 @@ def test_a_run_whose_worker_dies_ends_and_names_the_test(dies: str, tmp_path: Pa
     assert "1 failed, 3 passed" in ran.stdout
 
 
-def test_the_same_run_passes_if_nothing_dies(tmp_path: Path) -> None:
-    assert run(tmp_path, LAST_DIES.format(dies="pass"), "-n", "2").returncode == 0
+def test_tests_that_stand_together_go_to_one_worker(tmp_path: Path) -> None:
+    """All others begin with two tests for each worker. Nothing dies here, so the run passes."""
+    tests, together = LAST_DIES.format(dies="pass"), ["test_generated.py"]
+    ran = run(tmp_path, tests, "-n", "2", "-vv", together=together)
+    assert ran.returncode == 0
+    assert len(workers_in(ran.stdout)) == 1
+
+
+def test_every_place_of_tests_that_stand_together_is_there() -> None:
+    for row in TOGETHER:
+        for place in row:
+            file, _, test = place.partition("::")
+            assert (ROOT / file).exists(), place
+            assert f"def {test}" in (ROOT / file).read_text() if test else True, place
+    assert unit("tests/page/test_page.py::test_a") == unit("tests/page/test_browser.py::test_b")
+    assert unit("tests/project/test_words.py::test_a") == "tests/project/test_words.py::test_a"
