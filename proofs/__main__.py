@@ -37,7 +37,7 @@ from proofs.compiled.campaign import REFUSED, row_of, rows
 from proofs.compiled.source import provided, use
 from proofs.prover.catalogue import catalogue
 from proofs.prover.document import as_document
-from proofs.prover.obligation import Claim
+from proofs.prover.obligation import Claim, stated
 from proofs.prover.parallel import ProcessKilled, outcomes, processes, second_answers
 from proofs.prover.report import (
     Report,
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: no claim matches {printable(' '.join(options.only))}", file=sys.stderr)
         return USAGE
     if options.catalogue:
-        print(as_markdown(claims))
+        print(as_markdown({claim: stated(claim) for claim in claims}))
         return 0
     try:
         for folder in (options.export, options.record):

@@ -1,6 +1,6 @@
 """What the proofs found, as a table that fills in while they run, as plain lines, and as JSON."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import z3
 from rich.console import Console, Group
@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from proofs.prover.obligation import Claim, Control, Proof, stated
+from proofs.prover.obligation import Claim, Control, Proof
 from proofs.prover.verdict import Outcome, Verdict
 
 Key = tuple[str, str | None]
@@ -142,20 +142,19 @@ def second_exit_code(answers: Collection[str]) -> int:
     return 2 if any(answer != "unsat" for answer in answers) else 0
 
 
-def as_markdown(claims: Sequence[Claim]) -> str:
-    """The catalogue, as CATALOGUE.md has it."""
-    proofs = [stated(claim) for claim in claims]
-    obligations = sum(len(proof.obligations) for proof in proofs)
-    controls = sum(len(claim.controls) for claim in claims)
+def as_markdown(proofs: Mapping[Claim, Proof]) -> str:
+    """The catalogue, as CATALOGUE.md has it: of each claim, in order, its obligations."""
+    obligations = sum(len(proof.obligations) for proof in proofs.values())
+    controls = sum(len(claim.controls) for claim in proofs)
     lines = [
         "# The claims",
         "",
-        f"{len(claims)} claims, {obligations} obligations, {controls} controls. Made by",
+        f"{len(proofs)} claims, {obligations} obligations, {controls} controls. Made by",
         "`python -m proofs --catalogue`; a test compares. What *runs* and *mirrors* say, and what an",
         "obligation and a control are: [README.md](README.md).",
     ]
     subject = ""
-    for claim, proof in zip(claims, proofs, strict=True):
+    for claim, proof in proofs.items():
         here, _, name = claim.name.partition(".")
         if here != subject:
             subject = here

@@ -17,9 +17,10 @@ from model import shares, words
 from model.domain import Domain, NotLiftableError
 from model.protocols import check_in
 from proofs.prover.catalogue import catalogue
-from proofs.prover.obligation import Proof, stated
+from proofs.prover.obligation import Proof
 from proofs.prover.report import runs
 from proofs.prover.symbolic import Natural, Word
+from tests.support.claims import as_it_stands
 
 word = st.one_of(
     st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**63, 2**64 - 1]), st.integers(0, 200)
@@ -87,7 +88,7 @@ def test_the_catalogue_says_rightly_which_functions_run() -> None:
     every: set[Callable[..., object]] = {*compiled.functions, *FUNCTIONS}
     compiled_or_not = {name_of(f): f in compiled.functions for f in every}
     for claim in catalogue():
-        proof = stated(claim)
+        proof = as_it_stands(claim)
         here = {name for name in proof.functions if compiled_or_not.get(name, False)}
         rest = proof.functions - here - {name_of(f) for f in PROVED_ONLY}
         assert runs(proof) == (bool(proof.functions) and not rest), claim.name

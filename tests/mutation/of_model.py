@@ -17,6 +17,7 @@ from proofs.prover.verdict import QUICK_WORK, Asked, Verdict, decide
 from tests.mutation.by_hand import made_by_hand
 from tests.mutation.explored import can_be_changed, made_of, refused_by
 from tests.mutation.mutants import SURVIVES, Fate, Mutant, mutants
+from tests.support.claims import as_it_stands
 
 PROOF, EXPLORER = "a proof", "the explorer"
 COMPILED = "compiled."
@@ -52,7 +53,7 @@ def _whole() -> tuple[tuple[Claim, Proof], ...]:
     hide what the others let pass.
     """
     about_the_model = (c for c in catalogue() if not c.name.startswith(COMPILED))
-    proofs = ((claim, stated(claim)) for claim in about_the_model)
+    proofs = ((claim, as_it_stands(claim)) for claim in about_the_model)
     return tuple(sorted(proofs, key=lambda pair: len(pair[1].obligations)))
 
 

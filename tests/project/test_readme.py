@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from proofs.prover.catalogue import catalogue
-from proofs.prover.obligation import stated
 from tests.conformance.bugs.catch import BUGS, library
 from tests.support.needs import needs_cc
 
@@ -70,10 +68,12 @@ def test_the_example_prints_what_is_shown() -> None:
 
 
 def test_the_proofs_count_is_the_catalogues() -> None:
-    claims = catalogue()
-    controls = sum(len(claim.controls) for claim in claims)
-    obligations = sum(len(stated(claim).obligations) for claim in claims)
-    count = f"{len(claims)} of {len(claims)} claims proved ({obligations} obligations), "
+    """As ``CATALOGUE.md`` has them, which is the catalogue's by a test of its own."""
+    text = (ROOT / "proofs" / "CATALOGUE.md").read_text(encoding="utf-8")
+    counted = re.search(r"^(\d+) claims, (\d+) obligations, (\d+) controls\.", text, re.MULTILINE)
+    assert counted
+    claims, obligations, controls = counted.groups()
+    count = f"{claims} of {claims} claims proved ({obligations} obligations), "
     assert f"\n{count}{controls} of {controls} controls refuted as they must be; " in TEXT
 
 
