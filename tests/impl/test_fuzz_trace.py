@@ -40,8 +40,11 @@ SMALL = npz(members())
 def scratch() -> Iterator[Path]:
     """A file in memory: thousands are written."""
     descriptor = os.memfd_create("trace")
+    path = Path(f"/proc/self/fd/{descriptor}")
+    path.write_bytes(SMALL)
+    traces.load(path)  # compiled here, which takes half a minute where memory is traced
     tracemalloc.start()
-    yield Path(f"/proc/self/fd/{descriptor}")
+    yield path
     tracemalloc.stop()
     os.close(descriptor)
 
