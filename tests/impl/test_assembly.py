@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
@@ -118,11 +119,17 @@ def module(kernel: str, x86: bool, completes: str = "atomic_store(completed, cur
     is_x86, intrinsics.IS_X86 = intrinsics.IS_X86, x86
     try:
         # What numba has compiled already has this machine's fence in it: all of join anew.
-        changed = join_with("atomic_store(completed, current)", completes)
         in_join = KERNELS[kernel].__module__ == check_in.__name__
-        return compile_afresh(getattr(changed, kernel).py_func if in_join else KERNELS[kernel])[1]
+        anew = getattr(_join(x86, completes), kernel).py_func if in_join else KERNELS[kernel]
+        return compile_afresh(anew)[1]
     finally:
         intrinsics.IS_X86 = is_x86
+
+
+@cache
+def _join(x86: bool, completes: str) -> ModuleType:
+    """All of join, to be compiled where ``x86`` is what this machine is taken for."""
+    return join_with("atomic_store(completed, current)", completes)
 
 
 def assembly(kernel: str, target: Target) -> str:
