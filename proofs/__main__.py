@@ -131,9 +131,10 @@ def _break_compiled(pool: ProcessPoolExecutor, console: Console, *, loops: bool)
     done = [row.result() for row in waiting]
     for row in done:
         refused = row.ends.get(REFUSED, 0)
+        sample = f" (of one in {row.one_of} instructions)" if row.one_of > 1 else ""
         equal = "; ".join(f"{n}: {why}" for why, n in row.ends.items() if why != REFUSED)
         console.print(
-            f"mutants  {row.function}, {row.kind.replace('_', ' ')}: {refused} refused"
+            f"mutants  {row.function}, {row.kind.replace('_', ' ')}{sample}: {refused} refused"
             f"{f'; equivalent {equal}' if equal else ''}",
             soft_wrap=True,
         )
@@ -209,7 +210,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--mutants",
         action="store_true",
         help="break every instruction of the compiled functions as well; about a minute, "
-        "with --compiled two",
+        "with --compiled three, and one in four of the backup of a range",
     )
     parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
     return parser.parse_args(arguments)

@@ -247,7 +247,7 @@ def run(
     for o in machine.obligations:
         p.prove(o.name, Truth(z3.Implies(all_of(o.path), o.goal)), keep=False)
     p.compiled = True
-    p.reached = {label for function, label in machine.visits if function == own}
+    p.reached = set(machine.visits)
 
 
 def results(state: State, count: int) -> list[z3.BitVecRef]:

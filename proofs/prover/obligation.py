@@ -147,8 +147,8 @@ class Proof:
     compiled: bool = False
     #: Is it enumerated, every case of finitely many, and not proved by a solver?
     enumerated: bool = False
-    #: The blocks of a compiled function to which some path has come, by label.
-    reached: Collection[str] = ()
+    #: The blocks of compiled functions to which some path has come, by symbol and label.
+    reached: Collection[tuple[str, str]] = ()
     obligations: list[Obligation] = field(default_factory=list)
     scenario_name: str = ""
     scenario_values: dict[str, Any] = field(default_factory=dict)

@@ -215,11 +215,11 @@ def test_every_broken_instruction_of_a_loop_is_refused_or_equivalent_for_a_reaso
         pytest.skip(LONG_RUN)
     source.use(written("_LINE =", "_LINE ="))
     try:
-        found = [row_of(name, source.AS_MADE) for name in BROKEN_LOOPS]
+        found = [row_of(name, source.AS_MADE, whole=True) for name in BROKEN_LOOPS]
     finally:
         source.use(None)
     assert [row for row in found if not row.good] == []
-    assert all(row.ends[REFUSED] >= 10 for row in found)
+    assert all(row.ends[REFUSED] >= 3 for row in found)
 
 
 def test_slow_claims_are_left_out_unless_they_are_asked_for() -> None:
