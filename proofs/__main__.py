@@ -35,7 +35,6 @@ from model.page.document import save, slug
 from model.page.page import write_page
 from proofs.compiled.campaign import REFUSED, row_of, rows
 from proofs.compiled.source import provided, use
-from proofs.ports.command import explore_ports
 from proofs.prover.catalogue import catalogue
 from proofs.prover.document import as_document
 from proofs.prover.obligation import Claim, stated
@@ -61,8 +60,6 @@ CANNOT_WRITE = 73
 def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
     options = _options(arguments)
-    if options.port:
-        return explore_ports(options.port, Console(highlight=False, markup=False, emoji=False))
     claims = catalogue(options.only, slow=options.compiled is not None)
     if options.compiled is not None or options.mutants:
         claims = [claim for claim in claims if claim.name.startswith(COMPILED)]
@@ -214,13 +211,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="break every instruction of the compiled functions as well; about a minute, "
         "with --compiled three, and one in four of the backup of a range",
-    )
-    parser.add_argument(
-        "--port",
-        metavar="FILE.ll",
-        type=Path,
-        nargs="+",
-        help="prove nothing, but explore ports in C up to a bound: what clang -O1 -S -emit-llvm writes",
     )
     parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
     return parser.parse_args(arguments)

@@ -138,12 +138,6 @@ def _joined(lines: list[str]) -> Iterator[str]:
             yield line
 
 
-def type_and_rest(text: str) -> tuple[Type, str]:
-    """A type, and the one word that stands behind it. Raises UnknownIR."""
-    line = _Line(text)
-    return line.type(), line.next()
-
-
 def unquoted(token: str) -> str:
     """A name without its sigil and quotes."""
     return token[1:].strip('"')

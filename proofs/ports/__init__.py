@@ -1,1 +1,0 @@
-"""Ports in C, explored up to a bound: clang's LLVM IR, by the translator of ``compiled``."""
