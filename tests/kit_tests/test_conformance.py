@@ -147,6 +147,24 @@ def test_the_port_to_take_passes_however_it_is_built(
 
 
 @needs_cc
+def test_undefined_behaviour_that_happens_to_do_as_hoped_is_caught_where_it_is_trapped(
+    tmp_path: Path,
+) -> None:
+    """ctz(0) is 64 to tzcnt and to Arm's clz, and the search may work; C leaves it undefined."""
+    faulty = (
+        (SERIAL.parent / "walk.h").read_text().replace("while (!bits)", "while (ctz(bits) > 63)")
+    )
+    assert faulty.count("while (ctz(bits) > 63)") == 1
+    (tmp_path / "walk.h").write_text(f"#define ctz __builtin_ctzll\n{faulty}")
+    port = tmp_path / "port.so"
+    command = ["cc", "-std=c11", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
+    command += ["-fPIC", "-shared", "-pthread", f"-I{SERIAL.parent}", "-o", str(port)]
+    subprocess.run([*command, "-include", tmp_path / "walk.h", SERIAL], check=True)
+    ((_, finding),) = failures(Subject(str(port)), LITTLE, "vector/copying/nothing-dirty")
+    assert finding.rule == "no-crash"
+
+
+@needs_cc
 def test_the_port_to_take_passes_under_a_sanitizer_of_addresses(
     tmp_path: Path, long_run: bool
 ) -> None:
