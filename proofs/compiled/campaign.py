@@ -103,6 +103,12 @@ EQUIVALENT_IN_LOOPS = (
     (".*", "icmp u", "sl(t|e) for ul(t|e)", "neither number reaches 2^63"),
     (".*", r"add i64 %\S+, 63|ptr %first,", "its lowest bit flipped", "word_of drops it"),
     (".*window", "load i64, ptr %", "its lowest bit flipped", ONLY_AHEAD),
+    (
+        ".*(stream|first_stray)",
+        r"load i64, ptr %(to|gap)\.1,",
+        "its lowest bit flipped",
+        "it is asked only whether it is below what lies a multiple of 16 bytes away",
+    ),
     (".*_word", "store .* ptr %word.4,", "left out", "it is stored again before it is loaded"),
     (
         ".*_word",

@@ -32,8 +32,9 @@ from proofs.compiled.values import (
 from proofs.prover.obligation import CLAIMS, Claim, Control, Proof
 from proofs.prover.symbolic import Truth, Word
 
-#: numba names a variable after Python's, and numbers its lives in the order of Python's bytecode.
-PYTHONS = ("3.11",)
+#: numba names a variable after Python's, and numbers its lives in the order of Python's bytecode. Under
+#: these the names at the headers of the loops are the same; under another a true claim might be refuted.
+PYTHONS = ("3.11", "3.12", "3.13")
 WORD = z3.BitVecSort(64)
 #: A statement with its name.
 Part = tuple[str, z3.BoolRef]

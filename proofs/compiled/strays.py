@@ -39,7 +39,7 @@ from proofs.compiled.loops import (
 )
 from proofs.compiled.machine import Machine, State
 from proofs.compiled.ranges import REGIONS, ROW_BYTES, ROWS, in_order
-from proofs.compiled.values import Bits, Datum
+from proofs.compiled.values import NEVER, Bits, Datum
 from proofs.compiled.window import with_named_masks
 from proofs.prover.obligation import Proof
 from proofs.prover.symbolic import Truth, Word, implies, trailing_zeros
@@ -256,7 +256,7 @@ class Gaps:
     def store(
         self, machine: Machine, state: State, what: Instruction, at: Bits, value: Datum
     ) -> None:
-        raise UnknownIR(f"a store where nothing is written, in the LLVM IR: {what.text}")
+        machine.must(state, "it writes nothing", NEVER)
 
 
 def _first_stray(p: Proof) -> None:

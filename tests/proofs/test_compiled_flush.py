@@ -127,6 +127,12 @@ def written(tmp_path: Path) -> Edit:
         ),
         ("if (to & _IN_LINE) == _0:", "if (to & _1) == _0:", "back_up_range"),
         (
+            "    page_bytes = load(job + j.PAGE_BYTES)\n    row, end",
+            "    page_bytes = load(job + j.PAGE_BYTES)\n"
+            "    store(load(job + j.CACHE_BITMAP), _0)\n    row, end",
+            "back_up_range",
+        ),
+        (
             "        if _in_reach(first, used, lower, upper):\n"
             "            start, limit = _clip(first, used, lower, upper)\n"
             "            if start < limit:\n"
