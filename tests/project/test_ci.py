@@ -82,3 +82,19 @@ list() {"""
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert not Path((tmp_path / "told").read_text().strip()).parent.exists()
+
+
+def test_what_runs_side_by_side_is_told_whole_and_fails_with_its_part() -> None:
+    """Each line to its end, also where another fails; a command that fails within a line ends it."""
+    script = (ROOT / ".ci" / "run").read_text()
+    found = re.search(r"^side_by_side\(\) \{.*?^\}$", script, re.DOTALL | re.MULTILINE)
+    assert found
+    lines = ("echo one; sleep 0.2; echo 'more  of it'", "echo two")
+    for wrong, code in (("true", 0), ("false", 123), ("false | true", 123)):
+        each = [*lines, f"{wrong}; echo three"]
+        program = f"{found[0]}\nside_by_side \"$@\""
+        command = ["bash", "-euo", "pipefail", "-c", program, "bash", *each]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        assert "one\nmore  of it\n" in ran.stdout and "two\n" in ran.stdout
+        assert ("three\n" in ran.stdout) == (code == 0)
