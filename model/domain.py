@@ -72,15 +72,15 @@ class Domain:
     def _lift_whole(self, function: Function) -> Any:
         if function in self._primitives:
             return self._primitives[function]
-        plain = _checked(function)
-        if plain not in self._lifted:
+        if function not in self._lifted:
+            plain = _checked(function)
             names = {
                 name: self._constant(value, plain) for name, value in _globals_loaded(plain).items()
             }
             names["__name__"] = plain.__module__
             again = FunctionType(plain.__code__, names, plain.__name__)
             self._lifted[plain] = self._finish(again)
-        return self._lifted[plain]
+        return self._lifted[function]
 
     def _constant(self, value: Any, user: FunctionType) -> Any:
         if isinstance(value, bool):

@@ -1,6 +1,7 @@
 """Ways to run for ever, in the graph of all states."""
 
 from array import array
+from itertools import pairwise
 
 
 class Graph:
@@ -24,13 +25,17 @@ class Graph:
 
     def trapped(self) -> list[int]:
         """The states from which steps lead to no final state. (Where no step is possible is one.)"""
-        ends = bytearray(not self.after(number) for number in range(len(self)))
+        steps, at = self._steps, self._ends
+        ends = bytearray(before == behind for before, behind in pairwise(at))
         changed = True
         while changed:
             changed = False
             for number in reversed(range(len(self))):
-                if not ends[number] and any(ends[after] for after in self.after(number)):
-                    ends[number] = changed = True
+                if not ends[number]:
+                    for index in range(at[number], at[number + 1]):
+                        if ends[steps[index]]:
+                            ends[number] = changed = True
+                            break
         return [number for number, end in enumerate(ends) if not end]
 
     def shortest_loop(self, start: int, below: int) -> list[int]:

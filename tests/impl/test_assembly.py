@@ -148,13 +148,16 @@ def lowered(code: str, target: Target) -> tuple[str, str]:
     """A module's first function once it is lowered to the target: in LLVM IR, and its instructions."""
     # LLVM ends the process where it meets an instruction of another machine.
     assert target.name == "x86-64" or "@llvm.x86." not in code
+    return _lowered(code, target.triple, target.features)
+
+
+@cache
+def _lowered(code: str, triple: str, features: str) -> tuple[str, str]:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     made = llvm.parse_assembly(code)
-    made.triple = target.triple
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        features=target.features, opt=3
-    )
+    made.triple = triple
+    machine = llvm.Target.from_triple(triple).create_target_machine(features=features, opt=3)
     made.data_layout = str(machine.target_data)
     name = re.match(r'define [^@]*@"?([^"(]+)', own_function(code))
     assert name
