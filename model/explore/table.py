@@ -72,10 +72,11 @@ class Table(Generic[S, L]):
 
     def successors(self, state: State) -> Iterator[tuple[int, str, State]]:
         """Every move from a state: which process, what happens, and the state after it."""
+        before, has_views = state[0], self._system.view_local is not None
         for position in range(1, len(state)):
-            for kind, shared, me in self._outcomes_of((state[0], state[position])):
+            for kind, shared, me in self._outcomes_of((before, state[position])):
                 after = (shared, *state[1:position], me, *state[position + 1 :])
-                if self._system.view_local is not None and shared != state[0]:
+                if has_views and shared != before:
                     after = (shared, *(self._view((shared, process)) for process in after[1:]))
                 yield position - 1, kind, after
 

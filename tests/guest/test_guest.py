@@ -51,7 +51,7 @@ def guest(snapshot: Snapshot, folder: Path) -> Iterator[Guest]:
 
 def test_rollbacks_in_a_row(guest: Guest, folder: Path, pool: FlushPool, long_run: bool) -> None:
     checkpoint = Checkpoint(guest, pool, folder / "checkpoint")
-    for _ in range(200 if long_run else 5):
+    for _ in range(200 if long_run else 3):
         checkpoint.run_on()
         dirty = int(checkpoint.changed().sum())
         done = checkpoint.roll_back()

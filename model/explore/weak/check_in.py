@@ -50,6 +50,8 @@ _ASLEEP = -1
 _ABOUT_MEMORY = (h.STAYS,)
 
 MakeMemory = Callable[[Mapping[str, Value], int, int], Memory]
+#: A step of the model, done: what is apart, the process, and the word that it was given.
+_Acted = tuple[ControlBlock, Process, Any]
 
 
 class CheckInOverMemory(OverMemory):
@@ -97,6 +99,7 @@ class CheckInOverMemory(OverMemory):
         self._races: dict[tuple[int, int], list[a.Race]] = {}
         self._looks_for_races = isinstance(self.memory, SequentiallyConsistent)
         self._unknown = {word.lower(): UNKNOWN for word in WORDS}
+        self._acted: dict[tuple[ControlBlock, Process, str, Value | None], _Acted] = {}
         in_memory: dict[str, Any] = {word.lower(): 0 for word in WORDS}
         apart = system.shared._replace(**in_memory)
         stages = tuple(Stage(process) for process in system.processes)
@@ -203,8 +206,19 @@ class CheckInOverMemory(OverMemory):
 
     def _act(
         self, apart: ControlBlock, me: Process, word: str = "", value: Any = UNKNOWN
-    ) -> tuple[ControlBlock, Process, Any]:
-        """The model's step, given one word: what is apart, the process, and the word after it."""
+    ) -> _Acted:
+        """The model's step, given one word: what is apart, the process, and the word after it.
+
+        Worked out once, however many states have the same in them.
+        """
+        given = apart, me, word, None if value is UNKNOWN else value
+        if given not in self._acted:
+            self._acted[given] = self._act_anew(apart, me, word, value)
+        return self._acted[given]
+
+    def _act_anew(
+        self, apart: ControlBlock, me: Process, word: str, value: Any
+    ) -> _Acted:
         given = {**self._unknown, word.lower(): value} if word else self._unknown
         after, me = self._acts[me.pc](apart._replace(**given), me)
         new = None
