@@ -92,7 +92,7 @@ def test_what_runs_side_by_side_is_told_whole_and_fails_with_its_part() -> None:
     lines = ("echo one; sleep 0.2; echo 'more  of it'", "echo two")
     for wrong, code in (("true", 0), ("false", 123), ("false | true", 123)):
         each = [*lines, f"{wrong}; echo three"]
-        program = f"{found[0]}\nside_by_side \"$@\""
+        program = f'{found[0]}\nside_by_side "$@"'
         command = ["bash", "-euo", "pipefail", "-c", program, "bash", *each]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ran.returncode == code, ran.stdout + ran.stderr

@@ -216,9 +216,7 @@ class CheckInOverMemory(OverMemory):
             self._acted[given] = self._act_anew(apart, me, word, value)
         return self._acted[given]
 
-    def _act_anew(
-        self, apart: ControlBlock, me: Process, word: str, value: Any
-    ) -> _Acted:
+    def _act_anew(self, apart: ControlBlock, me: Process, word: str, value: Any) -> _Acted:
         given = {**self._unknown, word.lower(): value} if word else self._unknown
         after, me = self._acts[me.pc](apart._replace(**given), me)
         new = None
