@@ -12,7 +12,7 @@ module, for a bare literal would stay a Python integer in every domain.
 
 import dis
 from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, MappingProxyType
+from types import CodeType, FunctionType, MappingProxyType
 from typing import Any, TypeVar
 
 from model.errors import ColoError
@@ -72,15 +72,15 @@ class Domain:
     def _lift_whole(self, function: Function) -> Any:
         if function in self._primitives:
             return self._primitives[function]
-        if function not in self._lifted:
-            plain = _checked(function)
+        plain = _checked(function)
+        if plain not in self._lifted:
             names = {
                 name: self._constant(value, plain) for name, value in _globals_loaded(plain).items()
             }
             names["__name__"] = plain.__module__
             again = FunctionType(plain.__code__, names, plain.__name__)
             self._lifted[plain] = self._finish(again)
-        return self._lifted[function]
+        return self._lifted[plain]
 
     def _constant(self, value: Any, user: FunctionType) -> Any:
         if isinstance(value, bool):
@@ -93,11 +93,17 @@ class Domain:
         return value
 
 
+#: What has been looked through, for it is asked for at every call. A mutant has other code.
+_CHECKED: dict[FunctionType, CodeType] = {}
+
+
 def _checked(function: Function) -> FunctionType:
     """The function, which keeps to the discipline; NotLiftableError if it does not."""
     if not isinstance(function, FunctionType):
         raise NotLiftableError(f"{function} is not a plain function: only those can be lifted")
     code = function.__code__
+    if _CHECKED.get(function) is code:
+        return function
     numbers = [*_numbers(code.co_consts), *_small_numbers(function)]
     if numbers:
         raise NotLiftableError(
@@ -113,6 +119,7 @@ def _checked(function: Function) -> FunctionType:
         raise NotLiftableError(
             f"{_name(function)} holds a function of its own: put it in its module"
         )
+    _CHECKED[function] = code
     return function
 
 

@@ -227,6 +227,15 @@ def test_what_would_mean_something_else_is_not_lifted(
             domain.lift(rounded if instead else function)
 
 
+def test_a_mutant_of_what_has_been_lifted_is_looked_through_too() -> None:
+    """It is the same function with other code."""
+    mutant = FunctionType(rounded.__code__, rounded.__globals__, "rounded")
+    Domain(int, {}).lift(mutant)
+    mutant.__code__ = with_a_bare_number.__code__
+    with pytest.raises(NotLiftableError, match="bare number"):
+        Domain(int, {}).lift(mutant)
+
+
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return tuple(_plain(item) for item in value)

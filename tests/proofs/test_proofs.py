@@ -385,7 +385,7 @@ def test_a_mutant_of_the_source_is_found_and_its_counterexample_replays(tmp_path
 
 
 #: The first claim is proved at once, and those behind it take many times as long.
-BEGUN_SOON = ("--only", "blocks.*", "--only", "check_in.*", "--only", "race_free.*")
+BEGUN_SOON = ("--only", "blocks.*", "check_in.*", "race_free.*")
 
 
 def test_an_interrupt_ends_it_at_once_and_leaves_nothing() -> None:
