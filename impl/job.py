@@ -15,6 +15,7 @@ from impl.kernels.flush import count_dirty
 from impl.kernels.job_table import GAP_FIELDS, JOB_FIELDS, REGION_FIELDS
 from model import ram as model
 from model.ram import PAGES_PER_WORD, Region
+from model.shares import STRETCH
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Installed:
     regions: dict[str, Region]
     cache_bitmap: Words
     host_bitmap: Words
-    index: Words
+    index: tuple[Words, Words]
+    """of the dirty pages: a number a word, a number a stretch"""
     job: Words
     job_address: np.uint64
     gone: range = range(0)
@@ -38,7 +40,8 @@ def install(
 ) -> Installed:
     """What to install for blocks that lie as ``layout`` says; LayoutError if memory is shared."""
     check_apart(_extents(blocks, cache_bitmap, host_bitmap))
-    index = np.zeros(layout.words + 1, np.uint64)
+    stretches = -(-layout.words // STRETCH)
+    index = np.zeros(layout.words, np.uint64), np.zeros(stretches, np.uint64)
     job = _job_table(layout, blocks, cache_bitmap, host_bitmap, index)
     return Installed(
         layout,
@@ -85,7 +88,11 @@ def _extents(blocks: Sequence[Block], cache_bitmap: Words, host_bitmap: Words) -
 
 
 def _job_table(
-    layout: model.Layout, blocks: Sequence[Block], cache: Words, host: Words, index: Words
+    layout: model.Layout,
+    blocks: Sequence[Block],
+    cache: Words,
+    host: Words,
+    index: tuple[Words, Words],
 ) -> Words:
     """The job table, the dirty pages counted. Regions without a used page are nowhere."""
     rows = np.array(
@@ -113,7 +120,7 @@ def _job_table(
         len(gaps),
         count(cache),
         0,
-        address(index),
+        *map(address, index),
     ]
     # As many fields as the kernels read, or an error.
     fields = np.array(head, np.uint64).reshape(JOB_FIELDS)

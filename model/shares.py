@@ -19,6 +19,8 @@ Truth: TypeAlias = bool
 ZERO = 0
 ONE = 1
 LAST_BIT = 63
+#: Words of a stretch of the index of dirty pages: as many as it pays to have one worker count.
+STRETCH = 4096
 
 
 def cut_at_word(pages: Natural) -> Natural:
@@ -105,6 +107,40 @@ def first_word_with(before: Sequence[int], pages: Natural) -> Natural:
 def dirty_before(union: Sequence[int]) -> list[int]:
     """For each word of the union of both bitmaps, and the end: how many dirty pages lie below it."""
     return [0, *accumulate(population(word) for word in union)]
+
+
+class Index(NamedTuple):
+    """:func:`dirty_before` in two levels, so that each stretch of words can be counted by itself.
+
+    ``within[w]``: the dirty pages below word ``w`` in its own stretch. ``below[s]``: those below stretch
+    ``s``. Not as long as the bitmaps' end: how many there are in all is known once they are added up.
+    """
+
+    within: list[int]
+    below: list[int]
+
+
+def stretch_of(word: Natural) -> Natural:
+    """The stretch of the index that has this word."""
+    return word // STRETCH
+
+
+def end_of_stretch(word: Natural, words: Natural) -> Natural:
+    """Where the stretch that begins with this word ends; there are ``words`` in all."""
+    return select(word + STRETCH < words, word + STRETCH, words)
+
+
+def index_of(union: Sequence[int]) -> Index:
+    """The index of the union of both bitmaps."""
+    within: list[int] = []
+    below: list[int] = []
+    total = 0
+    for first in range(0, len(union), STRETCH):
+        *sums, pages = dirty_before(union[first : end_of_stretch(first, len(union))])
+        within += sums
+        below.append(total)
+        total += pages
+    return Index(within, below)
 
 
 class Window(NamedTuple):

@@ -291,6 +291,43 @@ def batches_of_dirty_pages_share_no_word(p: Proof) -> None:
         p.prove("no word is in both", ~(holds(other, any_word) & holds(another, any_word)))
 
 
+@claim(
+    faulty("a stretch ends one word late", refutes="a batch is one stretch, whole"),
+    without("a word of the bitmap", refutes="its stretch holds it"),
+)
+def stretches_of_the_index_share_no_word(p: Proof) -> None:
+    """Each word of the bitmap lies in one stretch of the index; a batch of stretches is one, whole.
+
+    So workers that index side by side write neither a word of the index nor a stretch's sum in common.
+    What each writes there is ``compiled.flush.index_words``; that it adds up to ``shares.dirty_before``,
+    ``compiled.flush.add_up_stretches`` and ``compiled.flush.first_word_with``.
+    """
+    words_in_all, which, word = p.naturals("words which word")
+    p.assume("a word of the bitmap", word < words_in_all)
+    p.assume("sizes", 64 * words_in_all < MOST_PAGES)
+    p.scenario("stretches of the index", words=words_in_all, word=word)
+    p.witness(which == 0, word == 0, words_in_all == 2)
+    p.prefer(words_in_all == 2 * shares.STRETCH, word == shares.STRETCH, which == 0)
+    stretch_of, end_of_stretch = p.lift(shares.stretch_of), p.lift(shares.end_of_stretch)
+    stretch = stretch_of(word)
+    begin = stretch * shares.STRETCH
+    p.prove("its stretch holds it", begin <= word, word < end_of_stretch(begin, words_in_all))
+    first, last = p.lift(shares.batch)(which * shares.STRETCH, shares.STRETCH, words_in_all)
+    some = first < last
+    p.prove(
+        "a batch is one stretch, whole",
+        implies(some, (stretch_of(first) == which) & (last == end_of_stretch(first, words_in_all))),
+        implies(some, (last == words_in_all) | (last == (which + 1) * shares.STRETCH)),
+    )
+    p.prove("no other stretch holds it", implies((first <= word) & (word < last), which == stretch))
+    lift = in_64_bits(p).lift
+    computed = (
+        lift(shares.stretch_of)(number(word)),
+        lift(shares.end_of_stretch)(number(begin), number(words_in_all)),
+    )
+    p.prove("both are computed right", *(bound.fits for bound in computed))
+
+
 def rising(before: Sequence) -> Truth:
     """Sums of natural numbers never fall."""
     return forall(

@@ -1,11 +1,11 @@
-"""``python -m impl bench --predict``: what larger guests and more threads would gain, before it is built.
+"""``python -m impl bench --predict``: what larger guests and more threads gain, by what each part costs.
 
-A flush today: one thread counts the union and indexes it, then wakes all helpers one after the other,
-and all copy. What each of these costs is measured here, and how long other ways would take is computed
-from it: one pass that adds up by 4 KiB of bitmap, and so hardly writes; that pass shared among all;
-helpers that wake two more each, or only as many helpers as bring something. Computed is not measured:
-copying and scanning are taken to speed up with every thread until MEMORY_THREADS of them use all that
-the memory gives, helpers to have a processor each.
+What a pass over the bitmaps, a copy and a wake-up cost is measured here, and how long a flush would take
+is computed from it: if one thread counted all of the union and then indexed it; if it stopped counting
+where nobody needs the number; if, as it is now, all helpers indexed it; if helpers woke two more each, or
+only as many were woken as bring something. Computed is not measured: copying and scanning are taken to
+speed up with every thread until MEMORY_THREADS of them use all that the memory gives, helpers to have a
+processor each.
 """
 
 import math
@@ -17,10 +17,13 @@ from typing import Literal
 
 import numpy as np
 
+from impl.arrays import address
 from impl.bench.guests import DIRTY, LARGE, PAGE_SIZE, TEBIBYTE, sparse_ram
 from impl.block import Block
 from impl.display.terminal import Table, console
-from impl.pool import FlushPool, Strategy
+from impl.kernels.compile import compile_kernels
+from impl.kernels.flush import count_words, index_words, next_dirty_word
+from impl.pool import FlushPool
 from impl.ram import ColoRam
 from impl.tuning import Tuning
 
@@ -33,9 +36,11 @@ ROUNDS = 15
 #: A sixteenth of it, host and cache, is twice what a last-level cache of 32 MiB holds.
 COPIED_RAM = 512 << 20
 
-Way = Literal["today", "one pass", "shared pass", "and a tree", "and few woken"]
-#: The last two are the one before them with helpers woken in another way.
-WAYS: tuple[Way, ...] = ("today", "one pass", "shared pass", "and a tree", "and few woken")
+Way = Literal["two passes", "one pass", "shared pass", "and a tree", "and few woken"]
+#: The third is what a flush does now; the last two are that with helpers woken in another way.
+WAYS: tuple[Way, ...] = ("two passes", "one pass", "shared pass", "and a tree", "and few woken")
+#: At this number of dirty pages counting stops: what lies beyond decides nothing any more.
+COUNTED = max(Tuning().ordinary_below_bytes, Tuning().serial_below_bytes) // PAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Costs:
     scan: float
     """looking for dirty words where there are none"""
     count: float
-    """adding up dirty pages"""
+    """counting dirty pages"""
     index: float
     """writing how many are below each word"""
     copy: float
@@ -64,24 +69,25 @@ def measure_costs() -> Costs:
 
 def _passes() -> tuple[float, float, float]:
     """Of a 1 TiB guest: (scan, count, index)."""
+    compile_kernels()
     ram = sparse_ram(TEBIBYTE)
     size = ram.cache_dirty.nbytes + ram.host_dirty.nbytes
-    first, last = (np.zeros(ram.layout.words, np.uint64) for _ in range(2))
-    first[0] = last[-1] = 1
-    helped = Tuning(serial_below_bytes=0)
-    with FlushPool(2, tuning=helped) as pool:
+    bitmaps = address(ram.cache_dirty), address(ram.host_dirty)
+    every_word = np.uint64(0), np.uint64(ram.layout.words)
 
-        def took(words: np.ndarray[tuple[int], np.dtype[np.uint64]], strategy: Strategy) -> float:
-            times = []
-            for _ in range(ROUNDS):
-                ram.set_dirty(words, words)
-                times.append(pool.flush(ram, strategy).seconds)
-            return float(np.median(times)) / size
+    def took(kernel: Callable[..., object], *arguments: object) -> float:
+        times = []
+        for _ in range(ROUNDS):
+            begin = time.perf_counter()
+            kernel(*arguments)
+            times.append(time.perf_counter() - begin)
+        return float(np.median(times)) / size
 
-        # Counting begins at the first dirty word; before it, and in the flush itself, words are skipped.
-        scan = took(last, "serial") / 2
-        counted = took(first, "serial")
-        return scan, max(counted - scan, scan), max(took(first, "dynamic") - counted, 0.0)
+    return (
+        took(next_dirty_word, *bitmaps, *every_word),
+        took(count_words, *bitmaps, *every_word),
+        took(index_words, ram.job, *every_word),
+    )
 
 
 def _copying() -> float:
@@ -126,19 +132,20 @@ def seconds(costs: Costs, guest: int, threads: int, way: Way) -> float:
     pages = guest // PAGE_SIZE
     bitmaps = 2 * pages / 8
     work = bitmaps * costs.scan + pages * DIRTY * costs.copy
+    index = bitmaps * costs.index
     count = bitmaps * costs.count
+    if way != "two passes":
+        count *= min(1, COUNTED / (pages * DIRTY))
     if threads == 1:
         return count + work
-    if way == "today":
-        return count + bitmaps * costs.index + _shared(work, _row(costs, threads))
-    if way == "one pass":
-        return count + _shared(work, _row(costs, threads))
-    # Each begins to count when it comes, and goes on to copy.
+    if way in ("two passes", "one pass"):
+        return count + index + _shared(work, _row(costs, threads))
+    # Each begins to index when it comes, and goes on to copy.
     if way == "and a tree":
-        return _shared(count + work, _tree(costs, threads))
+        return count + _shared(index + work, _tree(costs, threads))
     fewest = 2 if way == "and few woken" else threads
     numbers = range(fewest, threads + 1)
-    return min(_shared(count + work, _row(costs, number)) for number in numbers)
+    return count + min(_shared(index + work, _row(costs, number)) for number in numbers)
 
 
 def _row(costs: Costs, threads: int) -> list[float]:

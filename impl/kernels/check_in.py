@@ -22,11 +22,12 @@ from impl.kernels import strategies as s
 from impl.kernels.compile import compiled, kernel
 from impl.kernels.flush import (
     NO_PAGE,
+    add_up_stretches,
     choose_copy,
     clear_bitmaps,
     count_either,
     first_stray,
-    index_dirty,
+    index_words,
 )
 from impl.kernels.intrinsics import (
     atomic_add,
@@ -45,6 +46,7 @@ from impl.kernels.intrinsics import (
     this_process,
 )
 from model.protocols import check_in
+from model.shares import STRETCH
 
 _0, _1 = np.uint64(0), np.uint64(1)
 _NOT_OPEN = ~c.OPEN
@@ -56,6 +58,9 @@ _CALLER = np.uint64(0)
 # Dirty pages in a batch: few enough for a short tail, enough to be worth the fetch-add.
 _SMALLEST_BATCH, _LARGEST_BATCH = np.uint64(32), np.uint64(128)
 _BATCHES_PER_THREAD = np.uint64(16)
+_STRETCH = np.uint64(STRETCH)
+# Words up to which the caller makes the index alone: a round costs about as much as eight stretches.
+_INDEXED_ALONE = np.uint64(8 * STRETCH)
 
 _is_open, _has_quit = compiled(check_in.is_open), compiled(check_in.has_quit)
 _inside = compiled(check_in.inside)
@@ -218,24 +223,49 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     stray = first_stray(job)
     if stray != NO_PAGE:
         return stray
-    dirty = count_either(job)
+    dirty = count_either(job, most_that_matters(control, job))
     choose_copy(control, job, dirty)
     is_small = dirty * load(job + j.PAGE_BYTES) <= load(control + c.SERIAL_BELOW)
     # Few pages are copied sooner than a helper wakes. Not a static round: that is the patch's, to be
     # measured as it is.
     if strategy != s.STATIC and (helpers == _0 or is_small):
         strategy = s.SERIAL
-    start_round(control, job, strategy, threads)
     if helpers == _0 or strategy == s.SERIAL:
+        start_round(control, job, strategy, threads)
         flush_alone(control, job, threads, dirty)
+    elif strategy == s.DYNAMIC:
+        dirty = index_dirty(control, job, helpers, threads)
+        start_round(control, job, strategy, threads)
+        hand_out(control, dirty, batch_size(dirty, threads))
+        run_round(control, helpers)
     else:
-        if strategy == s.DYNAMIC:
-            index_dirty(job)
-            store(control + c.GRAIN, batch_size(dirty, threads))
-            store(control + c.TO_HAND_OUT, dirty)
+        start_round(control, job, strategy, threads)
         run_round(control, helpers)
     add_up(control, job, threads, begin)
     return NO_PAGE
+
+
+@kernel
+def most_that_matters(control: Any, job: Any) -> Any:
+    """A number of dirty pages: where there are more, no limit of the pool's is any nearer."""
+    most = max(load(control + c.ORDINARY_BELOW), load(control + c.FETCHING_BELOW))
+    return max(most, load(control + c.SERIAL_BELOW)) // load(job + j.PAGE_BYTES)
+
+
+@kernel
+def index_dirty(control: Any, job: Any, helpers: Any, threads: Any) -> Any:
+    """Index the dirty pages, of a large RAM in a round of its own; how many there are.
+
+    Nobody can have begun to flush: who clears a bit takes it from whoever still counts.
+    """
+    n_words = load(job + j.WORDS)
+    if n_words <= _INDEXED_ALONE:
+        index_words(job, _0, n_words)
+    else:
+        start_round(control, job, s.INDEX, threads)
+        hand_out(control, n_words, _STRETCH)
+        run_round(control, helpers)
+    return add_up_stretches(job)
 
 
 @kernel
@@ -279,6 +309,13 @@ def start_round(control: Any, job: Any, strategy: Any, threads: Any) -> None:
 
 
 @kernel
+def hand_out(control: Any, number: Any, grain: Any) -> None:
+    """Write how much a round hands out off its cursor, and how much at a time."""
+    store(control + c.TO_HAND_OUT, number)
+    store(control + c.GRAIN, grain)
+
+
+@kernel
 def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
     """A round of the caller's own: few pages, or no helpers. Static: one share after the other."""
     s.begin_line(control, _CALLER)
@@ -297,8 +334,7 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
     """Copy every used page from host to cache and clear both bitmaps."""
     helpers = helpers_here(control)
     start_round(control, job, s.BACKUP, threads)
-    store(control + c.GRAIN, grain)
-    store(control + c.TO_HAND_OUT, load(job + j.WORDS))
+    hand_out(control, load(job + j.WORDS), grain)
     run_round(control, helpers)
     clear_bitmaps(job)
 

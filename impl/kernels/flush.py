@@ -52,6 +52,7 @@ _FETCHED_BYTES = np.uint64(8 * LINE_BYTES)
 # A larger page, fetched whole, would have left the nearest cache before it is copied.
 _LARGEST_FETCHED_WHOLE = np.uint64(4096)
 _STRIDE = np.uint64(STRIDE_WORDS)
+_LAST_OF_STRETCH = np.uint64(shares.STRETCH - 1)
 
 
 _in_reach = compiled(shares.in_reach)
@@ -63,6 +64,8 @@ _both = compiled(words.both)
 _cleared = compiled(words.cleared)
 _next_page = compiled(words.next_page)
 _without_next = compiled(words.without_next)
+_stretch_of = compiled(shares.stretch_of)
+_end_of_stretch = compiled(shares.end_of_stretch)
 
 
 @kernel
@@ -267,35 +270,71 @@ def choose_copy(control: Any, job: Any, dirty: Any) -> None:
 
 
 @kernel
-def count_either(job: Any) -> Any:
-    """How many bits are set in either bitmap."""
+def count_either(job: Any, enough: Any) -> Any:
+    """How many bits are set in either bitmap, or some number above ``enough`` that is not above it.
+
+    Where there are many nobody asks how many, before they are indexed: one look at the bitmaps less.
+    """
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
-    n_words = load(job + j.WORDS)
-    total = _0
+    total, n_words = _0, load(job + j.WORDS)
     # Clean words are passed over in strides, not counted: most flushes of a sparse RAM are that.
-    for word in range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words):
+    word = next_dirty_word(cache_bitmap, host_bitmap, _0, n_words)
+    while word < n_words and total <= enough:
+        end = _end_of_stretch(word, n_words)
+        total += count_words(cache_bitmap, host_bitmap, word, end)
+        word = end
+    return total
+
+
+@kernel
+def count_words(cache_bitmap: Any, host_bitmap: Any, first: Any, last: Any) -> Any:
+    """How many bits of these words are set in either bitmap."""
+    total = _0
+    for word in range(first, last):
         total += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
     return total
 
 
 @kernel
-def index_dirty(job: Any) -> None:
-    """Write ``model.shares.dirty_before`` of both bitmaps' union into the job's index."""
+def index_words(job: Any, first: Any, last: Any) -> None:
+    """Index whole stretches by themselves: what is below each word, and how much in each stretch."""
+    stretches, word = load(job + j.STRETCHES), first
+    while word < last:
+        end = _end_of_stretch(word, last)
+        store(stretches + _stretch_of(word) * _8, index_stretch(job, word, end))
+        word = end
+
+
+@kernel
+def index_stretch(job: Any, first: Any, last: Any) -> Any:
+    """Write ``model.shares.Index.within`` of the words of one stretch; how many pages are dirty in it."""
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     index, before = load(job + j.INDEX), _0
-    for word in range(load(job + j.WORDS)):
+    for word in range(first, last):
         store(index + word * _8, before)
         before += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
-    store(index + load(job + j.WORDS) * _8, before)
+    return before
+
+
+@kernel
+def add_up_stretches(job: Any) -> Any:
+    """Turn how much is in each stretch into ``model.shares.Index.below``; how much it is in all."""
+    stretches, before = load(job + j.STRETCHES), _0
+    for stretch in range(_stretch_of(load(job + j.WORDS) + _LAST_OF_STRETCH)):
+        pages = word_at(stretches, stretch)
+        store(stretches + stretch * _8, before)
+        before += pages
+    return before
 
 
 @kernel
 def first_word_with(job: Any, pages: Any) -> Any:
     """``model.shares.first_word_with``, by halving the job's index."""
-    index, low, high = load(job + j.INDEX), _0, load(job + j.WORDS)
+    index, stretches = load(job + j.INDEX), load(job + j.STRETCHES)
+    low, high = _0, load(job + j.WORDS)
     while low < high:
         middle = (low + high) // _2
-        if word_at(index, middle) < pages:
+        if word_at(stretches, _stretch_of(middle)) + word_at(index, middle) < pages:
             low = middle + _1
         else:
             high = middle

@@ -2,7 +2,7 @@
 
 These fields, then a row for each region (a block's place in the bitmaps) that has a used page, in order
 of their bits, and a row for each gap between them. ``impl.job`` writes it; kernels write DIRTY_PAGES,
-COPYING and what INDEX points to, no more.
+COPYING and what INDEX and STRETCHES point to, no more.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ def _fields(number: int) -> list[np.uint64]:
 
 
 # Bytes of a page; addresses of the two bitmaps; their bits and 64-bit words; rows of regions and of gaps;
-# the dirty count, in pages; how pages are copied; address of the index of dirty pages, words + 1 long.
-JOB_FIELDS = 10
-PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS, DIRTY_PAGES, COPYING, INDEX = (
-    _fields(JOB_FIELDS)
-)
+# the dirty count, in pages; how pages are copied; addresses of the index of dirty pages, a number for
+# each word, one for each stretch of words (model.shares.Index).
+JOB_FIELDS = 11
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS = _fields(JOB_FIELDS)[:7]
+DIRTY_PAGES, COPYING, INDEX, STRETCHES = _fields(JOB_FIELDS)[7:]
 ROWS = np.uint64(8 * JOB_FIELDS)
 
 # A region: the bit of its first page, its used pages, addresses of its first page in host and in cache.

@@ -5,6 +5,7 @@ static   the patch: worker i flushes share i of the address space, a whole numbe
 dynamic  every worker takes batches of dirty pages, cut at words, off a shared cursor until none are left.
 queue    a work queue, as the patch's author suggested: the caller searches, the helpers copy.
 backup   host to cache, every page, in batches of bitmap words.
+index    no flush: what a dynamic round of a large RAM stands on, in batches of a stretch of bitmap words.
 
 No two workers ever hold the same 64-bit word of the bitmaps, so plain loads and stores suffice there.
 
@@ -23,6 +24,7 @@ from impl.kernels.compile import compiled, kernel
 from impl.kernels.flush import (
     back_up_range,
     flush_range,
+    index_words,
     next_dirty_word,
 )
 from impl.kernels.intrinsics import (
@@ -37,7 +39,7 @@ from impl.kernels.intrinsics import (
 )
 from model import shares
 
-SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP = (np.uint64(i) for i in range(5))
+SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP, INDEX = (np.uint64(i) for i in range(6))
 
 _0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
 _PAGES_PER_WORD = np.uint64(64)
@@ -109,7 +111,7 @@ def flush_share(control: Any, worker: Any, thread: Any) -> None:
 
 @kernel
 def work_off_batches(control: Any, worker: Any, strategy: Any) -> None:
-    """Take batches of dirty pages, or in a backup of words, off the shared cursor until none are left."""
+    """Take batches of dirty pages, or of words, off the shared cursor until none are left."""
     job, grain = load(control + c.JOB), load(control + c.GRAIN)
     to_hand_out = load(control + c.TO_HAND_OUT)
     while True:
@@ -121,6 +123,8 @@ def work_off_batches(control: Any, worker: Any, strategy: Any) -> None:
             break
         if strategy == BACKUP:
             back_up_range(job, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
+        elif strategy == INDEX:
+            index_words(job, first, last)
         else:
             first, last = _batch_words(job, first, last)
             flush_part(control, worker, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)

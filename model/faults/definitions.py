@@ -31,7 +31,7 @@ from model.protocols.work_queue import (
     searcher_step,
 )
 from model.ram import LARGEST_PAGE, PAGES_PER_WORD
-from model.shares import cut_at_word
+from model.shares import STRETCH, cut_at_word
 from model.walk import ONE, ZERO, Walk, copy_next, find, finished, search_host
 from model.words import ALL_PAGES, LAST_BIT, pages_between, window_mask
 from model.worker import (
@@ -85,6 +85,12 @@ def last_batch_dropped(cursor: int, grain: int, words: int) -> tuple[int, int]:
     """A batch that would pass the end of the bitmap comes out empty."""
     first = select(cursor < words, cursor, words)
     return first, select(cursor + grain < words, cursor + grain, first)
+
+
+@fault(shares.end_of_stretch)
+def a_stretch_ends_one_word_late(word: int, words: int) -> int:
+    """The first word of the next stretch of the index belongs to this one too."""
+    return select(word + STRETCH < words, word + STRETCH + ONE, words)
 
 
 @fault(shares.clip)

@@ -7,6 +7,7 @@ from itertools import combinations, product
 from model import shares, words
 from model.page.picture import Picture, drawn, of_pages
 from model.scenarios.registry import FAILS, Lines, Rows, scenario
+from model.shares import STRETCH
 from model.words import ALL_PAGES
 
 SMALL_RAMS = (0, 1, 2, 63, 64, 65, 127, 128, 129, 191, 192, 193, 200, 256, 320, 1000)
@@ -151,6 +152,28 @@ def all_batches(words: int, grain: int, word: int) -> Lines:
         cursor += grain
     if holding != 1:
         yield f"{FAILS}word {word} is in {holding} batches before the first empty one"
+
+
+def _across_stretches() -> Rows:
+    for end in (1, STRETCH, STRETCH + 1, 2 * STRETCH):
+        for word in sorted({0, end - 1, min(end - 1, STRETCH)}):
+            yield end, word
+
+
+@scenario(_across_stretches)
+def stretches_of_the_index(words: int, word: int) -> Lines:
+    """The stretches of the index one after the other: is the word in exactly one, its own?"""
+    yield f"{words} words, stretches of {STRETCH}"
+    holding: list[int] = []
+    for cursor in range(0, words, STRETCH):
+        first, last = cursor, shares.end_of_stretch(cursor, words)
+        yield f"stretch {shares.stretch_of(first)}: words [{first}, {last})"
+        if last > words or shares.batch(cursor, STRETCH, words) != (first, last):
+            yield f"{FAILS}it is not the batch [{first}, {min(first + STRETCH, words)})"
+            return
+        holding += [shares.stretch_of(first)] * (first <= word < last)
+    if holding != [shares.stretch_of(word)]:
+        yield f"{FAILS}word {word} is in stretches {holding}"
 
 
 def _unions() -> Rows:

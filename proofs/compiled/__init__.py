@@ -1,5 +1,25 @@
 """The compiled kernels against the model, in LLVM IR. Importing this registers the claims."""
 
-from proofs.compiled import backup, flush, functions, order, ranges, strays, whole_ram, window
+from proofs.compiled import (
+    backup,
+    flush,
+    functions,
+    index,
+    order,
+    ranges,
+    strays,
+    whole_ram,
+    window,
+)
 
-__all__ = ["backup", "flush", "functions", "order", "ranges", "strays", "whole_ram", "window"]
+__all__ = [
+    "backup",
+    "flush",
+    "functions",
+    "index",
+    "order",
+    "ranges",
+    "strays",
+    "whole_ram",
+    "window",
+]

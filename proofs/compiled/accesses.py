@@ -96,10 +96,10 @@ _HARMLESS = re.compile(
     rf"{_OF_NUMBERS.pattern}|clock_gettime|llvm\.(prefetch|vector\.reduce)\.\S+"
     r"|llvm\.((u|s)(min|max)|u(sub|add)\.sat|ctpop|cttz)\.i\d+"
 )
-#: Kernels that go only where their caller may: the pages of its own range. That is proved of both
-#: (``ranges.py``, ``backup.py``).
-_IN_ITS_RANGE = {"flush_range", "back_up_range"}
-#: It searches the index of dirty pages, which is written before a round opens, as the parameters are.
+#: Kernels that go only where their caller may: the pages of its range, and what the index says of them.
+#: That is proved of each (``ranges.py``, ``backup.py``, ``index.py``).
+_IN_ITS_RANGE = {"flush_range", "back_up_range", "index_words"}
+#: It searches the index of dirty pages, which is written before its round opens, as the parameters are.
 _OF_THE_INDEX = "batch_words"
 
 

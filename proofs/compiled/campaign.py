@@ -90,7 +90,7 @@ EQUIVALENT = (
     ),
 )
 #: The same of kernels with loops; their functions of the model are taken as proved.
-_OVER_WORDS = ".*(count_either|index_dirty|clear_bitmaps)"
+_OVER_WORDS = ".*(count_words|index_stretch|add_up_stretches|clear_bitmaps)"
 EQUIVALENT_IN_LOOPS = (
     *EQUIVALENT[:2],
     (".*fetch", "icmp|load i64, ptr %end|br i1", ".*", ONLY_AHEAD),
@@ -124,9 +124,21 @@ EQUIVALENT_IN_LOOPS = (
     ),
     (
         _OVER_WORDS,
-        r"sub i64 0|select|sdiv|icmp sgt",
+        r"sub i64 0|select|sdiv|icmp sgt|add i64 %\S+, %\S+$",
         ".*",
         "what makes a range of any step and of how many numbers there are, where the step is 1",
+    ),
+    (
+        ".*(first_word_with|index_words)",
+        r"load i64, ptr %(middle|word\.2),",
+        "its lowest bit flipped",
+        "stretch_of drops it",
+    ),
+    (
+        ".*count_either",
+        r"ptr %(total|total\.[23]|word|word\.2|enough),",
+        "left out|its lowest bit flipped",
+        "0 is 0 already, and above no number; where stretches begin and end changes no sum",
     ),
     (
         ".*fetching",
@@ -151,7 +163,10 @@ BROKEN_LOOPS = {
         "first_dirty": 1,
         "count_either": 1,
         "first_stray": 1,
-        "index_dirty": 1,
+        "count_words": 1,
+        "index_stretch": 1,
+        "index_words": 1,
+        "add_up_stretches": 1,
         "clear_bitmaps": 1,
         "rows_end": 1,
         "stream_fetching": 1,

@@ -44,6 +44,8 @@ DIVISORS: dict[Function, tuple[str, ...]] = {
     shares.clip: (),
     shares.batch: (),
     shares.batch_words: (),
+    shares.stretch_of: (),
+    shares.end_of_stretch: (),
     check_in.is_open: (),
     check_in.has_quit: (),
     check_in.inside: (),

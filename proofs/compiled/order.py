@@ -9,7 +9,7 @@ Between two atomic accesses plain ones have no order that another thread could s
 a set, and each must be listed for a step that the model passes on the way to the next atomic access.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
@@ -40,8 +40,8 @@ PLAIN = "plain accesses stay where nothing races for them"
 LEFT_OUT = "no access is left out"
 
 # Kinds of rounds, by the number that STRATEGY holds (``impl/kernels/strategies.py``).
-SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP = range(5)
-KINDS = {SERIAL: "serial", STATIC: "static", DYNAMIC: "dynamic", QUEUE: "queue", BACKUP: "backup"}
+SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP, INDEX = range(6)
+KINDS = dict(enumerate(("serial", "static", "dynamic", "queue", "backup", "index")))
 
 #: Whom a futex_wake of the model is for; its list of accesses has none.
 _WAKES = {h.WAKE_HELPERS: a.DOORBELL, h.WAKE_TO_QUIT: a.DOORBELL, h.WAKE_CALLER: a.STATE}
@@ -239,37 +239,34 @@ def _allowed(one: accesses.Access, listed: Iterable[a.Access]) -> bool:
 
 
 def protocol(p: Proof, who: str, kind: int) -> Automaton:
-    """The caller's or a helper's program in rounds of a kind, as the model has it now."""
-    program = h.CALLER if who == "caller" else h.HELPER
+    """The caller's or a helper's program in rounds of a kind, as the model has it now.
+
+    Before a dynamic round the caller may have had one for the index.
+    """
     made = Automaton()
     made.chain(END, Moment("the end"))
-    steps = dict(steps_of(program))
-    for pc, step in steps.items():
-        made.chain(pc, *_moments(pc, step.act.__name__.replace("_", " "), who, kind))
-    if who == "caller":
-        made.chain(BEGIN, Moment("the beginning"))
-        # Between two flushes the caller has all of it: as it does where the model writes the job. A flush
-        # may be refused: then there is no round. A backup is not.
-        refused = () if kind == BACKUP else (END,)
-        for name, after in (("before", (h.WRITE_JOB, h.SET_QUIT, *refused)), ("over", (END,))):
-            made.chain(name, Moment("between flushes", plain=_plain(h.WRITE_JOB, who)))
-            made.then(name, *after)
-        made.then(BEGIN, "before")
-    else:
-        made.chain(BEGIN, Moment("the beginning"))
+    made.chain(BEGIN, Moment("the beginning"))
+    _add_round(p, made, who, kind, lambda pc: pc, {"over"})
+    if who == "helper":
         made.chain("arrive", Moment("arriving", frozenset({"helper atomic_add ARRIVED"})))
         made.then(BEGIN, "arrive")
         made.then("arrive", h.READ_DOORBELL)
-    for pc, step in steps.items():
-        goes = set(_following(p, step.act, who, kind))
-        if step.spurious:
-            goes |= set(_following(p, step.spurious, who, kind))
-        if pc == h.RETURN:
-            goes = {"over"}
-        if kind == QUEUE:  # to copy is a part of it there
-            goes -= {h.COPY, h.CALLER_COPY}
-        made.then(pc, *(END if to == ENDED else to for to in sorted(goes, key=str)))
-    if kind == STATIC and who == "caller":
+        return made
+    begins: list[Hashable] = [h.WRITE_JOB, h.SET_QUIT]
+    if kind == DYNAMIC:
+        _add_round(p, made, who, INDEX, _of_the_index, {_after_the_index(h.WRITE_JOB)})
+        _add_round(p, made, who, INDEX, _after_the_index, set(), _WRITES)
+        begins.append(_of_the_index(h.WRITE_JOB))
+    # Between two flushes the caller has all of it: as it does where the model writes the job. A flush
+    # may be refused: then there is no round. A backup is not.
+    if kind != BACKUP:
+        begins.append(END)
+    for name in ("before", "over"):
+        made.chain(name, Moment("between flushes", plain=_plain(h.WRITE_JOB, who)))
+    made.then(BEGIN, "before")
+    made.then("before", *begins)
+    made.then("over", END)
+    if kind == STATIC:
         made.chain("asleep", Moment("waiting for all", _park(a.COMPLETED), (a.READ_JOB,)))
         waits = made.last[h.AWAIT_ALL]
         made.then(h.AWAIT_ALL, waits, "asleep")
@@ -277,12 +274,49 @@ def protocol(p: Proof, who: str, kind: int) -> Automaton:
     return made
 
 
+def _of_the_index(pc: Hashable) -> Hashable:
+    """The key of a step in the round that indexes, before the one that flushes."""
+    return "index", pc
+
+
+#: Where the caller writes a round's parameters.
+_WRITES = (h.WRITE_JOB, h.REWIND)
+
+
+def _after_the_index(pc: Hashable) -> Hashable:
+    """The key of a step in the round that follows. Only that this one is never the caller's alone."""
+    return ("indexed", pc) if pc in _WRITES else pc
+
+
+def _add_round(
+    p: Proof,
+    made: Automaton,
+    who: str,
+    kind: int,
+    key: Callable[[Hashable], Hashable],
+    over: set[Hashable],
+    only: Container[Hashable] | None = None,
+) -> None:
+    """A program's steps in a round of a kind; ``over`` is what comes when the caller has returned."""
+    for pc, step in steps_of(h.CALLER if who == "caller" else h.HELPER):
+        if only is not None and pc not in only:
+            continue
+        made.chain(key(pc), *_moments(pc, step.act.__name__.replace("_", " "), who, kind))
+        goes = set(_following(p, step.act, who, kind))
+        if step.spurious:
+            goes |= set(_following(p, step.spurious, who, kind))
+        if kind == QUEUE:  # to copy is a part of it there
+            goes -= {h.COPY, h.CALLER_COPY}
+        after = (END if to == ENDED else key(to) for to in sorted(goes, key=str))
+        made.then(key(pc), *(over if pc == h.RETURN else after))
+
+
 def _following(p: Proof, act: Callable[..., object], who: str, kind: int) -> Iterator[Hashable]:
     """Where a step of the model may lead, in rounds of a kind: the leaves of the term that says so."""
     state = any_state(p)
     at: Any = state.at
     at = at._replace(awaited=natural(int(kind == STATIC)))
-    if kind in (SERIAL, BACKUP):
+    if kind in (SERIAL, BACKUP, INDEX):
         at = at._replace(alone=natural(int(kind == SERIAL)))
     _, after = p.lift(act)(at, getattr(state, who))
     yield from _leaves(after.pc)
@@ -537,7 +571,7 @@ def _helpers(p: Proof) -> Iterator[tuple[Automaton, list[Walked]]]:
     From its first step to its last, in rounds of each kind; what it copies in a round off the queue is
     two claims more.
     """
-    for kind in (DYNAMIC, STATIC, QUEUE, BACKUP):
+    for kind in (DYNAMIC, STATIC, QUEUE, BACKUP, INDEX):
         walked = Walked(
             KERNELS + "check_in.helper", (_CONTROL, _HELPER), _HELPER, {"STRATEGY": kind}
         )

@@ -41,7 +41,7 @@ from proofs.prover.symbolic import Truth, Word, every, implies
 
 STRATEGIES = "impl.kernels.strategies."
 #: Where fields lie, in bytes (``impl/kernels/job_table.py``, ``impl/kernels/control.py``).
-REGIONS, ROWS, ROW_BYTES = 40, 80, 32
+REGIONS, ROWS, ROW_BYTES = 40, 88, 32
 _JOB, _WORKERS, _WORKER_BYTES = 208, 64 * (9 + work_queue.SLOTS // 8), 64
 _LINE = {name: 8 * place for place, name in enumerate(COUNTS, 1)}
 #: Of the block in each row: its first bit, the bit behind its last used page, where its pages lie.

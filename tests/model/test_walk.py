@@ -3,8 +3,9 @@
 import contextlib
 import copy
 from itertools import accumulate
+from random import Random
 
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from model import flush as spec
@@ -12,6 +13,8 @@ from model import shares, walk
 from model.errors import DirtyCountMismatch
 from model.faults import broken
 from model.ram import Block, Layout
+from model.shares import STRETCH
+from model.words import ALL_PAGES
 from tests.support.cases import Case, cases
 
 
@@ -99,6 +102,21 @@ def test_claims_of_dirty_pages_partition_the_dirty_words(union: list[int], grain
         assert before[last] - before[first] < grain + 64
     assert owners == sorted(set(owners))
     assert {word for word, bits in enumerate(union) if bits} <= set(owners)
+
+
+@given(
+    length=st.sampled_from((0, 1, STRETCH - 1, STRETCH, STRETCH + 1, 2 * STRETCH + 3)),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=20)
+def test_the_index_of_two_levels_adds_up_to_the_one(length: int, seed: int) -> None:
+    drawn = Random(seed)
+    union = [drawn.choice((0, 1, 2**63, ALL_PAGES)) for _ in range(length)]
+    within, below = shares.index_of(union)
+    before = shares.dirty_before(union)
+    both = [below[shares.stretch_of(word)] + within[word] for word in range(length)]
+    assert both == before[:-1]
+    assert len(below) == -(-length // STRETCH)
 
 
 @given(counts=st.lists(st.integers(0, 3), max_size=20), pages=st.integers(0, 60))

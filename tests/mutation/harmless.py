@@ -636,9 +636,9 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "any_of_stride(host_bitmap, cache_bitmap, word)",
             "flush.count_either: next_dirty_word(cache_bitmap, host_bitmap, _0, n_words) -> "
             "next_dirty_word(host_bitmap, cache_bitmap, _0, n_words)",
-            "flush.index_dirty: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
+            "flush.index_stretch: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
             "word)) -> _either(word_at(host_bitmap, word), word_at(cache_bitmap, word))",
-            "flush.count_either: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
+            "flush.count_words: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
             "word)) -> _either(word_at(host_bitmap, word), word_at(cache_bitmap, word))",
             "flush.first_dirty: next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), "
             "end) -> next_dirty_word(host_bitmap, cache_bitmap, _word_of(first), end)",

@@ -30,7 +30,7 @@ from tests.mutation.machine import (
     Stalling,
 )
 from tests.mutation.mutants import SURVIVES, Fate, Mutant, mutants
-from tests.mutation.plain import Plain
+from tests.mutation.plain import STRETCH, Plain
 from tests.mutation.rig import FETCHING, Epoch, Rig, Ways, Wrong, layout, require
 from tests.trace import explain
 
@@ -221,13 +221,22 @@ def _batch() -> None:
 
 @_case("a search by halves")
 def _by_halves() -> None:
-    rig = _alone()
-    rig.dirty(_epoch("serial", SMALL, 7, 64))
-    rig.kernel(flush.index_dirty, rig.job)
-    before = list(rig.machine.words(rig.index))
+    for where in (SMALL, layout((0, 64 * 2 * STRETCH + 1, 64 * 2 * STRETCH + 1))):
+        _search(Rig(_plain(), Schedule(), where, 1, page_bytes=LINE))
+
+
+def _search(rig: Rig) -> None:
+    n_words = rig.layout.words
+    rig.dirty(_epoch("serial", rig.layout, 7, 64))
+    for first in range(0, n_words, 2 * STRETCH):
+        last = min(first + 2 * STRETCH, n_words)
+        rig.kernel(flush.index_words, rig.job, first, last)
     union = rig.model.cache_dirty | rig.model.host_dirty
-    counts = [sum(bit < 64 * word for bit in union) for word in range(SMALL.words + 1)]
-    require(before == counts, "the index")
+    require(rig.kernel(flush.add_up_stretches, rig.job) == len(union), "how many there are")
+    within, below = map(rig.machine.words, (rig.index, rig.stretches))
+    before = [int(below[word // STRETCH]) + int(n) for word, n in enumerate(within)]
+    counts = [sum(bit < 64 * word for bit in union) for word in range(n_words + 1)]
+    require(before == counts[:-1], "the index")
     for pages in range(len(union) + 1):
         wanted = next(word for word, count in enumerate(counts) if count >= pages)
         found = rig.kernel(flush.first_word_with, rig.job, pages)
@@ -489,17 +498,34 @@ def _full() -> None:
 @_case("few pages")
 def _few() -> None:
     def opened(rig: Rig, epoch: Epoch) -> None:
-        few = len(epoch.cache_dirty) <= 10 and epoch.strategy != "static"
+        dirty = len(epoch.cache_dirty | epoch.host_dirty)
+        few = dirty <= 10 and epoch.strategy != "static"
         alone = few or epoch.strategy == "serial"
-        require(rig.opened == (0 if alone else 1), f"{epoch.strategy}: a round is opened or not")
-        require(not alone or rig.copied(0) == len(epoch.cache_dirty), "the caller flushes alone")
+        rounds = 0 if alone else 2 if epoch.strategy == "dynamic" else 1
+        require(rig.opened == rounds, f"{epoch.strategy}: {rig.opened} rounds are opened")
+        require(not alone or rig.copied(0) == dirty, "the caller flushes alone")
 
-    rig = Rig(_plain(), InTurn(40), SMALL, 2, page_bytes=LINE, alone=10 * LINE)
     used = sorted(SMALL.used())
     sizes = (0, 1, 10, 11, 200)
-    epochs = [Epoch(s, frozenset(islice(used, n)), frozenset()) for s in ALL for n in sizes]
-    rig.live(epochs, opened)
-    _explained(rig)
+    for of_host in (False, True):
+        pages = [frozenset(islice(used, n)) for n in sizes]
+        each = [(frozenset[int](), some) if of_host else (some, frozenset[int]()) for some in pages]
+        rig = Rig(_plain(), InTurn(40), SMALL, 2, page_bytes=LINE, alone=10 * LINE)
+        rig.live([Epoch(s, *both) for s in ALL for both in each], opened)
+        _explained(rig)
+
+
+@_case("who makes the index")
+def _indexed() -> None:
+    for words, rounds in ((2 * STRETCH, 1), (2 * STRETCH + 1, 2), (5 * STRETCH, 2)):
+
+        def opened(rig: Rig, epoch: Epoch, rounds: int = rounds) -> None:
+            require(rig.opened == rounds, f"{rig.opened} rounds are opened")
+
+        where = layout((0, 64 * words, 64 * words))
+        rig = Rig(_plain(), InTurn(3), where, 3, page_bytes=LINE)
+        rig.live([_epoch("dynamic", where), _halves("dynamic", where)], opened)
+        _explained(rig)
 
 
 @_case("a forked child")

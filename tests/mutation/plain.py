@@ -18,6 +18,16 @@ from model import shares, words
 from model.domain import Domain, select
 from tests.mutation.machine import U64, Machine
 
+#: Words of a stretch of the index, so that a small RAM has many; two more, and helpers share the index.
+STRETCH = 2
+_SHORT_STRETCHES = {
+    "_STRETCH": U64(STRETCH),
+    "_LAST_OF_STRETCH": U64(STRETCH - 1),
+    "_INDEXED_ALONE": U64(2 * STRETCH),
+    "_stretch_of": lambda word: U64(word // STRETCH),
+    "_end_of_stretch": lambda word, words: U64(min(int(word) + STRETCH, int(words))),
+}
+
 
 class Plain:
     """The kernels on one machine; ``plain.function(kernel)`` is a kernel's plain function."""
@@ -41,7 +51,8 @@ class Plain:
             },
         )
         for kernel in kernels:
-            self.function(kernel)
+            names = self.function(kernel).__globals__
+            names |= {name: value for name, value in _SHORT_STRETCHES.items() if name in names}
 
     def function(self, kernel: Any) -> Any:
         """A kernel's code over this machine's memory."""

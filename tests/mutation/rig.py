@@ -19,7 +19,7 @@ from model.errors import StrayDirtyPages
 from model.ram import BitmapKind, Block, Layout, Region
 from model.shares import windows
 from tests.mutation.machine import LINE, U64, Schedule
-from tests.mutation.plain import Plain
+from tests.mutation.plain import STRETCH, Plain
 from tests.trace import Event
 
 NO_PAGE = 2**64 - 1
@@ -105,7 +105,8 @@ class Rig:
         make, size = self.machine.allocate, self.layout.words * 8
         self.cache_bitmap = make("the cache bitmap", size)
         self.host_bitmap = make("the host bitmap", size)
-        self.index = make("the index", size + 8)
+        self.index = make("the index", size)
+        self.stretches = make("its stretches", -(-self.layout.words // STRETCH) * 8)
         self.regions = sorted(
             (r for r in self.layout.regions if r.used_pages), key=lambda region: region.first_bit
         )
@@ -132,6 +133,7 @@ class Rig:
         head = [
             *(self.page_bytes, self.cache_bitmap, self.host_bitmap, self.layout.pages),
             *(self.layout.words, len(rows), len(gaps), 0, 0, self.index),
+            self.stretches,
         ]
         table = [*head, *(n for row in rows for n in row), *(int(n) for n in gaps.ravel())]
         self.job = self.machine.allocate("the job", 8 * len(table))
@@ -271,7 +273,7 @@ class Rig:
             region.lent = False
 
     def _ram(self) -> Iterator[int]:
-        yield from (self.cache_bitmap, self.host_bitmap, self.index, self.job)
+        yield from (self.cache_bitmap, self.host_bitmap, self.index, self.stretches, self.job)
         yield from (*self.host.values(), *self.cache.values())
 
     def _check_counts(self, wanted: spec.Flushed) -> None:

@@ -40,7 +40,7 @@ ONCE_MISSED = (
     # A search that reads a word past the bitmap.
     "flush.next_dirty_word: _STRIDE -> _STRIDE - 1",
     # Dynamic rounds that work serially.
-    "flush.index_dirty: store(index + word * _8, before) -> nothing",
+    "flush.index_stretch: store(index + word * _8, before) -> nothing",
     # A queue round without helpers, from the second on.
     "check_in.start_round: store(control + c.CLOSED, _0) -> nothing",
     # Static rounds that wait for one helper only; helpers that enter a closed round, or work twice.

@@ -86,16 +86,27 @@ def written(tmp_path: Path) -> Edit:
             "    store(job + j.DIRTY_PAGES, _0)\n",
             "clear_bitmaps",
         ),
-        ("word_at(index, middle) < pages", "word_at(index, middle) <= pages", "first_word_with"),
+        (
+            "+ word_at(index, middle) < pages",
+            "+ word_at(index, middle) <= pages",
+            "first_word_with",
+        ),
         (
             "store(index + word * _8, before)",
             "store(index + word * _8, before + _1)",
-            "index_dirty",
+            "index_stretch",
+        ),
+        ("index_stretch(job, word, end))", "index_stretch(job, first, end))", "index_words"),
+        ("        before += pages\n", "        before = pages\n", "add_up_stretches"),
+        (
+            "next_dirty_word(cache_bitmap, host_bitmap, _0, n_words)",
+            "next_dirty_word(cache_bitmap, host_bitmap, _1, n_words)",
+            "count_either",
         ),
         (
-            "range(next_dirty_word(cache_bitmap, host_bitmap, _0, n_words), n_words)",
-            "range(next_dirty_word(cache_bitmap, host_bitmap, _1, n_words), n_words)",
-            "count_either",
+            "    for word in range(first, last):\n        total",
+            "    for word in range(first + _1, last):\n        total",
+            "count_words",
         ),
         (
             "dirty &= _window_mask(word, first, last)",
