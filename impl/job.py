@@ -11,8 +11,10 @@ import numpy as np
 
 from impl.arrays import address
 from impl.block import Block, Extent, Words, check_apart, extent
+from impl.by_node import words_by_node
 from impl.kernels.flush import count_dirty
-from impl.kernels.job_table import GAP_FIELDS, JOB_FIELDS, REGION_FIELDS
+from impl.kernels.job_table import BY_NODE, GAP_FIELDS, JOB_FIELDS, REGION_FIELDS
+from impl.kernels.job_table import place as place_of
 from model import ram as model
 from model.ram import PAGES_PER_WORD, Region
 from model.shares import STRETCH
@@ -31,6 +33,8 @@ class Installed:
     """of the dirty pages: a number a word, a number a stretch"""
     job: Words
     job_address: np.uint64
+    by_node: Words | None = None
+    """its words node by node; empty if its memory lies on one node; None as long as nobody has asked"""
     gone: range = range(0)
     """bits of pages that went out of use with this change: to be cleared"""
 
@@ -53,6 +57,17 @@ def install(
         job,
         address(job),
     )
+
+
+def placed_on_nodes(now: Installed) -> Installed:
+    """The same, Linux asked on which NUMA nodes the memory lies."""
+    by_node, job = words_by_node(now.job), now.job
+    lies_at = address(by_node) if len(by_node) else np.uint64(0)
+    # The table that kernels follow now must not go before they follow another.
+    if job[place_of(BY_NODE)] != lies_at:
+        job = job.copy()
+        job[place_of(BY_NODE)] = lies_at
+    return replace(now, job=job, job_address=address(job), by_node=by_node)
 
 
 def place(
@@ -121,6 +136,7 @@ def _job_table(
         count(cache),
         0,
         *map(address, index),
+        0,
     ]
     # As many fields as the kernels read, or an error.
     fields = np.array(head, np.uint64).reshape(JOB_FIELDS)

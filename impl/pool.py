@@ -14,6 +14,7 @@ from typing import Literal, Self, TypeVar
 import numpy as np
 
 from impl.arrays import address
+from impl.by_node import ONE_NODE
 from impl.calibration.here import tuning_here
 from impl.errors import FlushInProgress, PoolClosed, ThreadsUnavailable
 from impl.exclusive import Exclusive
@@ -178,7 +179,12 @@ class FlushPool(Uncopied):
         logged = log.isEnabledFor(logging.DEBUG)
         if logged:
             log.debug("flush begin: dirty_pages=%d", ram.dirty_pages)
-        stray = flush_once(self._address, ram.job, strategy, self._n_threads)
+        now = ram.installed
+        if now.by_node is not ONE_NODE and strategy is s.DYNAMIC and self._helpers:
+            # Asked once after each change of the blocks, by when their memory may have been touched.
+            now = ram.find_nodes() if now.by_node is None else now
+            strategy = s.DYNAMIC if now.by_node is ONE_NODE else s.BY_NODE
+        stray = flush_once(self._address, now.job_address, strategy, self._n_threads)
         if stray != NO_PAGE:
             raise ram.stray_error(int(stray))
         ram.rearm_dirty_log()
@@ -196,6 +202,8 @@ class FlushPool(Uncopied):
         grain = max(1, BACKUP_BATCH_BYTES // (PAGES_PER_WORD * ram.layout.page_size))
         ram.collect_dirty_log()
         back_up_once(self._address, ram.job, np.uint64(grain), self._n_threads)
+        if self._helpers:
+            ram.find_nodes()
         ram.rearm_dirty_log()
 
     def _alone_with(self, ram: ColoRam, work: Callable[[], T]) -> T:

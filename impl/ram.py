@@ -27,7 +27,7 @@ from impl.block import Block, Words, zeroed_words
 from impl.dirtylog import KernelDirtyLog, Watched, WatchedBlocks
 from impl.errors import DirtyLogError, FlushInProgress, RamReleased, WatchLost
 from impl.exclusive import Exclusive, alone, generation
-from impl.job import Installed, count, install, place
+from impl.job import Installed, count, install, place, placed_on_nodes
 from impl.kernels import job_table
 from impl.kernels.compile import compile_kernels
 from impl.kernels.flush import clear_range, mark_received, replace_bitmaps
@@ -148,6 +148,11 @@ class ColoRam(Uncopied):
     def layout(self) -> model.Layout:
         """Where the blocks and their bits lie now."""
         return self._now.layout
+
+    @property
+    def installed(self) -> Installed:
+        """What a flush reads, as it is now."""
+        return self._now
 
     @property
     def job(self) -> np.uint64:
@@ -528,6 +533,11 @@ class ColoRam(Uncopied):
         """What its dirty log watches, or None. After ``fork`` that is the parent's memory."""
         blocks = None if self._dirty_log is None else self._dirty_log.blocks
         return None if blocks is None or blocks.closed else blocks
+
+    def find_nodes(self) -> Installed:
+        """Held: ask Linux on which NUMA nodes the memory lies now; what is installed then."""
+        self._now = placed_on_nodes(self._now)
+        return self._now
 
     def collect_dirty_log(self) -> None:
         """Before a flush, held: mark what the dirty log has found."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 from model import nodes, shares
 from model.protocols import node_cursors
 from model.protocols.node_cursors import FINISHED, FLUSH, STEPS, TAKE, TakerOf
-from proofs.prover.machine import TWO_TO_THE_64
+from proofs.prover.machine import TWO_TO_THE_64, in_64_bits, number
 from proofs.prover.obligation import Proof, claim, faulty, without
 from proofs.prover.ranks import Rank, falls, not_raised
 from proofs.prover.symbolic import Natural, Sequence, Truth, every, implies, natural, select
@@ -17,6 +17,9 @@ from proofs.shares import MOST_GRAIN, MOST_PAGES, MOST_THREADS, rising
 
 Taker: TypeAlias = TakerOf[Natural]
 Pages: TypeAlias = tuple[Natural, Natural]
+
+#: As many as a pool has cursors (``impl/kernels/job_table.py``).
+MOST_NODES = 64
 
 
 # Whose a word is.
@@ -329,6 +332,13 @@ def the_cursors_are_not_far_past_their_ends(p: Proof) -> None:
     p.prove("a step keeps it near", near(*stepped(p, w, w.me)))
     p.assume("the others' batches", past_of_others <= others * w.grain)
     p.prove("they are few", others * w.grain <= MOST_THREADS * w.grain)
+    p.assume("few nodes", w.nodes <= MOST_NODES)
+    lift = in_64_bits(p).lift
+    in_turn = map(number, (w.me.own, w.me.used_up, w.nodes))
+    p.prove("which cursor comes next is computed right", lift(nodes.node_in_turn)(*in_turn).fits)
+    taken = map(number, (w.me.first, w.me.last, w.me.used_up, w.nodes))
+    after_taking = lift(node_cursors.after_taking)(*taken)
+    p.prove("what comes of a batch is", *(found.fits for found in after_taking))
     p.prove("64 bits suffice", w.cursors[w.node] + w.grain < TWO_TO_THE_64)
 
 

@@ -24,11 +24,14 @@ from model.boundary.options import Parser
 from model.boundary.output import check_outputs, printable, run_command
 from model.errors import ColoError
 from model.explore.pictures import picture
+from model.nodes import node_in_turn
 from model.page.document import Document, Replays, document, save
 from model.page.page import write_page
 from model.page.picture import drawn
 from model.protocols import check_in as h
+from model.protocols import node_cursors
 from model.protocols.check_in import ControlBlock, Process, Round
+from model.protocols.node_cursors import FLUSH, TAKE, Cursors, Taker
 from model.transitions import ENDED
 
 
@@ -77,12 +80,20 @@ def _number(value: int | str) -> int:
 
 
 class State(NamedTuple):
-    """A state of the model, and how many of each worker's events have been explained."""
+    """A state of the model, and how many of each worker's events have been explained.
+
+    In a round by node ``model.protocols.node_cursors`` says who takes which batch: ``begins`` are the
+    numbers of the nodes' first dirty pages, and the end; of a worker that has taken none yet there is no
+    taker. In other rounds these are empty.
+    """
 
     at: ControlBlock
     processes: tuple[Process, ...]
     done: tuple[int, ...]
     grain: int
+    begins: Cursors = ()
+    cursors: Cursors = ()
+    takers: tuple[Taker | None, ...] = ()
 
 
 class Step(NamedTuple):
@@ -159,7 +170,8 @@ def _plan(log: Log) -> Iterator[Round]:
     starts = [place for place, event in enumerate(caller) if event.name == "begin"]
     for start, end in pairwise([*starts, len(caller)]):
         events = {event.name: event.values for event in caller[start:end]}
-        opened = events.get("open", {})
+        # By node no batch is handed out by the one cursor.
+        opened = {} if BEGINS in events else events.get("open", {})
         words = -(-opened.get("to_hand_out", 0) // max(opened.get("grain", 1), 1))
         awaited = (len(log) - 1) * ("await all" in events)
         yield Round(words, awaited, alone=int("open" not in events))
@@ -236,8 +248,17 @@ def _step(log: Log, state: State, worker: int) -> Step | None:
         return None
     if me.pc == h.AWAIT_ALL and not h.all_completed(state.at, me):
         return None
+    if me.pc == h.REWIND:
+        state = _rewound(log, state)
     if me.pc == h.OPEN_JOB:
         state = state._replace(grain=max(event.values.get("grain", 1), 1))
+        if state.begins:
+            end = event.values.get("to_hand_out", 0)
+            state = state._replace(begins=(*state.begins, end))
+    if state.begins and me.pc in FLUSHES:
+        return _taken_of_node(state, worker, event)
+    if state.begins and me.pc in FLUSHES.values():
+        return _flushed_of_node(state, worker, event)
     at, after = step.act(state.at, me)
     shown = _shown(state, me, after, event)
     if shown != event if shown else not _leads_on(state.at, me, after, event):
@@ -246,10 +267,66 @@ def _step(log: Log, state: State, worker: int) -> Step | None:
     return Step(free, _moved(state, worker, at, after, explained=shown is not None))
 
 
+#: Where a worker takes a batch, and where it then flushes it.
+FLUSHES = {h.TAKE_BATCH: h.COPY, h.CALLER_TAKE_BATCH: h.CALLER_COPY}
+BEGINS, TAKES = "node", "take batch of node"
+
+
+def _rewound(log: Log, state: State) -> State:
+    """What the caller has noted of a round's nodes is read off, as one step of it."""
+    begins = list[int]()
+    done, *others = state.done
+    for event in log[0][done:]:
+        if event.name != BEGINS or event.values.get("node") != len(begins):
+            break
+        begins.append(event.values.get("begin", 0))
+    return state._replace(
+        begins=tuple(begins),
+        cursors=tuple(begins),
+        takers=(None,) * len(state.done),
+        done=(done + len(begins), *others),
+    )
+
+
+def _taken_of_node(state: State, worker: int, event: Event) -> Step | None:
+    """A step of ``model.protocols.node_cursors``; its worker's own node is the first that it asks."""
+    me, nodes = state.processes[worker], len(state.cursors)
+    taker = state.takers[worker] or Taker(TAKE, event.values.get("node", nodes), 0, 0, 0)
+    if taker.own >= nodes:
+        return None
+    node = node_in_turn(taker.own, taker.used_up, nodes)
+    if event != Event(TAKES, {"cursor": state.cursors[node], "node": node}):
+        return None
+    cursors, taker = node_cursors.step(state.cursors, state.begins, nodes, state.grain, taker)
+    at, after = state.at, me
+    if taker.step == FLUSH:
+        after = me._replace(pc=FLUSHES[me.pc], batch=event.values["cursor"])
+    elif taker.step != TAKE:
+        at, after = h.program()[me.pc].act(at, me)
+    moved = _moved(state, worker, at, after, explained=True)
+    return Step(False, moved._replace(cursors=cursors, takers=_with(taker, worker, state)))
+
+
+def _flushed_of_node(state: State, worker: int, event: Event) -> Step | None:
+    me, taker = state.processes[worker], state.takers[worker]
+    if event != Event("done", {"cursor": me.batch}) or taker is None:
+        return None
+    _, taker = node_cursors.step(
+        state.cursors, state.begins, len(state.cursors), state.grain, taker
+    )
+    at, after = h.program()[me.pc].act(state.at, me)
+    moved = _moved(state, worker, at, after, explained=True)
+    return Step(True, moved._replace(takers=_with(taker, worker, state)))
+
+
+def _with(taker: Taker, worker: int, state: State) -> tuple[Taker | None, ...]:
+    return (*state.takers[:worker], taker, *state.takers[worker + 1 :])
+
+
 def _moved(state: State, worker: int, at: ControlBlock, me: Process, explained: int) -> State:
     processes = (*state.processes[:worker], me, *state.processes[worker + 1 :])
     done = (*state.done[:worker], state.done[worker] + explained, *state.done[worker + 1 :])
-    return State(at, processes, done, state.grain)
+    return state._replace(at=at, processes=processes, done=done)
 
 
 def _shown(state: State, me: Process, after: Process, event: Event) -> Event | None:

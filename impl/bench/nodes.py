@@ -117,7 +117,7 @@ def by_node(epoch: Epoch, threads: int, nodes: int, remote: float) -> Flushed:
 
 
 def off_one_cursor(epoch: Epoch, threads: int, nodes: int, remote: float) -> Flushed:
-    """One cursor, as in a pool."""
+    """One cursor, as in a pool where memory lies on one node."""
     own = nodes_of(threads, nodes)
     return _off_cursors(epoch, own, remote, np.zeros_like(epoch.nodes), 1)
 

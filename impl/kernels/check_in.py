@@ -45,6 +45,7 @@ from impl.kernels.intrinsics import (
     store,
     this_process,
 )
+from impl.kernels.nodes import index_places, number_nodes
 from model.protocols import check_in
 from model.shares import STRETCH
 
@@ -233,10 +234,13 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     if helpers == _0 or strategy == s.SERIAL:
         start_round(control, job, strategy, threads)
         flush_alone(control, job, threads, dirty)
-    elif strategy == s.DYNAMIC:
-        dirty = index_dirty(control, job, helpers, threads)
+    elif strategy == s.DYNAMIC or strategy == s.BY_NODE:
+        dirty = index_dirty(control, job, strategy, helpers, threads)
         start_round(control, job, strategy, threads)
         hand_out(control, dirty, batch_size(dirty, threads))
+        if strategy == s.BY_NODE:
+            number_nodes(job, dirty)
+            s.rewind_by_node(control, job)
         run_round(control, helpers)
     else:
         start_round(control, job, strategy, threads)
@@ -253,18 +257,21 @@ def most_that_matters(control: Any, job: Any) -> Any:
 
 
 @kernel
-def index_dirty(control: Any, job: Any, helpers: Any, threads: Any) -> Any:
+def index_dirty(control: Any, job: Any, strategy: Any, helpers: Any, threads: Any) -> Any:
     """Index the dirty pages, of a large RAM in a round of its own; how many there are.
 
     Nobody can have begun to flush: who clears a bit takes it from whoever still counts.
     """
     n_words = load(job + j.WORDS)
-    if n_words <= _INDEXED_ALONE:
-        index_words(job, _0, n_words)
-    else:
-        start_round(control, job, s.INDEX, threads)
+    if n_words > _INDEXED_ALONE:
+        kind = s.INDEX_BY_NODE if strategy == s.BY_NODE else s.INDEX
+        start_round(control, job, kind, threads)
         hand_out(control, n_words, _STRETCH)
         run_round(control, helpers)
+    elif strategy == s.BY_NODE:
+        index_places(job, _0, n_words)
+    else:
+        index_words(job, _0, n_words)
     return add_up_stretches(job)
 
 

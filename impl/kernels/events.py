@@ -31,6 +31,7 @@ class Kind(NamedTuple):
 KINDS = (
     # The caller's.
     Kind("begin", ("round",)),
+    Kind("node", ("node", "begin")),
     Kind("open", ("to_hand_out", "grain")),
     Kind("ring doorbell", ("doorbell",)),
     Kind("wake", ("woken",)),
@@ -42,6 +43,7 @@ KINDS = (
     Kind("quit", ("state",)),
     # A worker's.
     Kind("take batch", ("cursor",)),
+    Kind("take batch of node", ("cursor", "node")),
     Kind("done", ("cursor",)),
     # A helper's.
     Kind("check in", ("doorbell", "state")),
@@ -52,12 +54,21 @@ KINDS = (
     Kind("helper park", ("doorbell",)),
     Kind("end"),
 )
-BEGIN, OPEN, DOORBELL, WAKE, AWAIT_ALL, ALL_COMPLETED, CLOSE, CALLER_PARK, RETURN, QUIT = (
-    np.uint64(i) for i in range(10)
+BEGIN, NODE, OPEN, DOORBELL, WAKE, AWAIT_ALL, ALL_COMPLETED, CLOSE, CALLER_PARK, RETURN, QUIT = (
+    np.uint64(i) for i in range(11)
 )
-TAKE_BATCH, DONE, CHECK_IN, JOB, COMPLETE, CHECK_OUT, WAKE_CALLER, HELPER_PARK, END = (
-    np.uint64(i) for i in range(10, 19)
-)
+(
+    TAKE_BATCH,
+    TAKE_OF_NODE,
+    DONE,
+    CHECK_IN,
+    JOB,
+    COMPLETE,
+    CHECK_OUT,
+    WAKE_CALLER,
+    HELPER_PARK,
+    END,
+) = (np.uint64(i) for i in range(11, 21))
 
 #: Stands for no event where one could be.
 UNRECORDED = np.uint64(len(KINDS))

@@ -196,6 +196,12 @@ def this_process(builder: Any) -> Any:
 
 
 @_instruction
+def this_cpu(builder: Any) -> Any:
+    """The number of the CPU that runs this thread just now; a huge number if the kernel does not say."""
+    return builder.sext(builder.call(_external(builder, "sched_getcpu", _I32, []), []), _I64)
+
+
+@_instruction
 def give_way(builder: Any) -> None:
     """Let another thread that waits for this processor run first (``sched_yield``)."""
     builder.call(_external(builder, "sched_yield", _I32, []), [])

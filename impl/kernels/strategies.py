@@ -3,6 +3,7 @@
 serial   the caller alone, the whole RAM (impl.kernels.check_in.flush_alone).
 static   the patch: worker i flushes share i of the address space, a whole number of bitmap words.
 dynamic  every worker takes batches of dirty pages, cut at words, off a shared cursor until none are left.
+by node  the same where memory lies on several NUMA nodes: a cursor for each, a worker's own node first.
 queue    a work queue, as the patch's author suggested: the caller searches, the helpers copy.
 backup   host to cache, every page, in batches of bitmap words.
 index    no flush: what a dynamic round of a large RAM stands on, in batches of a stretch of bitmap words.
@@ -37,9 +38,18 @@ from impl.kernels.intrinsics import (
     nanoseconds,
     store,
 )
-from model import shares
+from impl.kernels.nodes import (
+    first_page_of_node,
+    index_places,
+    next_dirty_words,
+    number_of_nodes,
+    own_node,
+)
+from model import nodes, shares
+from model.protocols import node_cursors
 
-SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP, INDEX = (np.uint64(i) for i in range(6))
+SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP = (np.uint64(i) for i in range(5))
+INDEX, BY_NODE, INDEX_BY_NODE = (np.uint64(i) for i in range(5, 8))
 
 _0, _1, _8 = np.uint64(0), np.uint64(1), np.uint64(8)
 _PAGES_PER_WORD = np.uint64(64)
@@ -49,6 +59,9 @@ _CALLER = np.uint64(0)
 _share = compiled(shares.share)
 _batch = compiled(shares.batch)
 _batch_words = compiled(shares.batch_words)
+_node_in_turn = compiled(nodes.node_in_turn)
+_after_taking = compiled(node_cursors.after_taking)
+_FLUSH, _FINISHED = np.uint64(node_cursors.FLUSH), np.uint64(node_cursors.FINISHED)
 
 
 @kernel
@@ -62,6 +75,8 @@ def work(control: Any, worker: Any) -> None:
         if worker == _CALLER:
             search(control)
         copy_queued(control, worker)
+    elif strategy == BY_NODE:
+        work_off_nodes(control, worker)
     else:
         work_off_batches(control, worker, strategy)
     end_line(control, worker)
@@ -116,7 +131,7 @@ def work_off_batches(control: Any, worker: Any, strategy: Any) -> None:
     to_hand_out = load(control + c.TO_HAND_OUT)
     while True:
         # Past the end too: whoever comes late adds once more, and gets an empty batch.
-        cursor = atomic_add(control + c.CURSOR, grain)
+        cursor = take_batch(control, _0, grain)
         e.record(control, worker, e.TAKE_BATCH, cursor, _0)
         first, last = _batch(cursor, grain, to_hand_out)
         if first >= last:
@@ -125,10 +140,63 @@ def work_off_batches(control: Any, worker: Any, strategy: Any) -> None:
             back_up_range(job, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
         elif strategy == INDEX:
             index_words(job, first, last)
+        elif strategy == INDEX_BY_NODE:
+            index_places(job, first, last)
         else:
             first, last = _batch_words(job, first, last)
             flush_part(control, worker, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
         e.record(control, worker, e.DONE, cursor, _0)
+
+
+@kernel
+def take_batch(control: Any, node: Any, grain: Any) -> Any:
+    """Move a node's cursor on by a batch; where it stood. The first is the only one on one node."""
+    return atomic_add(control + c.CURSOR + node * c.CURSOR_BYTES, grain)
+
+
+@kernel
+def rewind_by_node(control: Any, job: Any) -> None:
+    """Before a round by node: each node's cursor at its first dirty page. Nobody is inside."""
+    node, nodes = _0, number_of_nodes(job)
+    while True:
+        begin = first_page_of_node(job, node)
+        store(control + c.CURSOR + node * c.CURSOR_BYTES, begin)
+        e.record(control, _CALLER, e.NODE, node, begin)
+        node += _1
+        if node >= nodes:
+            break
+
+
+@kernel
+def work_off_nodes(control: Any, worker: Any) -> None:
+    """Take batches of dirty pages off the cursor of one node after the other, until all are used up."""
+    job, grain = load(control + c.JOB), load(control + c.GRAIN)
+    nodes, own = number_of_nodes(job), own_node(job)
+    used_up = _0
+    while True:
+        node = _node_in_turn(own, used_up, nodes)
+        end = first_page_of_node(job, node + _1)
+        cursor = take_batch(control, node, grain)
+        e.record(control, worker, e.TAKE_OF_NODE, cursor, node)
+        first, last = _batch(cursor, grain, end)
+        step, used_up = _after_taking(first, last, used_up, nodes)
+        if step == _FLUSH:
+            flush_places(control, worker, first, last)
+            e.record(control, worker, e.DONE, cursor, _0)
+        elif step == _FINISHED:
+            break
+
+
+@kernel
+def flush_places(control: Any, worker: Any, first: Any, last: Any) -> None:
+    """Flush a batch of dirty pages by their numbers: its words, as far as they lie in a row at a time."""
+    job = load(control + c.JOB)
+    place, end = _batch_words(job, first, last)
+    while True:
+        lower, upper, place = next_dirty_words(job, place, end)
+        flush_part(control, worker, lower * _PAGES_PER_WORD, upper * _PAGES_PER_WORD)
+        if place >= end:
+            break
 
 
 @kernel

@@ -41,7 +41,7 @@ ACCESSES: Mapping[Hashable, tuple[Access, ...]] = {
     **a.ACCESSES,
     STORE_OUT: (Access("store", a.STATE, "check_out, broken"),),
     READ_JOB_TOO_EARLY: (a.READ_JOB,),
-    STORE_CURSOR: (a.READ_JOB, a.COUNT, Access("store", a.CURSOR, "work_off_batches, broken")),
+    STORE_CURSOR: (a.READ_JOB, a.COUNT, Access("store", a.CURSOR, "take_batch, broken")),
 }
 
 

@@ -44,7 +44,8 @@ class Access(NamedTuple):
 
 
 # The words. COMPLETED and LINE, its times and counters, are a family: one a worker. QUEUE stands for
-# HEAD, TAIL and CLOSED, JOB for the round's number and all other parameters.
+# HEAD, TAIL and CLOSED, JOB for the round's number and all other parameters, CURSOR, in a round by node
+# (``model.protocols.node_cursors``), for the cursors of all nodes.
 STATE, DOORBELL, CURSOR, QUEUE, JOB = "STATE", "DOORBELL", "CURSOR", "QUEUE", "JOB"
 COMPLETED, LINE, PAGE = "COMPLETED", "LINE", "PAGE"
 
@@ -53,7 +54,7 @@ IN_THE_QUEUE = "model.explore.weak.work_queue"
 
 READ_JOB = Access("load", JOB)
 COUNT = Access("store", LINE, whose=Whose.OWN)
-_TAKE_BATCH = Access("update", CURSOR, "work_off_batches atomic_add CURSOR")
+_TAKE_BATCH = Access("update", CURSOR, "take_batch atomic_add CURSOR")
 _LOOK_AT_RING = Access("load", DOORBELL, "helper atomic_load DOORBELL, again")
 #: A worker says that it has done its part. (The caller, too: nobody looks at its word, or waits for it.)
 _COMPLETE = (COUNT, Access("store", COMPLETED, "complete atomic_store COMPLETED", Whose.OWN))

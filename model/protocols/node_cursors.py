@@ -64,13 +64,11 @@ def step(
     node = node_in_turn(me.own, me.used_up, nodes)
     takes = me.step == TAKE
     first, last = batch(get(cursors, node), grain, get(begins, node + ONE))
-    got_one = first < last
-    used_up = me.used_up + select(takes, select(got_one, ZERO, ONE), ZERO)
-    after_take = select(got_one, FLUSH, select(is_over(used_up, nodes), FINISHED, TAKE))
+    next_step, used_up = after_taking(first, last, me.used_up, nodes)
     return taken(cursors, node, select(takes, grain, ZERO)), TakerOf(
-        step=select(takes, after_take, select(me.step == FLUSH, TAKE, FINISHED)),
+        step=select(takes, next_step, select(me.step == FLUSH, TAKE, FINISHED)),
         own=me.own,
-        used_up=used_up,
+        used_up=select(takes, used_up, me.used_up),
         first=select(takes, first, ZERO),
         last=select(takes, last, ZERO),
     )
@@ -79,6 +77,15 @@ def step(
 def taken(cursors: Cursors, node: Natural, pages: Natural) -> Cursors:
     """The cursors with one of them further: a fetch-add."""
     return put(cursors, node, get(cursors, node) + pages)
+
+
+def after_taking(
+    first: Natural, last: Natural, used_up: Natural, nodes: Natural
+) -> tuple[Natural, Natural]:
+    """What a worker does with what a cursor has given it, and how many it has then found used up."""
+    got_one = first < last
+    found = used_up + select(got_one, ZERO, ONE)
+    return select(got_one, FLUSH, select(is_over(found, nodes), FINISHED, TAKE)), found
 
 
 def is_over(used_up: Natural, nodes: Natural) -> Truth:

@@ -56,20 +56,21 @@ _ROUND = ("ROUND", "STRATEGY", "JOB", "THREADS", "GRAIN", "TO_HAND_OUT")
 WORD_AT = {
     0: STATE,
     64: DOORBELL,
-    128: CURSOR,
-    **{192 + 8 * place: name for place, name in enumerate((*_ROUND, "SERIAL_BELOW", "SPIN"))},
-    256: "HEAD",
-    320: "TAIL",
-    384: "CLOSED",
+    **{128 + 8 * place: name for place, name in enumerate((*_ROUND, "SERIAL_BELOW", "SPIN"))},
+    192: "HEAD",
+    256: "TAIL",
+    320: "CLOSED",
     **{
-        448 + 8 * place: name
+        384 + 8 * place: name
         for place, name in enumerate(
             ("OWNER", "HELPERS", "ARRIVED", "ORDINARY_BELOW", "FETCHING_BELOW")
         )
     },
 }
-TOTALS, SLOTS, LINE_BYTES = 512, 576, 64
-WORKERS = SLOTS + 8 * work_queue.SLOTS
+TOTALS, SLOTS, LINE_BYTES = 448, 512, 64
+#: A cursor a node, then a line a worker.
+CURSORS = SLOTS + 8 * work_queue.SLOTS
+WORKERS = CURSORS + 64 * LINE_BYTES
 LINE_WORDS = (COMPLETED, "COPIED", "HOST_DIRTY", "CACHE_DIRTY", "BOTH_DIRTY", "BEGIN", "END", "LOG")
 #: What the model calls a word: one name may stand for several.
 _GROUPS = {
@@ -88,19 +89,22 @@ SEQ_CST = "seq_cst"
 
 #: These are walked through; all other functions of these packages touch no control block.
 _WALKED = re.compile(r"impl\.kernels\.((check_in|strategies|events)\.\w+|flush\.choose_copy)")
-_APART = re.compile(r"impl\.kernels\.flush\.\w+|model\.[\w.]+")
+_APART = re.compile(r"impl\.kernels\.(flush|nodes)\.\w+|model\.[\w.]+")
 #: Of numba's own: the smaller and the larger of two numbers.
 _OF_NUMBERS = re.compile(r"_ZN5numba7cpython8builtins6ol_m(ax|in)12_3clocals_3e4impl\w+")
 #: These access nothing that is shared.
 _HARMLESS = re.compile(
-    rf"{_OF_NUMBERS.pattern}|clock_gettime|llvm\.(prefetch|vector\.reduce)\.\S+"
+    rf"{_OF_NUMBERS.pattern}|clock_gettime|sched_getcpu|llvm\.(prefetch|vector\.reduce)\.\S+"
     r"|llvm\.((u|s)(min|max)|u(sub|add)\.sat|ctpop|cttz)\.i\d+"
 )
 #: Kernels that go only where their caller may: the pages of its range, and what the index says of them.
-#: That is proved of each (``ranges.py``, ``backup.py``, ``index.py``).
-_IN_ITS_RANGE = {"flush_range", "back_up_range", "index_words"}
-#: It searches the index of dirty pages, which is written before its round opens, as the parameters are.
-_OF_THE_INDEX = "batch_words"
+#: That is proved of each (``ranges.py``, ``backup.py``, ``index.py``), but of index_places assumed.
+_IN_ITS_RANGE = {"flush_range", "back_up_range", "index_words", "index_places"}
+#: These look at the index of dirty pages and at what lies on which node: both are written before their
+#: round opens, as the parameters are.
+_OF_THE_INDEX = {
+    *("batch_words", "number_of_nodes", "own_node", "first_page_of_node", "next_dirty_words"),
+}
 
 
 # What a register holds.
@@ -701,6 +705,10 @@ class Walk:
             return "job table", Whose.THE
         if kind != "control":
             raise unknown
+        if CURSORS <= at.constant < WORKERS and at.constant % LINE_BYTES == 0:
+            if all(count == LINE_BYTES for _, count in others) and len(others) <= 1:
+                return CURSOR, Whose.THE
+            raise unknown
         if at.constant >= WORKERS and len(others) <= 1:
             return self._of_a_line(at.constant - WORKERS, others, unknown)
         if others:
@@ -776,7 +784,7 @@ class Walk:
         loads, stores = apart(call.name, self._texts)
         whose = Whose.TAKEN if short in _IN_ITS_RANGE else Whose.ALL
         words = [("load", "job table", Whose.THE)] if loads else []
-        if loads and short != _OF_THE_INDEX:
+        if loads and short not in _OF_THE_INDEX:
             words.append(("load", PAGE, whose))
         if stores:
             words.append(("store", PAGE, whose))
@@ -840,7 +848,7 @@ def apart(
         elif what.op == "call" and what.name.startswith("llvm."):
             if not _HARMLESS.fullmatch(what.name):
                 raise UnknownIR(f"{what.name!r} is not known here, in the LLVM IR: {what.text}")
-        elif what.op == "call" and what.name not in seen:
+        elif what.op == "call" and what.name not in seen and not _HARMLESS.fullmatch(what.name):
             inner = apart(what.name, texts, seen | {symbol})
             loads, stores = loads or inner[0], stores or inner[1]
     return loads, stores

@@ -11,9 +11,9 @@ from typing import Any
 
 import z3
 
-from model import shares, words
+from model import nodes, shares, words
 from model.domain import select
-from model.protocols import check_in
+from model.protocols import check_in, node_cursors
 from proofs.compiled import source
 from proofs.compiled.ir import Integer, Many, Pointer, UnknownIR
 from proofs.compiled.machine import Machine, State
@@ -46,6 +46,9 @@ DIVISORS: dict[Function, tuple[str, ...]] = {
     shares.batch_words: (),
     shares.stretch_of: (),
     shares.end_of_stretch: (),
+    nodes.node_in_turn: (),
+    node_cursors.after_taking: (),
+    node_cursors.is_over: (),
     check_in.is_open: (),
     check_in.has_quit: (),
     check_in.inside: (),

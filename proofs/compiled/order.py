@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Iterator, M
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import z3
 
@@ -21,6 +21,7 @@ from model.boundary.docstring import docstring
 from model.faults.check_in import ACCESSES
 from model.protocols import accesses as a
 from model.protocols import check_in as h
+from model.protocols import node_cursors
 from model.protocols import work_queue as q
 from model.protocols.accesses import IN_THE_KERNEL, IN_THE_QUEUE, Whose
 from model.transitions import ENDED
@@ -40,8 +41,14 @@ PLAIN = "plain accesses stay where nothing races for them"
 LEFT_OUT = "no access is left out"
 
 # Kinds of rounds, by the number that STRATEGY holds (``impl/kernels/strategies.py``).
-SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP, INDEX = range(6)
-KINDS = dict(enumerate(("serial", "static", "dynamic", "queue", "backup", "index")))
+SERIAL, STATIC, DYNAMIC, QUEUE, BACKUP, INDEX, BY_NODE, INDEX_BY_NODE = range(8)
+KINDS = dict(
+    enumerate(
+        ("serial", "static", "dynamic", "queue", "backup", "index", "by_node", "index_by_node")
+    )
+)
+#: In which the caller may have had a round before, for the index.
+_INDEXED = {DYNAMIC: INDEX, BY_NODE: INDEX_BY_NODE}
 
 #: Whom a futex_wake of the model is for; its list of accesses has none.
 _WAKES = {h.WAKE_HELPERS: a.DOORBELL, h.WAKE_TO_QUIT: a.DOORBELL, h.WAKE_CALLER: a.STATE}
@@ -80,6 +87,10 @@ class Way(NamedTuple):
     to: Hashable
     plain: frozenset[a.Access]
     must: frozenset[tuple[str, str]]
+
+
+#: An atomic access, the next one, and what must be accessed between.
+Passage: TypeAlias = tuple[Hashable, Hashable, frozenset[tuple[str, str]]]
 
 
 @dataclass
@@ -124,15 +135,15 @@ class Automaton:
         return self._ways[key]
 
     @cached_property
-    def pairs(self) -> set[tuple[Hashable, Hashable]]:
-        """Which atomic access follows which, of those that can be reached."""
-        found = set[tuple[Hashable, Hashable]]()
+    def passages(self) -> set[Passage]:
+        """Which atomic access follows which, of those that can be reached, and what must be between."""
+        found = set[Passage]()
         todo: list[Hashable] = [BEGIN]
         while todo:
             key = todo.pop()
             for way in self.ways(key):
-                if (key, way.to) not in found:
-                    found.add((key, way.to))
+                if (key, way.to, way.must) not in found:
+                    found.add((key, way.to, way.must))
                     todo.append(way.to)
         return found
 
@@ -147,7 +158,7 @@ class Beside:
     """Listens to a walk, and goes along the automaton: in every way that what was heard allows."""
 
     automaton: Automaton
-    taken: set[tuple[Hashable, Hashable]] = field(default_factory=set)
+    taken: set[Passage] = field(default_factory=set)
 
     first: Heard = (frozenset({BEGIN}), frozenset())
 
@@ -191,17 +202,18 @@ class Beside:
         if not whole:
             access_, word = sorted(fit[0][1].must - done)[0]
             raise OutOfOrder(LEFT_OUT, f"there is no {access_} of {word} before {row or 'the end'}")
-        self.taken |= {(key, way.to) for key, way in whole}
+        self.taken |= {(key, way.to, way.must) for key, way in whole}
         return frozenset(way.to for _, way in whole)
 
     def never(self) -> str:
         """An access of the model's that has not been heard after another, as a sentence; "" if none."""
-        missing = self.automaton.pairs - self.taken
+        missing = self.automaton.passages - self.taken
         if not missing:
             return ""
-        key, after = min(missing, key=str)
+        key, after, must = min(missing, key=_in_order)
         rows = " or ".join(sorted(self.automaton.moments[after].rows)) or "the end"
-        return f"after {self._where(key)} never comes {rows}"
+        between = "".join(f", with a {access} of {word}" for access, word in sorted(must))
+        return f"after {self._where(key)} never comes {rows}{between}"
 
     def _is_there(self, way: Way, row: str, access: accesses.Access | None) -> bool:
         if access is None:
@@ -218,6 +230,11 @@ class Beside:
 
     def _where(self, key: Hashable) -> str:
         return self.automaton.moments[key].where
+
+
+def _in_order(passage: Passage) -> str:
+    key, to, must = passage
+    return f"{key} {to} {sorted(must)}"
 
 
 def _heard(so_far: Any) -> Heard:
@@ -253,9 +270,10 @@ def protocol(p: Proof, who: str, kind: int) -> Automaton:
         made.then("arrive", h.READ_DOORBELL)
         return made
     begins: list[Hashable] = [h.WRITE_JOB, h.SET_QUIT]
-    if kind == DYNAMIC:
-        _add_round(p, made, who, INDEX, _of_the_index, {_after_the_index(h.WRITE_JOB)})
-        _add_round(p, made, who, INDEX, _after_the_index, set(), _WRITES)
+    if kind in _INDEXED:
+        indexes = _INDEXED[kind]
+        _add_round(p, made, who, indexes, _of_the_index, {_after_the_index(h.WRITE_JOB)})
+        _add_round(p, made, who, indexes, _after_the_index, set(), _WRITES)
         begins.append(_of_the_index(h.WRITE_JOB))
     # Between two flushes the caller has all of it: as it does where the model writes the job. A flush
     # may be refused: then there is no round. A backup is not.
@@ -307,6 +325,8 @@ def _add_round(
             goes |= set(_following(p, step.spurious, who, kind))
         if kind == QUEUE:  # to copy is a part of it there
             goes -= {h.COPY, h.CALLER_COPY}
+        if kind == BY_NODE and pc in (h.TAKE_BATCH, h.CALLER_TAKE_BATCH) and _asks_on(p):
+            goes.add(pc)
         after = (END if to == ENDED else key(to) for to in sorted(goes, key=str))
         made.then(key(pc), *(over if pc == h.RETURN else after))
 
@@ -316,10 +336,17 @@ def _following(p: Proof, act: Callable[..., object], who: str, kind: int) -> Ite
     state = any_state(p)
     at: Any = state.at
     at = at._replace(awaited=natural(int(kind == STATIC)))
-    if kind in (SERIAL, BACKUP, INDEX):
+    if kind in (SERIAL, BACKUP, INDEX, INDEX_BY_NODE):
         at = at._replace(alone=natural(int(kind == SERIAL)))
     _, after = p.lift(act)(at, getattr(state, who))
     yield from _leaves(after.pc)
+
+
+def _asks_on(p: Proof) -> bool:
+    """In a round by node, may a worker that finds a cursor used up take from the next one?"""
+    first, last, used_up, nodes = p.naturals("first last used_up nodes")
+    after, _ = p.lift(node_cursors.after_taking)(first, last, used_up, nodes)
+    return node_cursors.TAKE in set(_leaves(after))
 
 
 def _park(word: str) -> frozenset[str]:
@@ -548,6 +575,8 @@ def _state(
     p.assume("no exception is raised: no number of threads is 0")
     p.assume("the process is the one that has made the pool")
     p.assume("what is given no control block touches none")
+    p.assume("a node has a number below the number of nodes")
+    p.assume("an index of places stays within their stretches")
     with source.replaced(_texts(name, p.mutant)):
         failures = compare(walks(p), queue=queue)
     for obligation in (STRONG, ORDER, PLAIN, LEFT_OUT):
@@ -571,7 +600,7 @@ def _helpers(p: Proof) -> Iterator[tuple[Automaton, list[Walked]]]:
     From its first step to its last, in rounds of each kind; what it copies in a round off the queue is
     two claims more.
     """
-    for kind in (DYNAMIC, STATIC, QUEUE, BACKUP, INDEX):
+    for kind in (DYNAMIC, BY_NODE, STATIC, QUEUE, BACKUP, INDEX, INDEX_BY_NODE):
         walked = Walked(
             KERNELS + "check_in.helper", (_CONTROL, _HELPER), _HELPER, {"STRATEGY": kind}
         )
@@ -586,7 +615,7 @@ def _callers(p: Proof) -> Iterator[tuple[Automaton, list[Walked]]]:
     """
     threads, grain = _a_number("threads"), _a_number("grain")
     dismiss = Walked(KERNELS + "check_in.dismiss", (_CONTROL,))
-    for kind in (SERIAL, STATIC, DYNAMIC, QUEUE):
+    for kind in (SERIAL, STATIC, DYNAMIC, BY_NODE, QUEUE):
         arguments = (_CONTROL, _JOB, Sum(kind), threads)
         yield (
             protocol(p, "caller", kind),
@@ -665,7 +694,7 @@ _claim(
             "the round's number loaded before the check-in",
             r"(  %\S+ = cmpxchg)",
             r"""  %early.control = load i64, ptr %control, align 8
-  %early.word = add i64 %early.control, 192
+  %early.word = add i64 %early.control, 128
   %early.place = inttoptr i64 %early.word to ptr
   %early = load i64, ptr %early.place, align 8
 \1""",
@@ -689,6 +718,19 @@ _claim(
             r"(  )(%\S+)( = atomicrmw .*\n)",
             r"\1\2\3\1%again\3",
             ORDER,
+        ),
+    ),
+    Broken(
+        "strategies.take_batch",
+        Change("a batch taken in passing", "(atomicrmw add .*) seq_cst", r"\1 monotonic", STRONG),
+    ),
+    Broken(
+        "strategies.work_off_nodes",
+        Change(
+            "a batch of a node taken and not flushed",
+            r"(  %\S+ = )call i32 @\S*flush_places\S*\(.*\)",
+            r"\1add i32 0, 0",
+            LEFT_OUT,
         ),
     ),
     Broken(
@@ -717,7 +759,7 @@ _claim(
         "check_in.start_round",
         Change(
             "CURSOR not rewound",
-            r"(add i64 %\S+, 128\n(?:  .*\n)*?)  store i64 0, ptr %\S+, align 8\n",
+            r"(add i64 %\S+, 2560\n(?:  .*\n)*?)  store i64 0, ptr %\S+, align 8\n",
             r"\1",
             LEFT_OUT,
         ),
@@ -728,7 +770,7 @@ _claim(
             "a parameter stored in an open round",
             r"(  store atomic .*\n)",
             r"""\1  %late.control = load i64, ptr %control, align 8
-  %late.word = add i64 %late.control, 192
+  %late.word = add i64 %late.control, 128
   %late.place = inttoptr i64 %late.word to ptr
   store i64 0, ptr %late.place, align 8
 """,

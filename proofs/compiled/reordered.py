@@ -25,6 +25,12 @@ PLAIN_WAYS = ("left out", "behind the next")
 #: Why a broken one is accepted: its kernel, the access, what was done to it, and why.
 EQUIVALENT = (
     (
+        "take_batch",
+        "take_batch atomic_add CURSOR",
+        "twice",
+        "by node one that is used up is followed by the next; whether it was is not asked here",
+    ),
+    (
         "spin_or_sleep",
         "futex_wait COMPLETED",
         "left out",

@@ -1,4 +1,4 @@
-"""python -m tests.guest: a real guest rolled back, and a COLO pair, by our flush. See README.md."""
+"""python -m tests.guest: a guest rolled back, a COLO pair, two NUMA nodes, by our flush: README.md."""
 
 import argparse
 import sys
@@ -15,6 +15,7 @@ from model.boundary.output import check_outputs, run_command
 from tests.guest import image
 from tests.guest.colo import pair_from
 from tests.guest.machine import Guest, boot, scratch
+from tests.guest.nodes import run_in_two_nodes
 from tests.guest.rollback import Checkpoint
 from tests.guest.workload import PAGE_BYTES, GuestWrong, Report, check_history, last_round, reports
 
@@ -32,7 +33,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if lack := image.missing_tools():
         print(f"a real guest needs more: {lack}", file=sys.stderr)
         return 2
-    {"rollback": show_rollbacks, "colo": show_pair}[arguments.command](arguments)
+    {"rollback": show_rollbacks, "colo": show_pair, "nodes": show_nodes}[arguments.command](
+        arguments
+    )
     return 0
 
 
@@ -48,9 +51,16 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     colo = commands.add_parser("colo", help="primary and secondary, checkpoint after checkpoint")
     colo.add_argument("--epochs", type=count, default=5, metavar="N")
     colo.add_argument("-o", "--output", type=Path, metavar="TRACE.npz", help="record the bitmaps")
+    commands.add_parser("nodes", help="flush in a guest of two NUMA nodes")
     for command in (rollback, colo):
         command.add_argument("--threads", type=count, help="default: the CPUs this process may use")
     return parser.parse_args(given)
+
+
+def show_nodes(arguments: argparse.Namespace) -> None:
+    """What was seen in a guest of two NUMA nodes."""
+    for line in run_in_two_nodes():
+        print(f"seen in the guest: {line}")
 
 
 def show_rollbacks(arguments: argparse.Namespace) -> None:

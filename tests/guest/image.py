@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,14 @@ from model.errors import ColoError
 
 # Path, mode, content, and major and minor number of a device.
 Entry = tuple[str, int, bytes, tuple[int, int]]
+
+NEVER: Mapping[str, int] = {}
+DEVICES: tuple[Entry, ...] = (
+    ("dev", 0o040755, b"", (0, 0)),
+    ("dev/console", 0o020600, b"", (5, 1)),
+    ("dev/null", 0o020666, b"", (1, 3)),
+    ("dev/urandom", 0o020644, b"", (1, 9)),
+)
 
 HERE = Path(__file__).parent
 QEMU = "qemu-system-x86_64"
@@ -140,19 +148,16 @@ def _write_initramfs(target: Path) -> None:
 
 def _entries(workload: bytes) -> list[Entry]:
     return [
-        ("dev", 0o040755, b"", (0, 0)),
-        ("dev/console", 0o020600, b"", (5, 1)),
-        ("dev/null", 0o020666, b"", (1, 3)),
-        ("dev/urandom", 0o020644, b"", (1, 9)),
+        *DEVICES,
         ("bin", 0o040755, b"", (0, 0)),
-        ("bin/busybox", 0o100755, _static_busybox(), (0, 0)),
+        ("bin/busybox", 0o100755, static_busybox(), (0, 0)),
         ("workload", 0o100755, workload, (0, 0)),
         ("files", 0o100644, FILES.encode(), (0, 0)),
         ("init", 0o100755, INIT.encode(), (0, 0)),
     ]
 
 
-def _static_busybox() -> bytes:
+def static_busybox() -> bytes:
     """Debian has two packages that bring a busybox; the other one needs shared libraries."""
     content = Path(shutil.which("busybox") or "").read_bytes()
     if b"/ld-linux" in content:
@@ -160,12 +165,16 @@ def _static_busybox() -> bytes:
     return content
 
 
-def cpio(entries: list[Entry]) -> Iterator[bytes]:
-    """An archive in the format of an initramfs, "newc" (kernel: initramfs-buffer-format.rst)."""
+def cpio(entries: Iterable[Entry], changed: Mapping[str, int] = NEVER) -> Iterator[bytes]:
+    """An archive in the format of an initramfs, "newc" (kernel: initramfs-buffer-format.rst).
+
+    ``changed``: when the files of these paths were, in seconds; of others nothing is said.
+    """
     for inode, entry in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))]):
         path, mode, content, device = entry
         name = path.encode() + b"\0"
-        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(name), 0)
+        time = changed.get(path, 0)
+        fields = (inode, mode, 0, 0, 1, time, len(content), 0, 0, *device, len(name), 0)
         header = b"070701" + b"".join(b"%08X" % field for field in fields)
         yield _padded(header + name)
         yield _padded(content)

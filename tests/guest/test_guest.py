@@ -18,9 +18,10 @@ from impl.traces import format as trace
 from tests.guest import image
 from tests.guest.colo import pair_from
 from tests.guest.machine import Guest, Snapshot, boot, scratch
+from tests.guest.nodes import run_in_two_nodes
 from tests.guest.rollback import Checkpoint
 from tests.guest.workload import PAGES, GuestWrong, check_history, last_round, pages_in, reports
-from tests.support.needs import needs_guest
+from tests.support.needs import LONG_RUN, needs_guest
 
 pytestmark = needs_guest
 
@@ -168,3 +169,12 @@ def test_a_guest_that_is_killed_is_a_clear_error(guest: Guest, folder: Path) -> 
     assert recorder.returncode == 1
     assert errors.startswith("error: QEMU at ") and "went away" in errors
     assert trace.load(folder / "trace.npz").epochs >= 2
+
+
+def test_a_guest_of_two_nodes_is_flushed_off_two_cursors(long_run: bool) -> None:
+    """The system call, and a pool, on two real NUMA nodes: as real as QEMU's are."""
+    if not long_run:
+        pytest.skip(LONG_RUN)  # a Python with numba, emulated
+    seen = run_in_two_nodes()
+    assert "nodes [0, 1], CPUs on nodes [0, 1]" in seen
+    assert seen[-1] == "batches were taken off two cursors"

@@ -22,14 +22,14 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "node_cursors.step: node_in_turn(me.own, me.used_up, nodes) -> "
             "node_in_turn(me.used_up, me.own, nodes)",
-            "node_cursors.step: is_over(used_up, nodes) -> is_over(nodes, used_up)",
+            "node_cursors.after_taking: is_over(found, nodes) -> is_over(nodes, found)",
         ),
     ),
     (
         "Flushes a batch of no pages, and goes on.",
         (
             "node_cursors.node_round: TAKE -> TAKE + 1",
-            "node_cursors.step: TAKE -> TAKE + 1 (2)",
+            "node_cursors.after_taking: TAKE -> TAKE + 1",
         ),
     ),
     (
@@ -73,7 +73,7 @@ _OF_THE_MODEL: tuple[tuple[str, tuple[str, ...]], ...] = (
             "check_in.read_state: select(pc == CHECK_IN, at.state, ZERO) -> at.state",
             "check_in.read_state: ZERO -> ZERO + 1",
             "node_cursors.step: select(takes, first, ZERO) -> first",
-            "node_cursors.step: ZERO -> ZERO + 1 (4)",
+            "node_cursors.step: ZERO -> ZERO + 1 (2)",
             "worker.starting: ZERO -> ZERO + 1",
             "worker.starting: ZERO -> ZERO + 1 (2)",
             "worker.starting: ZERO -> ZERO + 1 (3)",
@@ -640,6 +640,8 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "word)) -> _either(word_at(host_bitmap, word), word_at(cache_bitmap, word))",
             "flush.count_words: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
             "word)) -> _either(word_at(host_bitmap, word), word_at(cache_bitmap, word))",
+            "nodes.index_stretch_of_places: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
+            "word)) -> _either(word_at(host_bitmap, word), word_at(cache_bitmap, word))",
             "flush.first_dirty: next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), "
             "end) -> next_dirty_word(host_bitmap, cache_bitmap, _word_of(first), end)",
             "flush.first_dirty: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
@@ -656,6 +658,17 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "check_in.batch_size: max(dirty // (threads * _BATCHES_PER_THREAD), "
             "_SMALLEST_BATCH) -> max(_SMALLEST_BATCH, dirty // (threads * "
             "_BATCHES_PER_THREAD))",
+        ),
+    ),
+    (
+        "Looks at one place more, and takes nothing there.",
+        ("nodes.next_dirty_words: place < end -> place <= end",),
+    ),
+    (
+        "A sum is the same from both sides.",
+        (
+            "strategies.work_off_nodes: _node_in_turn(own, used_up, nodes) -> _node_in_turn(used_up, "
+            "own, nodes)",
         ),
     ),
     (

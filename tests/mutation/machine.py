@@ -428,6 +428,10 @@ class Machine:
         """The number of this process."""
         return U64(self.process)
 
+    def this_cpu(self) -> U64:
+        """Each thread has a CPU of its own."""
+        return U64(self.running.number)
+
     def nanoseconds(self) -> U64:
         """A clock that goes on with each look."""
         self.clock += 1

@@ -4,15 +4,16 @@ Each case is a small run on a :class:`~tests.mutation.machine.Machine`, compared
 looks at a clock or depends on who is quicker: a schedule says who goes on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import islice, pairwise
 from typing import Any, Literal
 
 from impl import bitmap
-from impl.kernels import check_in, events, flush, job_table, strategies
+from impl.kernels import check_in, events, flush, job_table, nodes, strategies
 from impl.kernels import control as c
 from impl.kernels.compile import kernels
+from model.nodes import Run, index_by_node
 from model.protocols import check_in as check_in_protocol
 from model.ram import Layout
 from tests.mutation.machine import (
@@ -31,8 +32,8 @@ from tests.mutation.machine import (
 )
 from tests.mutation.mutants import SURVIVES, Fate, Mutant, mutants
 from tests.mutation.plain import STRETCH, Plain
-from tests.mutation.rig import FETCHING, Epoch, Rig, Ways, Wrong, layout, require
-from tests.trace import explain
+from tests.mutation.rig import FETCHING, Epoch, Nodes, Rig, Ways, Wrong, layout, require
+from tests.trace import TAKES, explain
 
 #: Who refuses a mutant of a kernel.
 CASE = "a case"
@@ -243,6 +244,50 @@ def _search(rig: Rig) -> None:
         require(found == wanted, f"{pages} pages below word {found}")
 
 
+def _on_nodes(where: Layout, in_all: int, threads: Sequence[int], row: int = 2) -> Nodes:
+    """Words lie on the nodes in turn, ``row`` at a time; of a last one there is no word."""
+    return Nodes([(word // row + 1) % in_all for word in range(where.words)], threads)
+
+
+@_case("words by node")
+def _by_node() -> None:
+    """The index, word by word; dirty words that lie in a row, one row after the other; one's own node."""
+    for of_threads, own in (([1], 1), ([], 0)):
+        rig = _alone(nodes=_on_nodes(SMALL, 2, of_threads))
+        require(rig.kernel(nodes.own_node, rig.job) == own, "the node of the CPU")
+    for in_all, row in ((2, 2), (3, 1), (2, 5)):
+        rig = _alone(nodes=_on_nodes(SMALL, in_all, [1], row))
+        rig.dirty(Epoch("by node", frozenset({66, 330, 331, 590}), frozenset({3, 331, 400})))
+        rig.kernel(nodes.index_places, rig.job, 0, SMALL.words)
+        dirty = rig.kernel(flush.add_up_stretches, rig.job)
+        rig.kernel(nodes.number_nodes, rig.job, dirty)
+        union = rig.model.cache_dirty | rig.model.host_dirty
+        words = [sum(1 << bit % 64 for bit in union if bit // 64 == w) for w in range(SMALL.words)]
+        runs = [Run((w // row + 1) % in_all, 64 * w, 64 * w + 64) for w in range(SMALL.words)]
+        wanted = index_by_node(words, runs, in_all)
+        within, below = map(rig.machine.words, (rig.index, rig.stretches))
+        before = [below[place // STRETCH] + n for place, n in enumerate(within)]
+        require([*before, dirty] == wanted.before, "the index")
+        begins = [rig.kernel(nodes.first_page_of_node, rig.job, n) for n in range(in_all + 1)]
+        require(begins == list(wanted.begins), "where the nodes begin")
+        require(rig.kernel(nodes.number_of_nodes, rig.job) == in_all, "how many nodes")
+        for place in range(SMALL.words + 1):
+            for end in range(place, SMALL.words + 1):
+                found = _plain().function(nodes.next_dirty_words)(rig.job, U64(place), U64(end))
+                in_a_row = _in_a_row(wanted.words, wanted.before, place, end)
+                require(found == in_a_row, f"of places {place} to {end}: {found}, not {in_a_row}")
+
+
+def _in_a_row(
+    order: Sequence[int], before: Sequence[int], place: int, end: int
+) -> tuple[int, int, int]:
+    dirty = [p for p in range(place, end) if before[p] < before[p + 1]]
+    if not dirty:
+        return 0, 0, end
+    last = next(p for p in range(dirty[0] + 1, end + 1) if p == end or order[p] != order[p - 1] + 1)
+    return order[dirty[0]], order[last - 1] + 1, last
+
+
 @_case("how pages are copied")
 def _ways() -> None:
     ways = flush.ORDINARY, flush.STREAMING, flush.STREAMING_FETCHING
@@ -349,6 +394,30 @@ def _helper_first() -> None:
     rig = _pool(HelpersFirst(), 2)
     woken = [event.values["woken"] for event in rig.events()[0] if event.name == "wake"]
     require(1 in woken, "who is woken is not logged")
+
+
+@_case("by node")
+def _pool_by_node() -> None:
+    """Each asks its own node first, and then all; a thread of a CPU that is not known, the first."""
+    for schedule, where, in_all, threads in (
+        *((InTurn(40), SMALL, 2, (1, 0)), (CallerFirst(), SMALL, 3, (2,))),
+        *((HelpersFirst(), MANY, 4, (0, 1, 3)), (Anyhow(1), SMALL, 2, (1, 1, 0))),
+    ):
+        on = _on_nodes(where, in_all, threads)
+        workers = len(threads) + 1
+        rig = Rig(_plain(), schedule, where, workers, page_bytes=LINE, nodes=on)
+        rig.live([_epoch("by node", where), _halves("by node", where), _epoch("dynamic", where)])
+        _explained(rig)
+        for worker, logged in enumerate(rig.events()):
+            own = threads[worker] if worker < len(threads) else 0
+            first = [
+                event.values["node"]
+                for before, event in pairwise(logged)
+                if event.name == TAKES and before.name not in (TAKES, "done")
+            ]
+            require(set(first) <= {own}, f"worker {worker} begins with {first}")
+            asked = {event.values["node"] for event in logged if event.name == TAKES}
+            require(asked in (set(), set(range(in_all))), f"worker {worker} asks {asked}")
 
 
 @_case("three threads, in turn, many blocks")

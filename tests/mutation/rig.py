@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from impl.by_node import table
 from impl.job import _gaps
 from impl.kernels import control as c
 from impl.kernels import job_table as k
 from impl.kernels.check_in import dismiss, flush_once, helper
 from impl.kernels.events import KINDS
+from impl.kernels.strategies import BY_NODE
 from impl.pool import STRATEGIES
 from model import flush as spec
 from model.errors import StrayDirtyPages
@@ -62,6 +64,13 @@ class Ways(NamedTuple):
     fetching: int
 
 
+class Nodes(NamedTuple):
+    """On which node each bitmap word lies, and each thread is; a thread beyond them, on none known."""
+
+    of_words: Sequence[int]
+    of_threads: Sequence[int]
+
+
 #: No page by memcpy; few, with the next one fetched whole.
 FETCHING = Ways(0, 1000)
 
@@ -82,12 +91,14 @@ class Rig:
         skew: int = 0,
         ways: Ways = FETCHING,
         forked: bool = False,
+        nodes: Nodes | None = None,
     ) -> None:
         self.plain, self.machine, self.layout = plain, plain.machine, layout
         self.threads, self.page_bytes = threads, page_bytes
         self.machine.restart(schedule)
         self.random = Random(1)
         self._allocate(skew)
+        self._make_nodes(nodes)
         self._make_job()
         self._make_control(alone, spin, ways)
         if forked:
@@ -119,6 +130,14 @@ class Rig:
             for what in ("host", "cache")
         )
 
+    def _make_nodes(self, nodes: Nodes | None) -> None:
+        self.by_node = 0
+        if nodes is not None:
+            made = table(np.array(nodes.of_words), np.array(nodes.of_threads, np.int64)).tolist()
+            self.by_node = self.machine.allocate("the words by node", 8 * len(made))
+            for index, number in enumerate(made):
+                self.machine.words(self.by_node)[index] = number
+
     def _size(self, region: Region) -> int:
         return region.used_pages * self.page_bytes
 
@@ -133,7 +152,7 @@ class Rig:
         head = [
             *(self.page_bytes, self.cache_bitmap, self.host_bitmap, self.layout.pages),
             *(self.layout.words, len(rows), len(gaps), 0, 0, self.index),
-            self.stretches,
+            *(self.stretches, self.by_node),
         ]
         table = [*head, *(n for row in rows for n in row), *(int(n) for n in gaps.ravel())]
         self.job = self.machine.allocate("the job", 8 * len(table))
@@ -242,7 +261,8 @@ class Rig:
         union = self.model.cache_dirty | self.model.host_dirty
         rings, begin = self.get(c.DOORBELL), self.machine.clock
         before = self.machine.copied
-        strategy = int(STRATEGIES[epoch.strategy])  # type: ignore[index]
+        code = BY_NODE if epoch.strategy == "by node" else STRATEGIES[epoch.strategy]  # type: ignore[index]
+        strategy = int(code)
         with self.lent():
             stray = self.kernel(flush_once, self.control, self.job, strategy, self.threads)
         try:
@@ -275,6 +295,8 @@ class Rig:
     def _ram(self) -> Iterator[int]:
         yield from (self.cache_bitmap, self.host_bitmap, self.index, self.stretches, self.job)
         yield from (*self.host.values(), *self.cache.values())
+        if self.by_node:
+            yield self.by_node
 
     def _check_counts(self, wanted: spec.Flushed) -> None:
         fields = (c.COPIED, c.HOST_DIRTY, c.CACHE_DIRTY, c.BOTH_DIRTY)

@@ -42,7 +42,7 @@ LAYERS = {
         impl.machine impl.display
         impl.kernels
         impl.bitmap impl.stats impl.block impl.tuning
-        impl.dirtylog impl.job
+        impl.dirtylog impl.by_node impl.job
         impl.ram
         impl.calibration
         impl.pool

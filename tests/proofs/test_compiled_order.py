@@ -27,13 +27,14 @@ def test_words_lie_where_the_kernels_have_them() -> None:
     names = {name: getattr(control, name) for name in accesses.WORD_AT.values()}
     assert {int(at): name for name, at in names.items()} == accesses.WORD_AT
     assert [int(getattr(control, name)) for name in accesses.LINE_WORDS] == list(range(0, 64, 8))
-    places = (control.TOTALS, control.SLOTS, control.WORKERS, control.WORKER_BYTES)
+    places = (control.TOTALS, control.SLOTS, control.CURSOR, control.WORKERS)
     assert tuple(map(int, places)) == (
         accesses.TOTALS,
         accesses.SLOTS,
+        accesses.CURSORS,
         accesses.WORKERS,
-        accesses.LINE_BYTES,
     )
+    assert control.WORKER_BYTES == control.CURSOR_BYTES == accesses.LINE_BYTES
 
 
 def test_kinds_of_rounds_have_the_kernels_numbers() -> None:
@@ -189,8 +190,8 @@ def test_the_model_is_followed_step_by_step_and_otherwise_refused() -> None:
         begun = beside.heard(begun, access(f"helper {row}"))
     beside.ended(begun)  # it was told to quit
     beside.heard(begun, access("helper compare_and_swap STATE"))
-    with pytest.raises(OutOfOrder, match="after read state comes work_off_batches"):
-        beside.heard(begun, access("work_off_batches atomic_add CURSOR"))
+    with pytest.raises(OutOfOrder, match="after read state comes take_batch"):
+        beside.heard(begun, access("take_batch atomic_add CURSOR"))
     with pytest.raises(OutOfOrder, match="is acquire"):
         beside.heard(begun, access("helper compare_and_swap STATE", "acquire"))
     early = Access("helper", "load", "ROUND", "JOB", Whose.THE, "")
@@ -264,6 +265,22 @@ def test_the_claims_are_proved_and_what_is_broken_refused(tmp_path: Path, long_r
         ),
         (
             "strategies.py",
+            "        end = first_page_of_node(job, node + _1)\n"
+            "        cursor = take_batch(control, node, grain)\n",
+            "        cursor = take_batch(control, node, grain)\n"
+            "        end = first_page_of_node(job, node + _1)\n",
+            "helper",
+            order.PLAIN,
+        ),
+        (
+            "strategies.py",
+            "        elif step == _FINISHED:\n",
+            "        else:\n",
+            "helper",
+            order.LEFT_OUT,
+        ),
+        (
+            "strategies.py",
             "atomic_store(control + c.SLOTS + (tail % _SLOTS) * _8, word)",
             "store(control + c.SLOTS + (tail % _SLOTS) * _8, word)",
             "searcher",
@@ -281,9 +298,10 @@ def test_the_claims_are_proved_and_what_is_broken_refused(tmp_path: Path, long_r
         ),
         (
             "strategies.py",
-            "        cursor = atomic_add(control + c.CURSOR, grain)\n",
-            "        cursor = load(control + c.CURSOR)\n"
-            "        store(control + c.CURSOR, cursor + grain)\n",
+            "    return atomic_add(control + c.CURSOR + node * c.CURSOR_BYTES, grain)\n",
+            "    cursor = load(control + c.CURSOR + node * c.CURSOR_BYTES)\n"
+            "    store(control + c.CURSOR + node * c.CURSOR_BYTES, cursor + grain)\n"
+            "    return cursor\n",
             "helper",
             order.ORDER,
         ),

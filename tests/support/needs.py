@@ -22,6 +22,7 @@ LONG_RUN = "long runs only (pytest --hypothesis-profile=long)"
 GCC = "needs gcc (Debian: gcc libc6-dev)"
 BUSYBOX = "needs busybox (Debian: busybox-static)"
 HUGE_PAGES = "needs huge pages (sysctl vm.nr_hugepages=8)"
+MOVE_PAGES = "needs the system call move_pages (docker run --cap-add SYS_NICE)"
 GIT = "needs git and a clone"
 
 

@@ -293,7 +293,7 @@ ROWS = (
         divisible=True,
     ),
     Row(
-        "work_off_batches",
+        "take_batch",
         "atomic_add",
         "CURSOR",
         _RELAXED,
