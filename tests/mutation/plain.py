@@ -16,7 +16,15 @@ from impl.kernels.compile import compiled, kernels
 from impl.kernels.flush import first_word_with
 from model import shares, words
 from model.domain import Domain, select
-from tests.mutation.machine import U64, Machine
+from tests.mutation.machine import U64, Fault, Machine
+
+
+def _end_of_short_stretch(word: int, words: int) -> np.uint64:
+    """Where a stretch ends. Behind the last word none begins: who asks would ask for ever."""
+    if not word < words:
+        raise Fault(f"no stretch begins with word {word} of {words}")
+    return U64(min(int(word) + STRETCH, int(words)))
+
 
 #: Words of a stretch of the index, so that a small RAM has many; two more, and helpers share the index.
 STRETCH = 2
@@ -25,7 +33,7 @@ _SHORT_STRETCHES = {
     "_LAST_OF_STRETCH": U64(STRETCH - 1),
     "_INDEXED_ALONE": U64(2 * STRETCH),
     "_stretch_of": lambda word: U64(word // STRETCH),
-    "_end_of_stretch": lambda word, words: U64(min(int(word) + STRETCH, int(words))),
+    "_end_of_stretch": _end_of_short_stretch,
 }
 
 
