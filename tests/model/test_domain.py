@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from impl import pool  # noqa: F401  # every kernel is defined, and what it reads of the model
 from impl.kernels.compile import compiled, primitives
-from model import shares, words
+from model import nodes, shares, words
 from model.domain import Domain, NotLiftableError
-from model.protocols import check_in
+from model.protocols import check_in, node_cursors
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Proof
 from proofs.prover.report import runs
@@ -28,6 +28,7 @@ word = st.one_of(
 count = st.integers(0, 64)
 number = st.one_of(st.integers(0, 2**55 - 1), st.integers(0, 300))
 lengths = st.integers(0, 300)
+a_node = st.integers(0, 64)
 threads = st.integers(1, 2**12)
 #: STATE: its two flags, any number inside.
 state = st.builds(
@@ -69,6 +70,19 @@ FUNCTIONS: dict[Callable[..., object], tuple[st.SearchStrategy[tuple[int, ...]],
         Natural,
     ),
     shares.batch: (st.tuples(number, st.integers(1, 4096), number), Natural),
+    shares.stretch_of: (st.tuples(number), Natural),
+    shares.end_of_stretch: (
+        st.tuples(number, st.integers(-5000, 5000)).map(lambda t: (t[0], max(t[0] + t[1], 0))),
+        Natural,
+    ),
+    nodes.node_in_turn: (
+        st.tuples(a_node, a_node, st.integers(1, 64)).map(
+            lambda t: (t[0] % t[2], t[1] % t[2], t[2])
+        ),
+        Natural,
+    ),
+    node_cursors.after_taking: (st.tuples(number, number, a_node, a_node), Natural),
+    node_cursors.is_over: (st.tuples(a_node, a_node), Natural),
     check_in.is_open: (st.tuples(state), Word),
     check_in.has_quit: (st.tuples(state), Word),
     check_in.inside: (st.tuples(state), Word),

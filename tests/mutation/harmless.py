@@ -655,6 +655,11 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "check_in.batch_size: min(max(dirty // (threads * _BATCHES_PER_THREAD), "
             "_SMALLEST_BATCH), _LARGEST_BATCH) -> min(_LARGEST_BATCH, max(dirty // (threads "
             "* _BATCHES_PER_THREAD), _SMALLEST_BATCH))",
+            "check_in.most_that_matters: max(load(control + c.ORDINARY_BELOW), load(control + "
+            "c.FETCHING_BELOW)) -> max(load(control + c.FETCHING_BELOW), load(control + "
+            "c.ORDINARY_BELOW))",
+            "check_in.most_that_matters: max(most, load(control + c.SERIAL_BELOW)) -> "
+            "max(load(control + c.SERIAL_BELOW), most)",
             "check_in.batch_size: max(dirty // (threads * _BATCHES_PER_THREAD), "
             "_SMALLEST_BATCH) -> max(_SMALLEST_BATCH, dirty // (threads * "
             "_BATCHES_PER_THREAD))",
@@ -794,6 +799,13 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "The doorbell only has to be another number.",
         ("check_in.dismiss: _1 -> _1 + 1",),
+    ),
+    (
+        "To wake more than there are wakes all of them; an index is made for no number of threads.",
+        (
+            "check_in.flush_once: index_dirty(control, job, strategy, helpers, threads) -> "
+            "index_dirty(control, job, strategy, threads, helpers)",
+        ),
     ),
     (
         "There are not as many threads.",

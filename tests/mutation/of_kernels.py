@@ -592,9 +592,23 @@ def _indexed() -> None:
             require(rig.opened == rounds, f"{rig.opened} rounds are opened")
 
         where = layout((0, 64 * words, 64 * words))
-        rig = Rig(_plain(), InTurn(3), where, 3, page_bytes=LINE)
-        rig.live([_epoch("dynamic", where), _halves("dynamic", where)], opened)
-        _explained(rig)
+        for kind, on in (("dynamic", None), ("by node", _on_nodes(where, 2, (0, 1)))):
+            rig = Rig(_plain(), InTurn(3), where, 3, page_bytes=LINE, nodes=on)
+            # Of one word only: by an index of other places it would be passed over.
+            one_page = Epoch(kind, frozenset({1}), frozenset())
+            rig.live([_epoch(kind, where), _halves(kind, where), one_page], opened)
+            _explained(rig)
+
+
+@_case("how much is counted")
+def _enough() -> None:
+    for ways, alone, page_bytes in (
+        *((Ways(1000, 500), 0, LINE), (Ways(500, 1000), 700, LINE), (Ways(0, 64), 700, 100)),
+        *((Ways(700, 700), 699, 100), (Ways(0, 0), 0, LINE)),
+    ):
+        rig = Rig(_plain(), Schedule(), SMALL, 2, page_bytes=page_bytes, ways=ways, alone=alone)
+        most = rig.kernel(check_in.most_that_matters, rig.control, rig.job)
+        require(most == max(*ways, alone) // page_bytes, f"{most} pages")
 
 
 @_case("a forked child")

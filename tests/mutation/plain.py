@@ -19,7 +19,7 @@ from model.domain import Domain, select
 from tests.mutation.machine import U64, Fault, Machine
 
 
-def _end_of_short_stretch(word: int, words: int) -> np.uint64:
+def _end_of_short_stretch(word: int, words: int) -> U64:
     """Where a stretch ends. Behind the last word none begins: who asks would ask for ever."""
     if not word < words:
         raise Fault(f"no stretch begins with word {word} of {words}")
