@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import z3
 
 from model import shares
-from model.protocols import work_queue
+from proofs.compiled import accesses
 from proofs.compiled.flush import KERNELS, mentions, multiple_of
 from proofs.compiled.halving import halving
 from proofs.compiled.ir import Instruction, Integer, Many, Pointer, UnknownIR
@@ -41,8 +41,8 @@ from proofs.prover.symbolic import Truth, Word, every, implies
 
 STRATEGIES = "impl.kernels.strategies."
 #: Where fields lie, in bytes (``impl/kernels/job_table.py``, ``impl/kernels/control.py``).
-REGIONS, ROWS, ROW_BYTES = 40, 88, 32
-_JOB, _WORKERS, _WORKER_BYTES = 208, 64 * (9 + work_queue.SLOTS // 8), 64
+REGIONS, ROWS, ROW_BYTES = 40, 96, 32
+(_JOB,) = (at for at, name in accesses.WORD_AT.items() if name == "JOB")
 _LINE = {name: 8 * place for place, name in enumerate(COUNTS, 1)}
 #: Of the block in each row: its first bit, the bit behind its last used page, where its pages lie.
 first_bit, end_of, host_of, cache_of = (
@@ -450,7 +450,7 @@ def _flush_part(p: Proof) -> None:
     job = a_word("job")
     p.assume("the control block is aligned", Truth(control & 7 == 0))
     p.assume("a worker's line is that worker's")  # nobody else writes it meanwhile
-    line = control + _WORKERS + number * _WORKER_BYTES
+    line = control + accesses.WORKERS + number * accesses.LINE_BYTES
     before = {name: a_word(f"{name}_before") for name in COUNTS}
     counted = {name: a_word(f"{name}_in_range") for name in COUNTS}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from proofs.compiled import source
+from impl.kernels import control, job_table
+from proofs.compiled import ranges, source, strays, whole_ram
 from proofs.compiled.campaign import BROKEN_LOOPS, REFUSED, row_of
 from proofs.compiled.ir import UnknownIR
 from proofs.compiled.loops import CHANGES, CLAIM_OF
@@ -23,6 +24,13 @@ from tests.support.changed_kernels import ir_of_changed
 from tests.support.needs import LONG_RUN, ROOT
 
 Edit = Callable[[str, str], Path]
+#: Arrays that a job table leads to.
+ARRAYS = {
+    "cache": "CACHE_BITMAP",
+    "host": "HOST_BITMAP",
+    "index": "INDEX",
+    "stretches": "STRETCHES",
+}
 
 
 @pytest.fixture
@@ -237,6 +245,17 @@ def test_every_broken_instruction_of_a_loop_is_refused_or_equivalent_for_a_reaso
         source.use(None)
     assert [row for row in found if not row.good] == []
     assert all(row.ends[REFUSED] >= 3 for row in found)
+
+
+def test_fields_lie_where_the_claims_say() -> None:
+    """The claims know a job table by numbers: where its fields are, and its rows."""
+    there = {name: int(value) for name, value in vars(job_table).items() if name.isupper()}
+    assert {name: there[field] for name, field in ARRAYS.items()} == whole_ram.FIELDS
+    claimed = {"WORDS": whole_ram.WORDS, "DIRTY_PAGES": whole_ram.DIRTY_PAGES}
+    claimed |= {"REGIONS": ranges.REGIONS, "ROWS": ranges.ROWS, "REGION_BYTES": ranges.ROW_BYTES}
+    claimed |= {"GAPS": strays._GAPS, "GAP_BYTES": strays._GAP_BYTES}
+    assert claimed.items() <= there.items()
+    assert int(control.JOB) == ranges._JOB
 
 
 def test_slow_claims_are_left_out_unless_they_are_asked_for() -> None:
