@@ -54,6 +54,11 @@ def _referred(schema: Schema) -> Schema:
     return found
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Are two values of JSON the same? True is not 1 there, as it is in Python."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
 def _differences(found: Any, schema: Schema, at: tuple[str | int, ...]) -> Iterator[str]:
     where = ".".join(map(str, at)) or "the document"
     for keyword, said in schema.items():
@@ -64,10 +69,10 @@ def _differences(found: Any, schema: Schema, at: tuple[str | int, ...]) -> Itera
                 if all(any(_differences(found, one, at)) for one in said):
                     yield f"{where}: {_short(found)} is none of what may stand there"
             case "const", _:
-                if found != said:
+                if not _same(found, said):
                     yield f"{where}: {_short(found)} is not {_short(said)}"
             case "enum", _:
-                if found not in said:
+                if not any(_same(found, one) for one in said):
                     yield f"{where}: {_short(found)} is none of {', '.join(map(_short, said))}"
             case "type", _:
                 if not TYPES[said](found):

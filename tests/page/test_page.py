@@ -379,6 +379,15 @@ def test_a_changed_document_is_refused_as_json_schema_has_it(
         assert (difference(found, kind) is None) == VALID.is_valid(found), difference(found, kind)
 
 
+@pytest.mark.parametrize("number", [1, 1.0, 0])
+def test_a_number_is_no_truth(few: dict[str, Document], number: float) -> None:
+    """Python has 1 == True; JSON has not."""
+    found = copy.deepcopy(few["conformance"])
+    found["checks"][0]["passed"] = number
+    assert not VALID.is_valid(found)
+    assert difference(found, "conformance")
+
+
 def test_a_document_of_another_form_is_refused_with_its_place(
     every: dict[str, Document], tmp_path: Path
 ) -> None:
