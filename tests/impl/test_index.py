@@ -1,11 +1,10 @@
 """The index of dirty pages: what a dynamic flush writes, made by one thread or by many."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impl import FlushPool, Tuning
+from impl import FlushPool
 from impl.kernels.check_in import _INDEXED_ALONE
 from model import flush as spec
 from model.ram import Block, Layout
@@ -33,13 +32,6 @@ def across_stretches(draw: st.DrawFn) -> Layout:
         for number, begin in enumerate(sorted(begins))
     )
     return Layout(tuple(blocks), PAGE_SIZE, "global")
-
-
-@pytest.fixture(scope="module")
-def pools() -> dict[int, FlushPool]:
-    return {
-        threads: FlushPool(threads, tuning=Tuning(serial_below_bytes=0)) for threads in (2, 3, 5)
-    }
 
 
 @settings(max_examples=40)
