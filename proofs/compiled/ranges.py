@@ -61,6 +61,16 @@ _counted = {name: z3.Function(f"{name}_in_window", WORD, WORD, WORD) for name in
 _below = {name: z3.Function(f"{name}_below_row", WORD, WORD) for name in COUNTS}
 
 
+def apart(
+    one: z3.BitVecRef, other: z3.BitVecRef, first: z3.FuncDeclRef, end: z3.FuncDeclRef
+) -> z3.BoolRef:
+    """Bits of rows lie in the order of the rows' numbers: the lower ones end before the others begin."""
+    return z3.And(
+        z3.Implies(z3.ULT(one, other), z3.ULE(end(one), first(other))),
+        z3.Implies(z3.ULT(other, one), z3.ULE(end(other), first(one))),
+    )
+
+
 @dataclass(frozen=True)
 class Table:
     """A job table with ``rows`` rows at the address ``job``; one bit, any, and the row that has it."""
@@ -93,18 +103,13 @@ class Table:
 
     def known(self, row: z3.BitVecRef) -> z3.BoolRef:
         """What a valid table says of a row, also beside the row that has the bit."""
-        its, inside = (
-            self.its_row,
-            z3.And(z3.ULT(first_bit(row), end_of(row)), z3.ULE(end_of(row), BITS)),
-        )
-        in_order = z3.And(
-            z3.Implies(z3.ULT(row, its), z3.ULE(end_of(row), first_bit(its))),
-            z3.Implies(z3.ULT(its, row), z3.ULE(end_of(its), first_bit(row))),
-        )
+        its = self.its_row
+        inside = z3.And(z3.ULT(first_bit(row), end_of(row)), z3.ULE(end_of(row), BITS))
         alone = z3.Implies(self.has(row, self.bit), z3.And(self.has_row, row == its))
         both = z3.And(z3.ULT(row, self.rows), z3.ULT(its, self.rows))
         return z3.And(
-            z3.Implies(z3.ULT(row, self.rows), z3.And(inside, alone)), z3.Implies(both, in_order)
+            z3.Implies(z3.ULT(row, self.rows), z3.And(inside, alone)),
+            z3.Implies(both, apart(row, its, first_bit, end_of)),
         )
 
     def load(self, machine: Machine, state: State, what: Instruction, at: Bits) -> Datum:

@@ -38,15 +38,15 @@ from proofs.compiled.loops import (
     symbol,
 )
 from proofs.compiled.machine import Machine, State
-from proofs.compiled.ranges import REGIONS, ROW_BYTES, ROWS, in_order
+from proofs.compiled.ranges import REGIONS, ROW_BYTES, ROWS, apart, in_order
 from proofs.compiled.values import NEVER, Bits, Datum
+from proofs.compiled.whole_ram import FIELDS
 from proofs.compiled.window import with_named_masks
 from proofs.prover.obligation import Proof
 from proofs.prover.symbolic import Truth, Word, implies, trailing_zeros
 
 #: Where fields lie, in bytes (``impl/kernels/job_table.py``).
 _GAPS, _GAP_BYTES = 48, 16
-_CACHE, _HOST = 8, 16
 #: What is returned if there is no stray bit (``impl/kernels/flush.py``).
 _NO_PAGE = z3.BitVecVal(-1, 64)
 #: The bitmaps have fewer than 2^46 words.
@@ -89,7 +89,10 @@ class Searched:
         return self
 
     def load(self, machine: Machine, state: State, what: Instruction, at: Bits) -> Datum:
-        for place, bitmap in ((_CACHE, self.bitmaps.cache), (_HOST, self.bitmaps.host)):
+        for place, bitmap in (
+            (FIELDS["cache"], self.bitmaps.cache),
+            (FIELDS["host"], self.bitmaps.host),
+        ):
             if z3.simplify(at.z - self.job).eq(z3.BitVecVal(place, 64)) and _is_word(what):
                 return Bits(bitmap)
         return self.bitmaps.load(machine, state, what, at)
@@ -230,12 +233,11 @@ class Gaps:
         """What a valid table says of a gap, also beside the one that has the bit."""
         its = self.its_gap
         inside = z3.And(z3.ULT(_first(gap), _end(gap)), z3.ULE(_end(gap), _BITS))
-        in_order_ = z3.And(
-            z3.Implies(z3.ULT(gap, its), z3.ULE(_end(gap), _first(its))),
-            z3.Implies(z3.ULT(its, gap), z3.ULE(_end(its), _first(gap))),
-        )
         both = z3.And(z3.ULT(gap, self.gaps), z3.ULT(its, self.gaps))
-        return z3.And(z3.Implies(z3.ULT(gap, self.gaps), inside), z3.Implies(both, in_order_))
+        return z3.And(
+            z3.Implies(z3.ULT(gap, self.gaps), inside),
+            z3.Implies(both, apart(gap, its, _first, _end)),
+        )
 
     def copy(self) -> "Gaps":
         return self

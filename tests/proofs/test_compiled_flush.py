@@ -244,7 +244,8 @@ def test_every_broken_instruction_of_a_loop_is_refused_or_equivalent_for_a_reaso
     finally:
         source.use(None)
     assert [row for row in found if not row.good] == []
-    assert all(row.ends[REFUSED] >= 3 for row in found)
+    # Of a kernel of a few instructions there are not as many.
+    assert all(row.ends[REFUSED] >= min(10, sum(row.ends.values()) / 2) for row in found)
 
 
 def test_fields_lie_where_the_claims_say() -> None:
