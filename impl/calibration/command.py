@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from impl.calibration import kept
-from impl.calibration.decide import USUAL, ratios_of
+from impl.calibration.decide import USUAL, is_noisy, ratios_of
+from impl.calibration.figures import Times
 from impl.calibration.here import calibrate
 from impl.calibration.kept import Calibration
-from impl.calibration.measure import SECONDS, Times
+from impl.calibration.measure import SECONDS
 from impl.display.figure import check_matplotlib, drawn
 from impl.display.terminal import Table, console
 from impl.kernels.compile import compile_kernels
@@ -87,10 +88,15 @@ def show(found: Calibration) -> None:
     if times and all(times.values()):
         asleep, awake = (np.median(times[way]) / 1e3 for way in ("asleep", "awake"))
         print(f"An empty round: {asleep:.1f} us with helpers asleep, {awake:.1f} us awake.")
-    if not found.settled:
+    if is_noisy(found.figures):
         print(
             f"Too busy: the measuring thread had a processor for {found.figures.running:.0%} of the "
             "time, so where helpers matter the usual limits hold. Try again on an idle machine.",
+            file=sys.stderr,
+        )
+    elif not found.settled:
+        print(
+            "Too few rounds: the usual limits hold. Try again, with more --seconds.",
             file=sys.stderr,
         )
 

@@ -8,12 +8,13 @@ which a busy machine delays now and then; of helpers that must wait for a proces
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
 import numpy.typing as npt
 
-from impl.calibration.measure import Figures, Times
+from impl.calibration.figures import Figures, Times
 from impl.tuning import Tuning
 
 FEWEST_ROUNDS = 3
@@ -31,15 +32,34 @@ USUAL = Tuning()
 
 def decide(figures: Figures) -> Tuning:
     """The limits that the figures speak for; the usual ones where they are too few or undecided."""
-    ordinary, fetching = limits(figures.copying, ("ordinary", "fetching", "streaming"), _usual_copy)
-    helping, sleeping = ({}, {}) if is_noisy(figures) else (figures.helping, figures.sleeping)
-    (alone,) = limits(helping, ("alone", "together"), _usual_help)
-    return Tuning(
-        USUAL.ordinary_below_bytes if ordinary is None else ordinary,
-        USUAL.fetching_below_bytes if fetching is None else fetching,
-        USUAL.serial_below_bytes if alone is None else alone,
-        _awake(sleeping),
+    tuning = copying_limits(figures.copying)
+    if is_noisy(figures):
+        return tuning
+    (alone,) = limits(figures.helping, ("alone", "together"), _usual_help)
+    return replace(
+        tuning,
+        serial_below_bytes=USUAL.serial_below_bytes if alone is None else alone,
+        awake_nanoseconds=_awake(figures.sleeping),
     )
+
+
+def copying_limits(copying: Mapping[int, Times]) -> Tuning:
+    """The usual limits, but for those between ways of copying: that is decided, and used, first."""
+    ordinary, fetching = limits(copying, ("ordinary", "fetching", "streaming"), _usual_copy)
+    if ordinary is None or fetching is None:
+        return USUAL
+    return replace(USUAL, ordinary_below_bytes=ordinary, fetching_below_bytes=fetching)
+
+
+def is_settled(figures: Figures) -> bool:
+    """Do they decide, or is it worth its time to try again: idle, with enough rounds?"""
+    parts = [part for part in (figures.copying, figures.helping) if part]
+    return not is_noisy(figures) and all(map(_has_rounds, parts))
+
+
+def _has_rounds(part: Mapping[int, Times]) -> bool:
+    """Did any size have as many rounds as count for something?"""
+    return any(min(map(len, times.values())) >= FEWEST_ROUNDS for times in part.values())
 
 
 def is_noisy(figures: Figures) -> bool:

@@ -10,7 +10,7 @@ import os
 import time
 
 from impl.calibration import kept
-from impl.calibration.decide import USUAL, decide, is_noisy
+from impl.calibration.decide import USUAL, decide, is_settled
 from impl.calibration.kept import Calibration
 from impl.calibration.measure import SECONDS, MakesPools, measure
 from impl.errors import FlushInProgress
@@ -65,7 +65,7 @@ def calibrate(make_pool: MakesPools, seconds: float = SECONDS) -> Calibration:
         log.info("not calibrated: %s", error)
         found = _usual()
     else:
-        found = Calibration(decide(figures), figures, not is_noisy(figures), time.time())
+        found = Calibration(decide(figures), figures, is_settled(figures), time.time())
     kept.keep(found)
     return found
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from impl.calibration.measure import Figures
+from impl.calibration.figures import Figures
 from impl.kernels import kernel_cache
 from impl.machine.cpus import processor_model, usable_cpus
 from impl.tuning import Tuning
@@ -31,7 +31,7 @@ class Calibration:
     tuning: Tuning
     figures: Figures | None
     settled: bool
-    """decided by measuring, and to be kept; else the usual limits hold for a while"""
+    """decided by measuring, and to be kept; else what was undecided is as usual for a while"""
     at: float
     """seconds since 1970"""
 

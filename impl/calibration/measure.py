@@ -7,9 +7,9 @@ time is over. Everything is measured from outside, with pools whose tuning says 
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -17,6 +17,8 @@ import numpy as np
 
 from impl.bitmap import bitmap_of
 from impl.block import Block
+from impl.calibration.decide import copying_limits
+from impl.calibration.figures import Figures, Times
 from impl.machine.cpus import usable_cpus
 from impl.machine.memory import check_memory
 from impl.ram import ColoRam
@@ -24,20 +26,23 @@ from impl.stats import FlushStats
 from impl.tuning import Tuning
 
 PAGE_SIZE = 4096
-KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
+KIBIBYTE, MEBIBYTE, GIBIBYTE = 1 << 10, 1 << 20, 1 << 30
 ALL = 2**64 - 1
 #: Half of its pages are dirty at most.
 RAM_BYTES = 32 * MEBIBYTE
+#: So far up it lies: bits for a guest of 2 GiB are counted and indexed, which is dearer for helpers.
+OFFSET_BYTES = 2 * GIBIBYTE - RAM_BYTES
 #: Read before each flush, as the rest of a machine uses memory between two checkpoints.
 OTHER_BYTES = 16 * MEBIBYTE
-#: Dirty bytes at which the ways of copying are compared, and a caller alone with all threads.
+#: Dirty bytes at which the ways of copying are compared.
 COPYING_SIZES = (*(n * KIBIBYTE for n in (16, 64, 256)), *(n * MEBIBYTE for n in (1, 4, 16)))
-HELPING_SIZES = (256 * KIBIBYTE, 512 * KIBIBYTE, MEBIBYTE, 2 * MEBIBYTE, 4 * MEBIBYTE)
+#: And a caller alone with all threads: close together where a thread wakes about as soon as it ends.
+HELPING_SIZES = (*(n * KIBIBYTE for n in (256, 384, 512, 768)), *(n * MEBIBYTE for n in (1, 2, 4)))
 #: Sizes up to this take turns twice as often: they vary more, and cost less.
 OFTEN_UP_TO = MEBIBYTE
 #: How long it takes, and when each part is over, as shares of that.
 SECONDS = 0.18
-COPYING_SHARE, HELPING_SHARE, ASLEEP_SHARE, AWAKE_SHARE = 0.7, 0.88, 0.96, 1
+COPYING_SHARE, HELPING_SHARE, ASLEEP_SHARE, AWAKE_SHARE = 0.6, 0.88, 0.96, 1
 #: A pool of more threads takes too long to make for that.
 MOST_THREADS = 16
 # Longer than a helper takes to go to sleep, and its processor.
@@ -45,9 +50,6 @@ ASLEEP_SECONDS = 1e-3
 EMPTY_ROUNDS = 12
 # Longer than all of them take.
 AWAKE = 10**9
-
-#: Nanoseconds by round, of each way.
-Times = dict[str, list[int]]
 
 
 class Flushes(Protocol):
@@ -71,20 +73,6 @@ class MakesPools(Protocol):
 
     def __call__(self, threads: int, *, tuning: Tuning) -> Flushes:
         """A pool."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What was measured: nanoseconds of flushes, by dirty bytes, way and round."""
-
-    copying: Mapping[int, Times]
-    """one thread: "ordinary", "fetching", "streaming" """
-    helping: Mapping[int, Times]
-    """the caller "alone", and "together" with helpers that were asleep; nothing on one CPU"""
-    sleeping: Times
-    """an empty round to all helpers, "asleep" and "awake"; nothing on one CPU"""
-    running: float
-    """the share of the time in which the measuring thread had a processor, while it waited for nobody"""
 
 
 #: The pool that copies in one way, whatever the size.
@@ -112,7 +100,7 @@ def measure(
     running = (time.thread_time() - ran) / (clock() - begin)
     if threads == 1:
         return Figures(copying, {}, {}, running)
-    helping = _helping(make_pool, guest, threads, until(HELPING_SHARE))
+    helping = _helping(make_pool, guest, threads, copying_limits(copying), until(HELPING_SHARE))
     sleeping = {
         "asleep": _empty_rounds(make_pool, guest, threads, 0, until(ASLEEP_SHARE)),
         "awake": _empty_rounds(make_pool, guest, threads, AWAKE, until(AWAKE_SHARE)),
@@ -124,24 +112,24 @@ class _Guest:
     """A RAM of which some pages are written before each flush."""
 
     def __init__(self) -> None:
-        self.ram = ColoRam([Block("calibration", size=RAM_BYTES)], page_size=PAGE_SIZE)
-        block = self.ram.block("calibration")
+        block = Block("calibration", size=RAM_BYTES, offset=OFFSET_BYTES)
+        self.ram = ColoRam([block], page_size=PAGE_SIZE)
         self._memories = [
             m.view(np.uint64).reshape(-1, PAGE_SIZE // 8) for m in (block.host, block.cache)
         ]
         self._other = np.ones(OTHER_BYTES // 8, np.uint64)
-        self._random = random.Random(2016)
+        self._random = np.random.default_rng(2016)
         self._written = 0
 
     def dirty(self, dirty_bytes: int) -> None:
         """Between two checkpoints: pages written on both sides, other memory read, bits set."""
-        n_pages = RAM_BYTES // PAGE_SIZE
-        pages = sorted(self._random.sample(range(n_pages), dirty_bytes // PAGE_SIZE))
+        n_pages, n_dirty = RAM_BYTES // PAGE_SIZE, dirty_bytes // PAGE_SIZE
+        pages = np.sort(self._random.choice(n_pages, n_dirty, replace=False))
         self._written += 1
         for memory in self._memories:
             memory[pages] = self._written
         self._other.max()
-        words = bitmap_of(np.array(pages, np.int64), self.ram.layout.words)
+        words = bitmap_of(OFFSET_BYTES // PAGE_SIZE + pages, self.ram.layout.words)
         self.ram.set_dirty(words, words)
 
 
@@ -160,9 +148,15 @@ def _copying(make_pool: MakesPools, guest: _Guest, in_time: Callable[[], bool]) 
 
 
 def _helping(
-    make_pool: MakesPools, guest: _Guest, threads: int, in_time: Callable[[], bool]
+    make_pool: MakesPools,
+    guest: _Guest,
+    threads: int,
+    copies: Tuning,
+    in_time: Callable[[], bool],
 ) -> dict[int, Times]:
-    with make_pool(threads, tuning=Tuning(serial_below_bytes=0, awake_nanoseconds=0)) as pool:
+    """Both copy as a pool here will: what helpers bring hangs on how fast the caller is alone."""
+    tuning = replace(copies, serial_below_bytes=0, awake_nanoseconds=0)
+    with make_pool(threads, tuning=tuning) as pool:
 
         def flush(way: str, dirty_bytes: int) -> int:
             guest.dirty(dirty_bytes)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numba
@@ -20,9 +21,10 @@ from impl import Block, ColoError, ColoRam, FlushPool, Tuning
 from impl.__main__ import main
 from impl.calibration import here, kept, measure
 from impl.calibration.decide import FEWEST_ROUNDS, USUAL, decide, gain, limits
+from impl.calibration.figures import Figures, Times
 from impl.calibration.here import VARIABLE, tuning_here
 from impl.calibration.kept import AGAIN_AFTER_SECONDS, Calibration
-from impl.calibration.measure import COPYING_SIZES, HELPING_SIZES, Figures, Times
+from impl.calibration.measure import COPYING_SIZES, HELPING_SIZES
 from impl.kernels import control as c
 from impl.kernels import kernel_cache
 from impl.machine import cpus
@@ -181,24 +183,44 @@ def test_it_ends_when_its_time_is_over() -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_each_way_is_measured_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the pools are told: the tuning and strategy of each flush, and how much is dirty."""
+@pytest.mark.parametrize(
+    ("fastest", "copies"),
+    [
+        ("ordinary", USUAL),
+        ("fetching", replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=64 << 10)),
+        ("streaming", replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=0)),
+    ],
+)
+def test_each_way_is_measured_by_itself_and_helpers_with_the_best_way_of_copying(
+    fastest: str, copies: Tuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the pools are told: the tuning and strategy of each flush, and how much is dirty.
+
+    And of how large a RAM; how long a flush took is pretended.
+    """
     seen: set[tuple[int, Tuning, str, int]] = set()
+    words: set[int] = set()
     flush = FlushPool.flush
 
     def note(pool: FlushPool, ram: ColoRam, strategy: Any = "dynamic") -> Any:
         stats = flush(pool, ram, strategy)
         seen.add((pool.threads, pool.tuning, strategy, stats.copied * measure.PAGE_SIZE))
-        return stats
+        words.add(len(ram.cache_dirty))
+        return SimpleNamespace(seconds=1 if pool.tuning == measure.COPYING[fastest] else 2)
 
     monkeypatch.setattr(FlushPool, "flush", note)
     monkeypatch.setattr(measure, "usable_cpus", lambda: 3)
     measure.measure(FlushPool, 1, ticking(0.01))
-    sizes, together = measure.COPYING_SIZES, Tuning(serial_below_bytes=0, awake_nanoseconds=0)
+    sizes, together = (
+        measure.COPYING_SIZES,
+        replace(copies, serial_below_bytes=0, awake_nanoseconds=0),
+    )
     copying = {(1, tuning, "serial", s) for tuning in measure.COPYING.values() for s in sizes}
     helping = {(3, together, way, s) for way in ("serial", "dynamic") for s in sizes}
     sleeping = {(3, Tuning(awake_nanoseconds=n), "static", 0) for n in (0, measure.AWAKE)}
     assert seen == copying | helping | sleeping
+    guest = measure.OFFSET_BYTES + measure.RAM_BYTES
+    assert words == {guest // measure.PAGE_SIZE // 64}, "bits are looked at for all of the guest"
 
 
 # --- keeping ----------------------------------------------------------------------------------
@@ -483,15 +505,31 @@ def test_the_command_shows_keeps_and_draws(
     assert capsys.readouterr().out == said and measured == [3]
 
 
-def test_the_command_says_that_the_machine_is_busy(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (
+            figures(running=0.5),
+            "for 50% of the time, so where helpers matter the usual limits hold",
+        ),
+        (figures(rounds=FEWEST_ROUNDS - 1), "Too few rounds: the usual limits hold"),
+    ],
+    ids=["busy", "few rounds"],
+)
+def test_what_was_not_decided_is_said_and_measured_again_after_a_while(
+    folder: Path,
+    found: Figures,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(here, "measure", lambda *_: figures(running=0.5))
+    """Else a machine that was slow once, as where memory is touched first, would stay as usual."""
+    monkeypatch.setattr(here, "measure", lambda *_: found)
     assert main(["calibrate"]) == 1
-    assert (
-        "for 50% of the time, so where helpers matter the usual limits hold"
-        in capsys.readouterr().err
-    )
+    assert says in capsys.readouterr().err
+    assert kept.load() is not None
+    monkeypatch.setattr(kept, "AGAIN_AFTER_SECONDS", 0)
+    assert kept.load() is None
 
 
 def test_nothing_kept_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
