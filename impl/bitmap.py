@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.arrays import address
-from impl.kernels.compile import compiled, kernel
+from impl.kernels.compile import compiled, entry
 from impl.kernels.intrinsics import atomic_or, load
 from model import words
 from model.errors import LayoutError
@@ -72,7 +72,7 @@ def set_bits(bitmap: Words, first: Words, last: Words) -> None:
     set_runs(address(bitmap), address(first), address(last), np.uint64(len(first)))
 
 
-@kernel
+@entry
 def set_runs(bitmap: Any, first: Any, last: Any, count: Any) -> None:
     """``set_bits`` on addresses."""
     for run in range(count):

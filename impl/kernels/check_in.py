@@ -19,7 +19,7 @@ from impl.kernels import control as c
 from impl.kernels import events as e
 from impl.kernels import job_table as j
 from impl.kernels import strategies as s
-from impl.kernels.compile import compiled, kernel
+from impl.kernels.compile import compiled, entry, kernel
 from impl.kernels.flush import (
     NO_PAGE,
     add_up_stretches,
@@ -69,7 +69,7 @@ _checked_in, _checked_out = compiled(check_in.checked_in), compiled(check_in.che
 _caller_must_be_woken = compiled(check_in.caller_must_be_woken)
 
 
-@kernel
+@entry
 def helper(control: Any, worker: Any) -> None:
     """A helper's life: sleep till a round, check in, work, check out; leave when the pool quits."""
     state_word, doorbell = control + c.STATE, control + c.DOORBELL
@@ -215,7 +215,7 @@ def helpers_here(control: Any) -> Any:
     return load(control + c.HELPERS)
 
 
-@kernel
+@entry
 def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     """One whole flush. Returns the first stray bit, with nothing changed, or NO_PAGE."""
     helpers = helpers_here(control)
@@ -336,7 +336,7 @@ def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
     e.record(control, _CALLER, e.RETURN, _0, _0)
 
 
-@kernel
+@entry
 def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
     """Copy every used page from host to cache and clear both bitmaps."""
     helpers = helpers_here(control)
@@ -346,7 +346,7 @@ def back_up_once(control: Any, job: Any, grain: Any, threads: Any) -> None:
     clear_bitmaps(job)
 
 
-@kernel
+@entry
 def dismiss(control: Any) -> None:
     """Tell every helper to leave (the patch: set ``quit``, then every trigger)."""
     # QUIT before the doorbell, as a round opens before it rings: who misses the bit hears the ring.

@@ -18,8 +18,31 @@ from impl.kernels.uninterrupted import uninterrupted
 from model import words
 from model.domain import Domain, select
 
-#: No kernel is called by address: the wrapper for it would take a tenth of the time of compilation.
-machine_code = partial(numba.njit, no_cfunc_wrapper=True)
+
+def machine_code(function: Callable[..., Any], **options: Any) -> Any:
+    """numba's dispatcher for a function that Python calls.
+
+    Nobody calls one by address: the wrapper for it would take a tenth of the time of compilation.
+    """
+    dispatcher = numba.njit(no_cfunc_wrapper=True, **options)(function)
+    # Also for one that is compiled when it is first called, or by another that calls it.
+    dispatcher.compile = partial(_compile_whole, dispatcher.compile)
+    return dispatcher
+
+
+def inner_code(function: Callable[..., Any], **options: Any) -> Any:
+    """The same for one that machine code calls: without the wrapper for Python, which takes a fifth.
+
+    Where Python calls it all the same numba would end the process. So that gets one that has a wrapper,
+    compiled when it is first asked for.
+    """
+    dispatcher = machine_code(function, no_cpython_wrapper=True, **options)
+    for_python = cache(lambda: machine_code(function, **options))
+    # Not entered where Python's calls are looked up; and what is not found there is asked for.
+    dispatcher._insert = lambda *_, **__: None
+    dispatcher._compile_for_args = lambda *_, **__: for_python()
+    return dispatcher
+
 
 #: What each domain has natively; a kernel that is one of them adds itself.
 primitives: dict[Callable[..., Any], Any] = {
@@ -29,7 +52,7 @@ primitives: dict[Callable[..., Any], Any] = {
 }
 
 #: A function of model/ as numba machine code on uint64.
-compiled = Domain(np.uint64, primitives, finish=machine_code())
+compiled = Domain(np.uint64, primitives, finish=inner_code)
 
 #: Every kernel, in the order of definition: what a kernel calls stands before it.
 kernels: list[Any] = []
@@ -37,10 +60,16 @@ kernels: list[Any] = []
 
 def kernel(function: Callable[..., Any]) -> Any:
     """A kernel: arguments and result uint64; runs without the GIL; kept on disk once compiled."""
-    dispatcher = machine_code(nogil=True)(function)
+    return _kept(function, inner_code(function, nogil=True))
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """A kernel that Python calls."""
+    return _kept(function, machine_code(function, nogil=True))
+
+
+def _kept(function: Callable[..., Any], dispatcher: Any) -> Any:
     dispatcher._cache = KernelCache(function)
-    # Also for one that is compiled when it is first called, or by another that calls it.
-    dispatcher.compile = partial(_compile_whole, dispatcher.compile)
     kernels.append(dispatcher)
     return dispatcher
 

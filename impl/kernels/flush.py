@@ -19,7 +19,7 @@ import numpy as np
 
 from impl.kernels import control as c
 from impl.kernels import job_table as j
-from impl.kernels.compile import compiled, kernel, primitives
+from impl.kernels.compile import compiled, entry, kernel, primitives
 from impl.kernels.intrinsics import (
     LINE_BYTES,
     STRIDE_WORDS,
@@ -242,7 +242,7 @@ def back_up_range(job: Any, lower: Any, upper: Any) -> None:
         row += j.REGION_BYTES
 
 
-@kernel
+@entry
 def count_dirty(bitmap: Any, n_words: Any) -> Any:
     """How many bits of ``bitmap`` (an address) are set."""
     total = _0
@@ -344,7 +344,7 @@ def first_word_with(job: Any, pages: Any) -> Any:
 primitives[shares.first_word_with] = first_word_with
 
 
-@kernel
+@entry
 def mark_received(job: Any, bit: Any) -> None:
     """Set a bit of the cache bitmap and keep the dirty count."""
     word, mask = bit // _PAGES_PER_WORD * _8, _1 << bit % _PAGES_PER_WORD
@@ -353,7 +353,7 @@ def mark_received(job: Any, bit: Any) -> None:
         store(job + j.DIRTY_PAGES, load(job + j.DIRTY_PAGES) + _1)
 
 
-@kernel
+@entry
 def clear_range(job: Any, first: Any, last: Any) -> None:
     """Clear the bits ``[first, last)`` of both bitmaps and keep the dirty count."""
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
@@ -365,7 +365,7 @@ def clear_range(job: Any, first: Any, last: Any) -> None:
     store(job + j.DIRTY_PAGES, load(job + j.DIRTY_PAGES) - gone)
 
 
-@kernel
+@entry
 def replace_bitmaps(job: Any, cache_words: Any, host_words: Any) -> None:
     """Copy both bitmaps from these addresses and recount the dirty pages."""
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from impl.arrays import address
 from impl.bitmap import bitmap_of
-from impl.kernels.compile import kernel
+from impl.kernels.compile import entry
 from impl.kernels.intrinsics import load, store
 from impl.machine.cpus import usable_cpus
 from model.ram import PAGES_PER_WORD, Region
@@ -54,7 +54,7 @@ def differing_pages(
     return changed
 
 
-@kernel
+@entry
 def _compare(before: Any, now: Any, page_bytes: Any, differs: Any, pages: Any) -> None:
     for page in range(pages):
         base = page * page_bytes

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.arrays import address
-from impl.kernels.compile import kernel
+from impl.kernels.compile import entry
 from impl.kernels.flush import NO_PAGE
 from impl.kernels.intrinsics import load, store
 
@@ -38,7 +38,7 @@ def _count(array: Words) -> np.uint64:
     return np.uint64(len(array))
 
 
-@kernel
+@entry
 def _write(memory: Any, page_bytes: Any, pages: Any, stamps: Any, count: Any) -> None:
     for number in range(count):
         at = memory + load(pages + number * _8) * page_bytes
@@ -47,7 +47,7 @@ def _write(memory: Any, page_bytes: Any, pages: Any, stamps: Any, count: Any) ->
             store(at + word * _8, stamp + word)
 
 
-@kernel
+@entry
 def _first_wrong(memory: Any, page_bytes: Any, pages: Any, stamps: Any, count: Any) -> Any:
     for number in range(count):
         page, stamp = load(pages + number * _8), load(stamps + number * _8)

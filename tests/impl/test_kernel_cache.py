@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from impl.kernels import compile, kernel_cache
-from impl.kernels.compile import kernel, primitives
+from impl.kernels.compile import entry, primitives
 from impl.kernels.kernel_cache import DIGEST_BYTES, read, write
 from model import words
 from model.domain import Domain
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(function: Callable[..., Any] = triple, *arguments: int) -> tuple[int, bool]:
     """The result of a kernel made afresh, as in a new process; was it loaded?"""
-    made = kernel(function)
+    made = entry(function)
     result = int(made(*map(np.uint64, arguments or (5,))))
     return result, bool(made.stats.cache_hits)
 
@@ -250,7 +250,7 @@ def test_a_filled_cache_serves_those_who_cannot_write_there(
 def test_without_stderr(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     with full_after(0):
-        made = kernel(triple)
+        made = entry(triple)
         compile.compile_kernels.__wrapped__()
     assert made.signatures
 
@@ -282,14 +282,14 @@ def test_a_constant_or_function_replaced_in_memory_is_neither_run_nor_kept(
 
 
 A_KERNEL = """
-from impl.kernels.compile import compiled, kernel
+from impl.kernels.compile import compiled, entry
 from model import words
 from model.protocols import check_in
 
 _either, _inside = compiled(words.either), compiled(check_in.inside)
 
 
-@kernel
+@entry
 def union(cache, host):
     return _either(cache, _inside(host))
 """

@@ -197,5 +197,6 @@ def join_with(old: str, new: str) -> ModuleType:
     changed = ModuleType("changed_join")
     sys.modules[changed.__name__] = changed
     vars(changed)["uncached"] = numba.njit(nogil=True)
-    exec(source.replace(old, new).replace("@kernel\n", "@uncached\n"), vars(changed))
+    source = source.replace(old, new)
+    exec(re.sub("@(kernel|entry)\n", "@uncached\n", source), vars(changed))
     return changed

@@ -14,7 +14,7 @@ import pytest
 from numba.core.codegen import CPUCodeLibrary
 
 from impl.kernels import compile, kernel_cache
-from impl.kernels.compile import compile_kernels, kernel
+from impl.kernels.compile import compile_kernels, entry
 from impl.kernels.uninterrupted import _without, uninterrupted
 from tests.support.injector import struck_everywhere
 
@@ -154,7 +154,7 @@ def double(number: Any) -> Any:
 def test_ctrl_c_in_the_midst_of_compiling_is_raised_after_it(
     dropped: list[type[BaseException] | None],
 ) -> None:
-    made = kernel(double)
+    made = entry(double)
     with pytest.raises(KeyboardInterrupt):
         made(np.uint64(4))
     assert dropped == []
@@ -171,7 +171,7 @@ def test_without_that_it_is_dropped(dropped: list[type[BaseException] | None]) -
 def test_ctrl_c_falls_between_two_kernels_and_the_next_call_goes_on(
     monkeypatch: pytest.MonkeyPatch, dropped: list[type[BaseException] | None]
 ) -> None:
-    first, second = kernel(double), kernel(double)
+    first, second = entry(double), entry(double)
     with pytest.raises(KeyboardInterrupt):
         compile_kernels.__wrapped__()
     assert (len(first.signatures), len(second.signatures)) == (1, 0)
@@ -183,7 +183,7 @@ def test_ctrl_c_while_a_kernel_is_loaded(
     monkeypatch: pytest.MonkeyPatch, dropped: list[type[BaseException] | None]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        kernel(double)(np.uint64(4))
+        entry(double)(np.uint64(4))
 
     def read(*arguments: Any) -> bytes | None:
         signal.raise_signal(signal.SIGINT)
@@ -191,7 +191,7 @@ def test_ctrl_c_while_a_kernel_is_loaded(
 
     unpatched = kernel_cache.read
     monkeypatch.setattr(kernel_cache, "read", read)
-    made = kernel(double)
+    made = entry(double)
     with pytest.raises(KeyboardInterrupt):
         made(np.uint64(4))
     assert sum(made.stats.cache_hits.values()) == 1
