@@ -23,15 +23,16 @@ from impl.kernels.compile import compiled, entry, kernel, primitives
 from impl.kernels.intrinsics import (
     LINE_BYTES,
     STRIDE_WORDS,
-    any_of_stride,
     atomic_and,
     atomic_or,
     copy_bytes,
+    dirty_in_stride,
     load,
     population,
     prefetch,
     store,
     stream_line,
+    trailing_zeros,
     word_at,
 )
 from model import shares, words
@@ -150,14 +151,17 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
 @kernel
 def next_dirty_word(cache_bitmap: Any, host_bitmap: Any, word: Any, end: Any) -> Any:
     """The first word at or after ``word`` with a bit set in either bitmap, or ``end``."""
+    while word + _STRIDE <= end:
+        # The place is computed: to look at one word after the other is a branch that goes wrong once for
+        # each dirty word, and while it waits for the bitmaps no page is copied.
+        dirty = dirty_in_stride(cache_bitmap, host_bitmap, word)
+        if dirty != _0:
+            return word + trailing_zeros(dirty)
+        word += _STRIDE
     while word < end:
-        # One word by itself first: behind a dirty word there is often another, and a stride of 32 that
-        # is not clean has been looked at for nothing.
         if _either(word_at(cache_bitmap, word), word_at(host_bitmap, word)) != _0:
             return word
         word += _1
-        while word + _STRIDE <= end and any_of_stride(cache_bitmap, host_bitmap, word) == _0:
-            word += _STRIDE
     return end
 
 
@@ -186,9 +190,12 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
                 fetch(host + soon)
             copy_bytes(host + at, cache + at, page_bytes)
         elif copying == STREAMING_FETCHING and jumps:
+            prefetch(host + soon)
             stream_fetching(host + at, cache + at, page_bytes, cache + soon)
         else:
             if jumps:
+                # One line of the host: not to have it, but to know by then where in memory the page lies.
+                prefetch(host + soon)
                 fetch(cache + soon)
             stream(host + at, cache + at, page_bytes)
 

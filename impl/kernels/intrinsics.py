@@ -93,17 +93,13 @@ def word_at(builder: Any, array: Any, index: Any) -> Any:
 
 
 @_instruction
-def any_of_stride(builder: Any, one: Any, other: Any, index: Any) -> Any:
-    """The OR of words ``index .. index + STRIDE_WORDS - 1`` of two arrays, in vector registers."""
-    vector = ir.VectorType(_I64, 8)
-    seen = vector(None)
-    for array in (one, other):
-        for step in range(0, STRIDE_WORDS, 8):
-            start = builder.gep(_pointer(builder, array), [builder.add(index, _I64(step))])
-            loaded = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
-            seen = builder.or_(seen, loaded)
-    reduce = _external(builder, "llvm.vector.reduce.or.v8i64", _I64, [vector])
-    return builder.call(reduce, [seen])
+def dirty_in_stride(builder: Any, one: Any, other: Any, index: Any) -> Any:
+    """Bit ``i``: has word ``index + i`` of one of two arrays a bit set? For STRIDE_WORDS words."""
+    words = ir.VectorType(_I64, STRIDE_WORDS)
+    places = (builder.gep(_pointer(builder, array), [index]) for array in (one, other))
+    loaded = [builder.load(builder.bitcast(p, words.as_pointer()), align=8) for p in places]
+    dirty = builder.icmp_unsigned("!=", builder.or_(*loaded), words(None))
+    return builder.zext(builder.bitcast(dirty, ir.IntType(STRIDE_WORDS)), _I64)
 
 
 @_instruction

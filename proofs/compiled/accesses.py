@@ -94,7 +94,7 @@ _APART = re.compile(r"impl\.kernels\.(flush|nodes)\.\w+|model\.[\w.]+")
 _OF_NUMBERS = re.compile(r"_ZN5numba7cpython8builtins6ol_m(ax|in)12_3clocals_3e4impl\w+")
 #: These access nothing that is shared.
 _HARMLESS = re.compile(
-    rf"{_OF_NUMBERS.pattern}|clock_gettime|sched_getcpu|llvm\.(prefetch|vector\.reduce)\.\S+"
+    rf"{_OF_NUMBERS.pattern}|clock_gettime|sched_getcpu|llvm\.prefetch\.\S+"
     r"|llvm\.((u|s)(min|max)|u(sub|add)\.sat|ctpop|cttz)\.i\d+"
 )
 #: Kernels that go only where their caller may: the pages of its range, and what the index says of them.

@@ -4,7 +4,7 @@ Addresses have one form, a base and an offset. ``window.py`` and ``ranges.py`` h
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import z3
@@ -133,7 +133,9 @@ class Bitmaps:
 
     def load(self, machine: Machine, state: State, what: Instruction, at: Bits) -> Datum:
         number_of = (
-            {Integer(64): 1, Many(8, Integer(64)): 8}.get(what.type) if what.align == 8 else None
+            {Integer(64): 1, Many(STRIDE, Integer(64)): STRIDE}.get(what.type)
+            if what.align == 8
+            else None
         )
         for base, word in ((self.cache, cache_word), (self.host, host_word)):
             index = index_of(at.z, base)
@@ -327,6 +329,7 @@ def _next_dirty_word(p: Proof) -> None:
     p.assume("bitmaps lie below 2^57", *(Truth(z3.ULT(base, 2**56)) for base in bases))
     p.assume("they are aligned", *(Truth(base & 7 == 0) for base in bases))
     p.assume("they have fewer than 2^46 words", Truth(z3.ULT(end, 2**46)))
+    p.assume("they are searched from below 2^46", Truth(z3.ULE(first, 2**46)))
     p.assume("what a clean word leaves as it is")  # said of each that is passed (``kept_by``)
     bitmaps = Bitmaps(cache, host, first, end)
 
@@ -352,41 +355,58 @@ def _next_dirty_word(p: Proof) -> None:
 
     def at_a_stride(machine: Machine, state: State, word: z3.BitVecRef) -> list[Part]:
         within = z3.And(z3.ULE(first, word), z3.ULT(word, end), z3.ULE(word + STRIDE, end))
-        all_clean = z3.And(*(z3.Not(dirty(z3.simplify(word + lane))) for lane in range(STRIDE)))
         return [
             ("it is a stride of the words", within),
-            ("it is past the word before", z3.ULT(state.notes["words"], word)),
             ("only clean words are before it", clean_below(word)),
-            ("every word of it is clean", all_clean),
             ("what they leave as it is, is", _kept(word) == _kept(first)),
         ]
 
     def one_of_a_stride(word: z3.BitVecRef) -> list[Part]:
-        """That of the stride's words each is clean, said of the one word that is any, lane by lane."""
-        lane, clean = any_word - word, z3.Not(dirty(any_word))
-        each = [z3.Implies(lane == here, clean) for here in range(STRIDE)]
+        """That a word of the stride is in one of its lanes, said of the one word that is any."""
+        lane = any_word - word
+        each = [
+            z3.Implies(lane == here, dirty(any_word) == dirty(z3.simplify(word + here)))
+            for here in range(STRIDE)
+        ]
         some = z3.Or(z3.UGE(lane, STRIDE), *(lane == here for here in range(STRIDE)))
-        whole = z3.Implies(z3.ULT(lane, STRIDE), clean)
-        return [("a lane of a stride is clean", fact) for fact in (*each, some, whole)]
+        return [("a word of a stride is in one of its lanes", fact) for fact in (*each, some)]
 
     def set_to(name: str) -> Callable[[Machine, State, z3.BitVecRef], None]:
         return lambda machine, state, word: hold(machine, state, **{name: word})
 
-    def after(state: State) -> list[Part]:
+    def after(state: State) -> Iterator[Part]:
         (found,) = results(state, 1)
-        return first_dirty_word(first, end, found, any_word, dirty, _kept)
+        if "words" not in state.notes and not found.eq(end):
+            for fact in by_lane(state.notes["strides"], found):
+                yield "the first lane that is dirty is found", fact
+                state.path.append(fact)
+        yield from first_dirty_word(first, end, found, any_word, dirty, _kept)
+
+    def by_lane(word: z3.BitVecRef, found: z3.BitVecRef) -> Iterator[z3.BoolRef]:
+        """What is found in the stride at ``word``, lane by lane: so the solver need not try them all."""
+        lanes = [z3.simplify(word + here) for here in range(STRIDE)]
+        for here, lane in enumerate(lanes):
+            behind = z3.Or(z3.UGE(any_word, found), z3.Not(dirty(any_word)))
+            yield z3.Implies(any_word - word == here, behind)
+            clean = (z3.Not(dirty(before)) for before in lanes[:here])
+            yield z3.Implies(found == lane, z3.And(dirty(found), *clean))
+            yield z3.Implies(found == lane, _kept(found) == _kept(word))
+        yield z3.Or(*(found == lane for lane in lanes))
+        yield z3.And(z3.ULE(word, found), z3.ULT(found, word + STRIDE))
+        beyond = z3.Or(z3.ULT(any_word, word), z3.UGE(any_word, found))
+        yield z3.Or(beyond, z3.ULT(any_word - word, STRIDE))
 
     words_ = Counted(
         "words",
-        lambda m, s: held(m, s, "word.3"),
-        set_to("word__3"),
+        lambda m, s: held(m, s, "word.5"),
+        set_to("word__5"),
         at_a_word,
         given=kept_by,
     )
     strides = Counted(
         "strides",
-        lambda m, s: held(m, s, "word.5"),
-        set_to("word__5"),
+        lambda m, s: held(m, s, "word.3"),
+        set_to("word__3"),
         at_a_stride,
         one_of_a_stride,
         given=kept_by_a_stride,
@@ -584,15 +604,15 @@ claim(
     _next_dirty_word,
     Change(
         "the stride is a word too long",
-        r"(load i64, ptr %word.5, align 8\n  %\S+ = add i64 %\S+), 32",
-        r"\1, 33",
+        r"(load i64, ptr %word.3, align 8\n  %\S+ = add i64 %\S+), 32(\n  %\S+ = load i64, ptr %word.4)",
+        r"\1, 33\2",
         "only clean words are before it, kept",
     ),
     Change(
-        "one half of a stride is not looked at",
-        r"or (<8 x i64> %\S+), %\S+(\n  %\S+ = call)",
-        r"or \1, zeroinitializer\2",
-        "every word of it is clean, at the start",
+        "one bitmap is not looked at",
+        r"or (<32 x i64> %\S+), %\S+",
+        r"or \1, zeroinitializer",
+        "the first lane that is dirty is found",
     ),
 )
 claim(

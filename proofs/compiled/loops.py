@@ -7,7 +7,7 @@ shown to hold.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -207,7 +207,7 @@ def run(
     loops: list[Counted],
     memory: Memory | None,
     result: Type,
-    after: Callable[[State], list[Part]],
+    after: Callable[[State], Iterable[Part]],
     contracts: Mapping[str, Contract] | None = None,
 ) -> None:
     """State every obligation of a function; ``loops`` are its loops, the outer one first."""

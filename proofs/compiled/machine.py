@@ -40,12 +40,12 @@ from proofs.compiled.values import (
     Slot,
     any_of,
     arithmetic,
+    as_one_number,
     bits,
     by_lane,
     cast,
     choice,
     comparison,
-    disjunction,
     merged,
     moved,
     number,
@@ -403,7 +403,7 @@ class Machine:
     def _cast(self, instruction: Instruction, value: Datum) -> Datum:
         if instruction.op in ("inttoptr", "ptrtoint", "bitcast"):
             if instruction.op == "bitcast" and not isinstance(instruction.type, Pointer):
-                raise UnknownIR(f"a bitcast of numbers, in the LLVM IR: {instruction.text}")
+                return as_one_number(value, width(instruction.type), instruction.text)
             if instruction.op != "bitcast":
                 bits(value, instruction.text)
             return value
@@ -528,8 +528,6 @@ class Machine:
         if name == "assume":
             self.must(state, "what is to be assumed", bits(arguments[0], call.text).z == 1)
             return Opaque()
-        if name.startswith("vector.reduce.or."):
-            return disjunction(arguments[0])
         match = re.fullmatch(r"(.+)\.i(\d+)", name)
         operation = INTRINSICS.get(match[1]) if match else None
         if operation is None:

@@ -291,10 +291,11 @@ INTRINSICS: dict[str, Callable[..., Datum]] = {
 }
 
 
-def disjunction(lanes: Datum) -> Datum:
-    """``llvm.vector.reduce.or``."""
-    first, *others = row(lanes, "llvm.vector.reduce.or")
-    result = bits(first, "llvm.vector.reduce.or")
-    for lane in others:
-        result = arithmetic("or", frozenset(), result, bits(lane, "llvm.vector.reduce.or"))
-    return result
+def as_one_number(lanes: Datum, to: int, what: str) -> Bits:
+    """``bitcast`` of a vector of bits to a number as wide: the first lane is its lowest bit."""
+    if not isinstance(lanes, tuple) or len(lanes) != to:
+        raise UnknownIR(f"a bitcast that is not of as many bits, in the LLVM IR: {what}")
+    each = [bits(lane, what) for lane in lanes]
+    if any(lane.width != 1 for lane in each):
+        raise UnknownIR(f"a bitcast of numbers, in the LLVM IR: {what}")
+    return Bits(z3.Concat(*(lane.z for lane in reversed(each))), any_of(*(b.poison for b in each)))

@@ -297,7 +297,8 @@ def _flush_window(p: Proof) -> None:
         the_bitmaps = z3.And(one == cache, other == host, to == end)
         machine.must(state, "the window's words are searched", the_bitmaps)
         at = memory.model[1].word.z + 1 if memory.model else first_word
-        machine.must(state, "fewer than 2^46 words", z3.ULT(to, 2**46))
+        below_2_46 = z3.And(z3.ULE(begin, 2**46), z3.ULT(to, 2**46))
+        machine.must(state, "fewer than 2^46 words", below_2_46)
         machine.must(state, "from the first, or the one behind the last found", begin == at)
         searched = z3.And(z3.ULE(at, some), z3.ULT(some, end))
         as_it_was = z3.And(*(memory.word(w, some) == _INITIAL[w](some) for w in (0, 1)))

@@ -632,8 +632,8 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "flush.next_dirty_word: _either(word_at(cache_bitmap, word), "
             "word_at(host_bitmap, word)) -> _either(word_at(host_bitmap, word), "
             "word_at(cache_bitmap, word))",
-            "flush.next_dirty_word: any_of_stride(cache_bitmap, host_bitmap, word) -> "
-            "any_of_stride(host_bitmap, cache_bitmap, word)",
+            "flush.next_dirty_word: dirty_in_stride(cache_bitmap, host_bitmap, word) -> "
+            "dirty_in_stride(host_bitmap, cache_bitmap, word)",
             "flush.count_either: next_dirty_word(cache_bitmap, host_bitmap, _0, n_words) -> "
             "next_dirty_word(host_bitmap, cache_bitmap, _0, n_words)",
             "flush.index_stretch: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "

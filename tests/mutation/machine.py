@@ -359,15 +359,15 @@ class Machine:
         """A word of an array."""
         return self.load(array + index * 8)
 
-    def any_of_stride(self, one: int, other: int, index: int) -> U64:
-        """The OR of some words of two arrays."""
-        seen = 0
+    def dirty_in_stride(self, one: int, other: int, index: int) -> U64:
+        """Which of some words of two arrays have a bit set, a bit a word."""
+        dirty = 0
         for array in (one, other):
             region, offset = self._found(array + index * 8, 8 * STRIDE, 8)
-            for word in region.words[offset // 8 : offset // 8 + STRIDE]:
-                seen |= word
+            for lane, word in enumerate(region.words[offset // 8 : offset // 8 + STRIDE]):
+                dirty |= (word != 0) << lane
         self._access()
-        return U64(seen)
+        return U64(dirty)
 
     def store(self, address: int, value: int) -> None:
         """A store, plain or atomic."""

@@ -6,7 +6,7 @@ looks at a clock or depends on who is quicker: a schedule says who goes on.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from typing import Any, Literal
 
 from impl import bitmap
@@ -207,14 +207,19 @@ def _first_row() -> None:
 
 @_case("a clean bitmap is passed over many words at a time")
 def _passed_over() -> None:
-    """The first word by itself, then as many strides as there are, and never past the end."""
+    """As many strides as there are, then word by word, and never past the end."""
     machine = _plain().machine
-    for end, accesses in ((1, 2), (32, 64), (33, 3), (64, 65), (65, 4), (97, 5)):
+    for end, accesses in ((1, 2), (31, 62), (32, 1), (33, 3), (64, 2), (65, 4), (97, 5)):
         machine.restart(Schedule())
         one, other = (machine.allocate(f"a bitmap of {end} words", 8 * end) for _ in range(2))
         found = _plain().function(flush.next_dirty_word)(one, other, U64(0), U64(end))
         require(found == end, f"word {found} is not dirty")
         require(machine.accesses == accesses, f"{machine.accesses} looks")
+        for which, dirty in product((one, other), range(end)):
+            machine.store(which + 8 * dirty, 1 << 63)
+            found = _plain().function(flush.next_dirty_word)(one, other, U64(0), U64(end))
+            require(found == dirty, f"word {found} is found, and not {dirty}")
+            machine.store(which + 8 * dirty, 0)
 
 
 @_case("the size of a batch")
@@ -323,7 +328,7 @@ def _ways() -> None:
 
 @_case("what is fetched ahead")
 def _fetched() -> None:
-    """The beginning of the next page, or all of it, unless it lies right behind."""
+    """Of the next page the beginning, or all, and of its host a line, unless it lies right behind."""
     page_bytes, where = 2 * LINE, SMALL
     for limits, few, skew in (
         *((FETCHING, True, 0), (FETCHING, False, 0), (_ORDINARY, True, 0)),
@@ -344,13 +349,16 @@ def _wanted(rig: Rig, pages: list[int], way: int) -> Iterator[int]:
         first = region.first_bit
         for bit, soon in pairwise(mine):
             if soon != bit + 1:
-                at = rig.cache[first] + (soon - first) * rig.page_bytes
+                at, host = (
+                    memory[first] + (soon - first) * rig.page_bytes
+                    for memory in (rig.cache, rig.host)
+                )
                 whole = way == int(flush.STREAMING_FETCHING)
                 length = rig.page_bytes if whole else 8 * LINE
+                ordinary = way == int(flush.ORDINARY)
+                yield from () if ordinary else (host,)
                 yield from range(at, at + length, LINE)
-                if way == int(flush.ORDINARY):
-                    host = rig.host[first] + (soon - first) * rig.page_bytes
-                    yield from range(host, host + length, LINE)
+                yield from range(host, host + length, LINE) if ordinary else ()
 
 
 # Pools.
