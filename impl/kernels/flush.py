@@ -152,8 +152,8 @@ def flush_window(job: Any, row: Any, first: Any, last: Any) -> Any:
 def next_dirty_word(cache_bitmap: Any, host_bitmap: Any, word: Any, end: Any) -> Any:
     """The first word at or after ``word`` with a bit set in either bitmap, or ``end``."""
     while word + _STRIDE <= end:
-        # The place is computed: to look at one word after the other is a branch that goes wrong once for
-        # each dirty word, and while it waits for the bitmaps no page is copied.
+        # The place is computed, not looked for word by word: where the next dirty word lies is nothing
+        # that a processor could foresee, so that would be a branch mispredicted once a word.
         dirty = dirty_in_stride(cache_bitmap, host_bitmap, word)
         if dirty != _0:
             return word + trailing_zeros(dirty)

@@ -118,13 +118,6 @@ EQUIVALENT_IN_LOOPS = (
         "its lowest bit flipped",
         "it is asked only whether it is below what lies a multiple of 16 bytes away",
     ),
-    (".*_word", "store .* ptr %word.4,", "left out", "it is stored again before it is loaded"),
-    (
-        ".*_word",
-        "add i64 .*, 32$|icmp ule",
-        ".*",
-        "strides may overlap, and the words of one left out are looked at one by one",
-    ),
     (
         _OVER_WORDS,
         r"store i64 %\S+, ptr %\.\d+,|getelementptr .* i32 1$|sub i64 %",

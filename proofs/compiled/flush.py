@@ -376,8 +376,9 @@ def _next_dirty_word(p: Proof) -> None:
 
     def after(state: State) -> Iterator[Part]:
         (found,) = results(state, 1)
-        if "words" not in state.notes and not found.eq(end):
-            for fact in by_lane(state.notes["strides"], found):
+        stride = None if "words" in state.notes else state.notes.get("strides")
+        if stride is not None and not found.eq(end):
+            for fact in by_lane(stride, found):
                 yield "the first lane that is dirty is found", fact
                 state.path.append(fact)
         yield from first_dirty_word(first, end, found, any_word, dirty, _kept)
