@@ -33,7 +33,9 @@ from proofs.compiled.functions import (
     summary,
 )
 from proofs.compiled.ir import UnknownIR
+from proofs.compiled.machine import width
 from proofs.compiled.reader import instruction, read
+from proofs.compiled.values import Bits, as_one_number
 from proofs.prover.catalogue import catalogue
 from proofs.prover.obligation import Proof
 from proofs.prover.report import exit_code
@@ -134,6 +136,18 @@ def test_a_function_with_an_unknown_attribute_is_refused() -> None:
         read(text.replace("ptr noalias", "ptr sret noalias", 1))
     with pytest.raises(UnknownIR, match="'gc'"):
         read(text.replace(") {", ") gc {", 1))
+
+
+@pytest.mark.parametrize("line", ["<2 x i32> %b to i64", "<8 x i1> %b to i16", "<8 x i1> %b to i4"])
+def test_only_bits_are_taken_for_a_number_of_as_many(line: str) -> None:
+    bits = [Bits(z3.BitVecVal(bit, 1)) for bit in (0, 1, 1, 0, 0, 0, 0, 1)]
+    number = as_one_number(tuple(bits), 8, "a bitcast")
+    assert z3.simplify(number.z).as_long() == 0b1000_0110
+    assert z3.is_false(number.poison)
+    what = instruction(f"%a = bitcast {line}")
+    lanes = bits if "i1>" in line else [Bits(z3.BitVecVal(0, 32))] * 2
+    with pytest.raises(UnknownIR, match="a bitcast"):
+        as_one_number(tuple(lanes), width(what.type), what.text)
 
 
 @pytest.fixture
