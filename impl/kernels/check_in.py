@@ -30,6 +30,7 @@ from impl.kernels.flush import (
     index_words,
 )
 from impl.kernels.intrinsics import (
+    LINE_BYTES,
     atomic_add,
     atomic_and,
     atomic_load,
@@ -42,6 +43,7 @@ from impl.kernels.intrinsics import (
     give_way,
     load,
     nanoseconds,
+    prefetch,
     store,
     this_process,
 )
@@ -51,8 +53,10 @@ from model.shares import STRETCH
 
 _0, _1 = np.uint64(0), np.uint64(1)
 _NOT_OPEN = ~c.OPEN
+_LINE = np.uint64(LINE_BYTES)
 # To add it is to take one away. The flags above the number are safe: who checks out has checked in.
 _MINUS_ONE = ~_0
+_NO_LIMIT = ~_0
 # The most that futex(2) can wake: its number is an int.
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
@@ -205,21 +209,24 @@ def helpers_here(control: Any) -> Any:
     None in a child after ``fork``: they have stayed with the parent, with the round that they were
     in and the log of their events.
     """
-    here = this_process()
-    # What a fork interrupted may have left OPEN or a number inside: here nobody would ever check out.
-    if load(control + c.OWNER) != here:
-        store(control + c.OWNER, here)
-        store(control + c.HELPERS, _0)
-        store(control + c.STATE, _0)
-        store(s.worker_line(control, _CALLER) + c.LOG, _0)
+    # To ask for the number of this process is a system call, and takes a microsecond after other work.
+    if load(control + c.UNFORKED) == _0:
+        here = this_process()
+        # What a fork interrupted may have left OPEN or a number inside: here nobody would ever check out.
+        if load(control + c.OWNER) != here:
+            store(control + c.OWNER, here)
+            store(control + c.HELPERS, _0)
+            store(control + c.STATE, _0)
+            store(s.worker_line(control, _CALLER) + c.LOG, _0)
     return load(control + c.HELPERS)
 
 
 @entry
 def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     """One whole flush. Returns the first stray bit, with nothing changed, or NO_PAGE."""
-    helpers = helpers_here(control)
     begin = nanoseconds()
+    fetch_what_is_looked_at(control, job)
+    helpers = helpers_here(control)
     # REFUSE, before a byte is copied: nothing that was done would have to be undone.
     stray = first_stray(job)
     if stray != NO_PAGE:
@@ -231,9 +238,11 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     # measured as it is.
     if strategy != s.STATIC and (helpers == _0 or is_small):
         strategy = s.SERIAL
+    took_part = threads
     if helpers == _0 or strategy == s.SERIAL:
         start_round(control, job, strategy, threads)
         flush_alone(control, job, threads, dirty)
+        took_part = _1
     elif strategy == s.DYNAMIC or strategy == s.BY_NODE:
         dirty = index_dirty(control, job, strategy, helpers, threads)
         start_round(control, job, strategy, threads)
@@ -245,15 +254,38 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     else:
         start_round(control, job, strategy, threads)
         run_round(control, helpers)
-    add_up(control, job, threads, begin)
+    add_up(control, job, took_part, begin)
     return NO_PAGE
+
+
+@kernel
+def fetch_what_is_looked_at(control: Any, job: Any) -> None:
+    """Prefetch the lines that every flush looks at, all at once.
+
+    Between two checkpoints other work has used the processor's cache. They would be waited for one after
+    the other: a tenth of a flush of a few pages.
+    """
+    prefetch(control + c.UNFORKED)
+    prefetch(control + c.ROUND)
+    prefetch(control + c.SERIAL_BELOW)
+    prefetch(s.worker_line(control, _CALLER))
+    prefetch(job)
+    prefetch(job + _LINE)
+    prefetch(job + j.ROWS)
 
 
 @kernel
 def most_that_matters(control: Any, job: Any) -> Any:
     """A number of dirty pages: where there are more, no limit of the pool's is any nearer."""
-    most = max(load(control + c.ORDINARY_BELOW), load(control + c.FETCHING_BELOW))
-    return max(most, load(control + c.SERIAL_BELOW)) // load(job + j.PAGE_BYTES)
+    ordinary, fetching = load(control + c.ORDINARY_BELOW), load(control + c.FETCHING_BELOW)
+    most = max(if_ever_reached(ordinary), if_ever_reached(fetching))
+    return max(most, if_ever_reached(load(control + c.SERIAL_BELOW))) // load(job + j.PAGE_BYTES)
+
+
+@kernel
+def if_ever_reached(limit: Any) -> Any:
+    """A limit in bytes, or 0 for the largest, which no number of dirty pages reaches."""
+    return _0 if limit == _NO_LIMIT else limit
 
 
 @kernel
@@ -277,7 +309,7 @@ def index_dirty(control: Any, job: Any, strategy: Any, helpers: Any, threads: An
 
 @kernel
 def add_up(control: Any, job: Any, threads: Any, begin: Any) -> None:
-    """Write the totals of a finished round, over the workers that took part, and keep the count."""
+    """Write the totals of a finished round, over those of ``threads`` that took part; keep the count."""
     current = load(control + c.ROUND)
     copied = host_dirty = cache_dirty = both_dirty = _0
     for worker in range(threads):

@@ -51,26 +51,30 @@ from proofs.compiled.reader import read
 _read = lru_cache(maxsize=512)(read)
 _MODULUS = 2**64
 
+
+def _line(at: int, *words: str) -> dict[int, str]:
+    """Words of the control block, one behind the other."""
+    return {at + 8 * place: word for place, word in enumerate(words)}
+
+
 # The control block (``impl/kernels/control.py``): its words by their place, in bytes; a test compares.
 _ROUND = ("ROUND", "STRATEGY", "JOB", "THREADS", "GRAIN", "TO_HAND_OUT")
+_LIMITS = ("SERIAL_BELOW", "ORDINARY_BELOW", "FETCHING_BELOW", "SPIN")
+#: The queue, a cursor a node; at the end a line a worker.
+SLOTS, LINE_BYTES = 192, 64
+CURSORS = SLOTS + 8 * work_queue.SLOTS
+CURSORS_END = CURSORS + 64 * LINE_BYTES
+TOTALS, WORKERS = CURSORS_END + 5 * LINE_BYTES, CURSORS_END + 6 * LINE_BYTES
 WORD_AT = {
     0: STATE,
     64: DOORBELL,
-    **{128 + 8 * place: name for place, name in enumerate((*_ROUND, "SERIAL_BELOW", "SPIN"))},
-    192: "HEAD",
-    256: "TAIL",
-    320: "CLOSED",
-    **{
-        384 + 8 * place: name
-        for place, name in enumerate(
-            ("OWNER", "HELPERS", "ARRIVED", "ORDINARY_BELOW", "FETCHING_BELOW")
-        )
-    },
+    **_line(128, "UNFORKED", "OWNER", "HELPERS", "ARRIVED"),
+    **_line(CURSORS_END, *_ROUND),
+    **_line(CURSORS_END + LINE_BYTES, *_LIMITS),
+    CURSORS_END + 2 * LINE_BYTES: "HEAD",
+    CURSORS_END + 3 * LINE_BYTES: "TAIL",
+    CURSORS_END + 4 * LINE_BYTES: "CLOSED",
 }
-TOTALS, SLOTS, LINE_BYTES = 448, 512, 64
-#: A cursor a node, then a line a worker.
-CURSORS = SLOTS + 8 * work_queue.SLOTS
-WORKERS = CURSORS + 64 * LINE_BYTES
 LINE_WORDS = (COMPLETED, "COPIED", "HOST_DIRTY", "CACHE_DIRTY", "BOTH_DIRTY", "BEGIN", "END", "LOG")
 #: What the model calls a word: one name may stand for several.
 _GROUPS = {
@@ -80,7 +84,7 @@ _GROUPS = {
     "job table": JOB,
 }
 #: Written once, before there are helpers, and read by everybody: to read them races with nothing.
-SET_ONCE = {"SERIAL_BELOW", "SPIN", "OWNER", "HELPERS", "ORDINARY_BELOW", "FETCHING_BELOW", "LOG"}
+SET_ONCE = {*_LIMITS, "UNFORKED", "OWNER", "HELPERS", "LOG"}
 
 #: futex(2) on x86-64 and on AArch64, and what is asked of it.
 _FUTEX = {202, 98}
@@ -705,7 +709,7 @@ class Walk:
             return "job table", Whose.THE
         if kind != "control":
             raise unknown
-        if CURSORS <= at.constant < WORKERS and at.constant % LINE_BYTES == 0:
+        if CURSORS <= at.constant < CURSORS_END and at.constant % LINE_BYTES == 0:
             if all(count == LINE_BYTES for _, count in others) and len(others) <= 1:
                 return CURSOR, Whose.THE
             raise unknown
@@ -717,7 +721,7 @@ class Walk:
             if is_a_slot and self._below.get(name, _MODULUS) <= work_queue.SLOTS:
                 return "SLOTS", Whose.THE
             raise unknown
-        if TOTALS <= at.constant < SLOTS:
+        if TOTALS <= at.constant < WORKERS:
             return "TOTALS", Whose.THE
         if at.constant not in WORD_AT:
             raise unknown

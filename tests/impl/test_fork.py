@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from impl import Block, ColoRam, DirtyCountMismatch, FlushPool
+from impl.kernels import control
 from impl.pool import STRATEGIES, Strategy
 from tests.support.bits import pages_of
 from tests.support.children import in_a_child
@@ -146,3 +147,53 @@ def test_memory_that_is_shared_is_flushed_by_one_of_the_two() -> None:
         assert in_a_child(child) == 0
         ram.recount()
         assert pool.flush(ram).copied == 1
+
+
+# --- how a child knows that it is one ---------------------------------------------------------
+
+
+def words(pool: FlushPool, *names: np.uint64) -> list[int]:
+    """Words of a pool's control block."""
+    return [int(pool._control[control.row(name), control.column(name)]) for name in names]
+
+
+def test_linux_zeroes_the_page_that_says_whose_helpers_these_are() -> None:
+    """And nothing behind it: the limits, and what the last flush counted, are the child's, too."""
+    ram = dirty_ram()
+    with FlushPool(3, serial_below_bytes=0) as pool:
+        copied = pool.flush(ram).copied
+        kept = pool._control[control.row(control.ROUND) :].copy()
+
+        def child() -> None:
+            zeroed = control.STATE, control.DOORBELL, control.UNFORKED, control.OWNER
+            assert not any(words(pool, *zeroed, control.HELPERS))
+            assert np.array_equal(pool._control[control.row(control.ROUND) :], kept)
+
+        assert in_a_child(child) == 0
+        assert words(pool, control.UNFORKED, control.HELPERS) == [1, 2]
+        assert copied == PAGES
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_fork_that_python_hears_nothing_of(
+    strategy: Strategy, tells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a Linux that does not zero pages: there the number of the process is asked for."""
+    if not tells:
+        monkeypatch.setattr(control, "MADV_WIPEONFORK", 2**30)
+    ram = dirty_ram()
+    host, cache = ram.block("ram").host, ram.block("ram").cache
+    with FlushPool(3, serial_below_bytes=0) as pool:
+        assert words(pool, control.UNFORKED) == [int(tells)]
+        pid = ctypes.PyDLL(None).fork()
+        if pid == 0:
+            try:
+                whole = pool.flush(ram, strategy).copied == PAGES
+                os._exit(0 if whole and np.array_equal(host, cache) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert ram.dirty_pages == PAGES
+        assert pool.flush(ram, strategy).copied == PAGES
+        assert words(pool, control.HELPERS) == [2]

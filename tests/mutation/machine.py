@@ -209,6 +209,8 @@ class Machine:
         self.failure: BaseException | None = None
         self.over = threading.Event()
         self.fetched: list[int] = []
+        #: How often the number of this process was asked for.
+        self.asked_who = 0
         #: Bytes copied, and how many of them past the cache.
         self.copied = self.streamed = 0
 
@@ -425,7 +427,8 @@ class Machine:
         self.running.unfenced = False
 
     def this_process(self) -> U64:
-        """The number of this process."""
+        """The number of this process; noted."""
+        self.asked_who += 1
         return U64(self.process)
 
     def this_cpu(self) -> U64:

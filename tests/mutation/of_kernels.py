@@ -339,7 +339,15 @@ def _fetched() -> None:
         pages += [] if few else [63, 64, 100, 136, 140, 200, 264, 599]
         rig.live([Epoch("serial", frozenset(pages), frozenset())])
         way = rig.field(job_table.COPYING) if not skew else int(flush.ORDINARY)
-        require(rig.machine.fetched == list(_wanted(rig, sorted(pages), way)), "what is fetched")
+        fetched = [*_of_every_flush(rig), *_wanted(rig, sorted(pages), way)]
+        require(rig.machine.fetched == fetched, "what is fetched")
+
+
+def _of_every_flush(rig: Rig) -> Iterator[int]:
+    """The lines that every flush looks at, fetched when it begins."""
+    yield from (rig.control + int(word) for word in (c.UNFORKED, c.ROUND, c.SERIAL_BELOW))
+    yield rig.line(0)
+    yield from (rig.job + at for at in (0, LINE, int(job_table.ROWS)))
 
 
 def _wanted(rig: Rig, pages: list[int], way: int) -> Iterator[int]:
@@ -627,20 +635,45 @@ def _enough() -> None:
         require(most == max(*ways, alone) // page_bytes, f"{most} pages")
 
 
+@_case("a limit that is never reached decides nothing")
+def _unlimited() -> None:
+    for unlimited in (c.ORDINARY_BELOW, c.FETCHING_BELOW, c.SERIAL_BELOW):
+        rig = Rig(_plain(), Schedule(), SMALL, 2, page_bytes=LINE, ways=Ways(640, 640), alone=640)
+        rig.put(unlimited, 2**64 - 1)
+        most = rig.kernel(check_in.most_that_matters, rig.control, rig.job)
+        require(most == 640 // LINE, f"{most} pages")
+
+
 @_case("a forked child")
 def _forked() -> None:
-    rig = Rig(_plain(), Schedule(), SMALL, 3, page_bytes=LINE, forked=True)
-    rig.put(c.STATE, int(c.OPEN) + 2)
     last = max(SMALL.used())
     few = [Epoch(s, frozenset({last}), frozenset()) for s in ALL]
     epochs = [*(_epoch(s, SMALL) for s in ALL), *few]
+    for zeroed in (False, True):
+        rig = Rig(_plain(), Schedule(), SMALL, 3, page_bytes=LINE, forked=True)
+        rig.put(c.STATE, int(c.OPEN) + 2)
+        # Where Linux zeroes a child's memory, and where it does not.
+        for word in (c.STATE, c.DOORBELL, c.OWNER, c.HELPERS, c.ARRIVED) if zeroed else ():
+            rig.put(word, 0)
 
-    def life() -> None:
-        for epoch in epochs:
-            rig.flush(epoch)
+        def life(rig: Rig = rig) -> None:
+            for epoch in epochs:
+                rig.flush(epoch)
 
-    rig.machine.run(life)
-    _is_the_childs(rig)
+        rig.machine.run(life)
+        _is_the_childs(rig)
+
+
+@_case("a process that made its pool")
+def _unforked() -> None:
+    """It asks Linux for its number only where Linux would not tell its children."""
+    for tells in (1, 0):
+        rig = Rig(_plain(), InTurn(3), SMALL, 3, page_bytes=LINE)
+        rig.put(c.UNFORKED, tells)
+        rig.live([_epoch("dynamic", SMALL), _epoch("static", SMALL)])
+        require(rig.get(c.HELPERS) == 2, "its helpers stay")
+        require(rig.machine.asked_who == (0 if tells else 2), "how often it asks")
+        _explained(rig)
 
 
 @_case("a forked child backs up")

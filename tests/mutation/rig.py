@@ -103,6 +103,7 @@ class Rig:
         self._make_control(alone, spin, ways)
         if forked:
             self.machine.process += 1
+            self.put(c.UNFORKED, 0)
         used = sorted(layout.used())
         self.model = spec.Ram(dict.fromkeys(used), dict.fromkeys(used), set(), set(), 0)
 
@@ -165,6 +166,7 @@ class Rig:
             "the control block", int(c.WORKERS) + self.threads * LINE
         )
         for word, number in (
+            (c.UNFORKED, 1),
             (c.OWNER, self.machine.process),
             (c.HELPERS, self.threads - 1),
             (c.SERIAL_BELOW, alone),
