@@ -75,6 +75,7 @@ WORD_AT = {
     CURSORS_END + 3 * LINE_BYTES: "TAIL",
     CURSORS_END + 4 * LINE_BYTES: "CLOSED",
 }
+PLACE_OF = {word: at for at, word in WORD_AT.items()}
 LINE_WORDS = (COMPLETED, "COPIED", "HOST_DIRTY", "CACHE_DIRTY", "BOTH_DIRTY", "BEGIN", "END", "LOG")
 #: What the model calls a word: one name may stand for several.
 _GROUPS = {

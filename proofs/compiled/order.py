@@ -27,7 +27,7 @@ from model.protocols.accesses import IN_THE_KERNEL, IN_THE_QUEUE, Whose
 from model.transitions import ENDED
 from proofs.check_in_invariant import any_state, steps_of
 from proofs.compiled import accesses, source
-from proofs.compiled.accesses import SEQ_CST, Sum, Walk
+from proofs.compiled.accesses import CURSORS, PLACE_OF, SEQ_CST, Sum, Walk
 from proofs.compiled.loops import Change
 from proofs.prover.obligation import CLAIMS, Claim, Control, Proof, faulty
 from proofs.prover.symbolic import natural
@@ -693,8 +693,8 @@ _claim(
         Change(
             "the round's number loaded before the check-in",
             r"(  %\S+ = cmpxchg)",
-            r"""  %early.control = load i64, ptr %control, align 8
-  %early.word = add i64 %early.control, 128
+            rf"""  %early.control = load i64, ptr %control, align 8
+  %early.word = add i64 %early.control, {PLACE_OF["ROUND"]}
   %early.place = inttoptr i64 %early.word to ptr
   %early = load i64, ptr %early.place, align 8
 \1""",
@@ -759,7 +759,7 @@ _claim(
         "check_in.start_round",
         Change(
             "CURSOR not rewound",
-            r"(add i64 %\S+, 2560\n(?:  .*\n)*?)  store i64 0, ptr %\S+, align 8\n",
+            rf"(add i64 %\S+, {CURSORS}\n(?:  .*\n)*?)  store i64 0, ptr %\S+, align 8\n",
             r"\1",
             LEFT_OUT,
         ),
@@ -769,8 +769,8 @@ _claim(
         Change(
             "a parameter stored in an open round",
             r"(  store atomic .*\n)",
-            r"""\1  %late.control = load i64, ptr %control, align 8
-  %late.word = add i64 %late.control, 128
+            rf"""\1  %late.control = load i64, ptr %control, align 8
+  %late.word = add i64 %late.control, {PLACE_OF["ROUND"]}
   %late.place = inttoptr i64 %late.word to ptr
   store i64 0, ptr %late.place, align 8
 """,

@@ -42,7 +42,7 @@ from proofs.prover.symbolic import Truth, Word, every, implies
 STRATEGIES = "impl.kernels.strategies."
 #: Where fields lie, in bytes (``impl/kernels/job_table.py``, ``impl/kernels/control.py``).
 REGIONS, ROWS, ROW_BYTES = 40, 96, 32
-(_JOB,) = (at for at, name in accesses.WORD_AT.items() if name == "JOB")
+_JOB = accesses.PLACE_OF["JOB"]
 _LINE = {name: 8 * place for place, name in enumerate(COUNTS, 1)}
 #: Of the block in each row: its first bit, the bit behind its last used page, where its pages lie.
 first_bit, end_of, host_of, cache_of = (

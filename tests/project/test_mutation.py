@@ -21,6 +21,7 @@ from tests.mutation.explored import MADE, SMALL, can_be_changed, made_of, refuse
 from tests.mutation.harmless import HARMLESS, KERNELS, MODEL
 from tests.mutation.machine import Fault, HelpersFirst, Machine, Schedule
 from tests.mutation.mutants import SURVIVES, Mutant, mutants
+from tests.mutation.rig import Wrong
 from tests.support.needs import LONG_RUN, ROOT
 
 #: Of the model: those that were once proved right, each for another gap in the claims.
@@ -147,6 +148,20 @@ def test_a_harmless_one_survives(subject: str) -> None:
     fate = {MODEL: of_model.fate, KERNELS: of_kernels.fate}[subject]
     (mutant,) = named(subject, (next(iter(HARMLESS[subject])),))
     assert fate(mutant) == SURVIVES
+
+
+def test_a_case_that_fails_anyhow_refuses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise Wrong("as it should be")
+
+    monkeypatch.setitem(of_kernels.CASES, "one that fails", fails)
+    assert command([KERNELS, "--only", "flush.rows_end"]) == 1
+    said = capsys.readouterr().out
+    assert said == (
+        "the kernels as they are fail at one that fails: as it should be: every mutant would\n"
+    )
 
 
 def test_a_campaign_about_nothing_is_none(capsys: pytest.CaptureFixture[str]) -> None:
