@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
+from impl.errors import TooLittleMemory
 from impl.kernels.intrinsics import LINE_BYTES
 from impl.kernels.job_table import MOST_NODES
 from model.protocols import check_in, work_queue
@@ -71,12 +72,19 @@ def allocate(threads: int) -> Words:
     """A zeroed control block for ``threads`` workers, as (lines, 8) words on cache line boundaries.
 
     Its first lines end a page, which Linux is asked to zero in every child after ``fork``; UNFORKED is 1
-    if it will.
+    if it will. Raises TooLittleMemory.
     """
     lines = int(WORKERS) // LINE_BYTES + threads
     begin = mmap.PAGESIZE - _OF_THE_PARENT * LINE_BYTES
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    memory = mmap.mmap(-1, begin + lines * LINE_BYTES, flags=flags)
+    size = begin + lines * LINE_BYTES
+    try:
+        memory = mmap.mmap(-1, size, flags=flags)
+    except OSError as error:
+        raise TooLittleMemory(
+            f"a pool's control block of {size} bytes could not be had ({error}): raise this process's "
+            "limit on memory or on mappings (ulimit -v, vm.max_map_count)"
+        ) from error
     control: Words = np.frombuffer(memory, np.uint64, lines * _WORDS_PER_LINE, begin)
     with suppress(OSError):  # an older kernel, or one that is not Linux's own
         memory.madvise(MADV_WIPEONFORK, 0, mmap.PAGESIZE)

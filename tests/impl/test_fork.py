@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from impl import Block, ColoRam, DirtyCountMismatch, FlushPool
+from impl.errors import TooLittleMemory
 from impl.kernels import control
 from impl.pool import STRATEGIES, Strategy
 from tests.support.bits import pages_of
@@ -197,3 +198,12 @@ def test_a_fork_that_python_hears_nothing_of(
         assert ram.dirty_pages == PAGES
         assert pool.flush(ram, strategy).copied == PAGES
         assert words(pool, control.HELPERS) == [2]
+
+
+def test_no_memory_for_a_pool_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> mmap.mmap:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", none_left)
+    with pytest.raises(TooLittleMemory, match=r"of 1[0-9]{4} bytes could not be had .*ulimit -v"):
+        FlushPool(2)
