@@ -8,9 +8,6 @@ from dataclasses import dataclass, fields
 from model.boundary.arguments import whole_number
 from model.errors import ColoError
 
-#: The largest limit: however much is dirty.
-UNLIMITED = 2**64 - 1
-
 
 @dataclass(frozen=True)
 class Tuning:
@@ -31,6 +28,6 @@ class Tuning:
     def __post_init__(self) -> None:
         for limit in fields(self):
             number = whole_number(getattr(self, limit.name), limit.name, ColoError)
-            if not 0 <= number <= UNLIMITED:
+            if not 0 <= number < 2**64:
                 raise ColoError(f"{limit.name} {number} is impossible: use 0 to 2^64 - 1")
             object.__setattr__(self, limit.name, number)

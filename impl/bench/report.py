@@ -44,7 +44,8 @@ SCALED = (
     "64 GiB, 0.1 %",
     "1 TiB, 0.1 %",
 )
-BESIDE = "static", "C patch", "the same design in C", "copy limit"
+BESIDE = "static", "C patch", "the same design in C"
+OURS = "dynamic, "
 BEGIN, END = "<!-- measured: python -m impl bench --report -->", "<!-- end -->"
 
 
@@ -132,16 +133,23 @@ def readme(found: Results) -> str:
 
 def _past_two_cores(found: Results) -> Iterator[str]:
     """How it scales on the machine with the most CPUs; and that nothing is known of larger ones."""
-    cpus = max(one["machine"]["cpus"] for group in found for one in group.values())
+    yield from (*_scaling(largest(found.contests)), "")
     if found.scalings:
+        commit = largest(found.scalings)["machine"]["commit"]
+        at = f", at commit {commit}" if commit else ""
         yield from ("![speed-up by threads](impl/bench/results/scaling.svg)", "")
-        yield from (*_scaling(largest(found.scalings)), "")
+        yield (
+            f"The same by `bench --scaling`, which gives everybody 1, 2, 4 ... threads{at}. "
+            "Dotted: the best that the split can give, computed."
+        )
+        yield ""
+    cpus = max(one["machine"]["cpus"] for group in found for one in group.values())
     yield f"* Nothing has been timed on more than {cpus} CPUs, or on more than one NUMA node."
 
 
-def largest(scalings: Mapping[str, Document]) -> Document:
+def largest(found: Mapping[str, Document]) -> Document:
     """The one with the most threads."""
-    return max(scalings.values(), key=lambda one: int(one["machine"]["threads"]))
+    return max(found.values(), key=lambda one: int(one["machine"]["threads"]))
 
 
 def _threads(found: Document) -> list[int]:
@@ -151,25 +159,21 @@ def _threads(found: Document) -> list[int]:
 
 def _scaling(found: Document) -> Iterator[str]:
     """Times as fast as one thread of ours: with more and more threads, and others with all."""
-    machine, by_name = found["machine"], found["speed_ups"]
-    threads = _threads(found)
-    there = {one["who"] for rows in by_name.values() for one in rows}
-    beside = [kind for kind in BESIDE if kind in there]
-    heads = [f"{machine['processor']}: speed-up, by threads", *map(str, threads[1:])]
-    heads += [f"{kind}, {threads[-1]}" for kind in beside]
+    rows = {row["pattern"]: row for row in found["patterns"]}
+    of = {name: rows[name]["ratio_to_one_thread"] for name in SHOWN_SCALED if name in rows}
+    most = found["machine"]["threads"]
+    threads = sorted({int(n.removeprefix(OURS)) for one in of.values() for n in one if OURS in n})
+    heads = [f"{found['machine']['processor']}: speed-up, by threads", *map(str, threads[1:])]
+    heads += [f"{kind}, {most}" for kind in (*BESIDE, "copy limit")]
     lines = []
-    for name in SHOWN_SCALED:
-        if rows := by_name.get(name):
-            at = {(one["who"], one["threads"]): one["ratio"]["median"] for one in rows}
-            ours = [f"{at['dynamic', number]:.2f}" for number in threads[1:]]
-            others = [at.get((kind, threads[-1])) for kind in beside]
-            lines.append([name, *ours, *(f"{one:.2f}" if one else "" for one in others)])
+    for name, ratios in of.items():
+        row = rows[name]
+        others = *(fastest(row, kind) for kind in BESIDE), row["best_copy_limit"]
+        columns = *(f"{OURS}{number}" for number in threads[1:]), *others
+        lines.append([name, *(f"{ratios[one]['median']:.2f}" if one else "" for one in columns)])
     yield from _table(heads, lines)
     yield ""
-    yield (
-        "Times as fast as our own single thread in the same round. "
-        "Dotted: the best that the split can give, computed."
-    )
+    yield "Times as fast as our own single thread in the same round."
 
 
 def _shown(found: Document, pattern: str) -> list[str]:

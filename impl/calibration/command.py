@@ -19,7 +19,7 @@ from impl.display.terminal import Table, console
 from impl.kernels.compile import compile_kernels
 from impl.machine.cpus import processor, usable_cpus
 from impl.pool import FlushPool
-from impl.tuning import UNLIMITED, Tuning
+from impl.tuning import Tuning
 from model.boundary import options
 from model.boundary.output import check_outputs
 from model.errors import ColoError
@@ -107,8 +107,6 @@ def _limit(name: str, tuning: Tuning) -> str:
 
 
 def _size(size: int) -> str:
-    if size == UNLIMITED:
-        return "any size"
     if size >= 1 << 20:
         return f"{size / (1 << 20):.4g} MiB"
     return f"{size / (1 << 10):.4g} KiB" if size else "never"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impl.calibration.figures import Figures, Times
-from impl.tuning import UNLIMITED, Tuning
+from impl.tuning import Tuning
 
 FEWEST_ROUNDS = 3
 #: What a way must win at a size before it counts, as a share of the time.
@@ -48,10 +48,6 @@ def copying_limits(copying: Mapping[int, Times]) -> Tuning:
     ordinary, fetching = limits(copying, ("ordinary", "fetching", "streaming"), _usual_copy)
     if ordinary is None or fetching is None:
         return USUAL
-    if ordinary < fetching == max(copying):
-        # Both stream. What wins past the processor's cache was as fast or faster in every guest of up to
-        # 1 TiB that was tried (impl/bench/PREDICTIONS.md); past what was measured no memcpy is trusted.
-        fetching = UNLIMITED
     return replace(USUAL, ordinary_below_bytes=ordinary, fetching_below_bytes=fetching)
 
 

@@ -23,10 +23,11 @@ from impl.machine.cpus import usable_cpus
 from impl.machine.memory import check_memory
 from impl.ram import ColoRam
 from impl.stats import FlushStats
-from impl.tuning import UNLIMITED, Tuning
+from impl.tuning import Tuning
 
 PAGE_SIZE = 4096
 KIBIBYTE, MEBIBYTE, GIBIBYTE = 1 << 10, 1 << 20, 1 << 30
+ALL = 2**64 - 1
 #: Half of its pages are dirty at most.
 RAM_BYTES = 32 * MEBIBYTE
 #: So far up it lies: bits for a guest of 2 GiB are counted and indexed, which is dearer for helpers.
@@ -76,8 +77,8 @@ class MakesPools(Protocol):
 
 #: The pool that copies in one way, whatever the size.
 COPYING = {
-    "ordinary": Tuning(ordinary_below_bytes=UNLIMITED),
-    "fetching": Tuning(ordinary_below_bytes=0, fetching_below_bytes=UNLIMITED),
+    "ordinary": Tuning(ordinary_below_bytes=ALL),
+    "fetching": Tuning(ordinary_below_bytes=0, fetching_below_bytes=ALL),
     "streaming": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0),
 }
 

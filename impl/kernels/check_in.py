@@ -56,7 +56,6 @@ _NOT_OPEN = ~c.OPEN
 _LINE = np.uint64(LINE_BYTES)
 # To add it is to take one away. The flags above the number are safe: who checks out has checked in.
 _MINUS_ONE = ~_0
-_NO_LIMIT = ~_0
 # The most that futex(2) can wake: its number is an int.
 _EVERYONE = np.uint64(2**31 - 1)
 _CALLER = np.uint64(0)
@@ -277,15 +276,8 @@ def fetch_what_is_looked_at(control: Any, job: Any) -> None:
 @kernel
 def most_that_matters(control: Any, job: Any) -> Any:
     """A number of dirty pages: where there are more, no limit of the pool's is any nearer."""
-    ordinary, fetching = load(control + c.ORDINARY_BELOW), load(control + c.FETCHING_BELOW)
-    most = max(if_ever_reached(ordinary), if_ever_reached(fetching))
-    return max(most, if_ever_reached(load(control + c.SERIAL_BELOW))) // load(job + j.PAGE_BYTES)
-
-
-@kernel
-def if_ever_reached(limit: Any) -> Any:
-    """A limit in bytes, or 0 for the largest, which no number of dirty pages reaches."""
-    return _0 if limit == _NO_LIMIT else limit
+    most = max(load(control + c.ORDINARY_BELOW), load(control + c.FETCHING_BELOW))
+    return max(most, load(control + c.SERIAL_BELOW)) // load(job + j.PAGE_BYTES)
 
 
 @kernel

@@ -29,7 +29,6 @@ from impl.kernels import control as c
 from impl.kernels import kernel_cache
 from impl.machine import cpus
 from impl.machine.cpus import usable_cpus
-from impl.tuning import UNLIMITED
 from tests.support.children import in_a_child
 from tests.support.injector import Kind, raise_interrupt, raise_memory_error, struck_everywhere
 
@@ -69,13 +68,12 @@ def up_to(limit: int, way: str, then: str) -> Callable[[str, int], float]:
 @pytest.mark.parametrize(
     ("copying", "ordinary", "fetching"),
     [
-        (up_to(16 * MIB, "fetching", ""), 0, UNLIMITED),
+        (up_to(16 * MIB, "fetching", ""), 0, 16 * MIB),
         (up_to(MIB, "fetching", "streaming"), 0, 2 * MIB),
-        (up_to(MIB, "ordinary", "fetching"), 2 * MIB, UNLIMITED),
+        (up_to(MIB, "ordinary", "fetching"), 2 * MIB, 16 * MIB),
         (up_to(0, "", "streaming"), 0, 0),
         (up_to(16 * MIB, "ordinary", ""), 16 * MIB, 16 * MIB),
-        (up_to(4 * MIB, "fetching", "streaming"), 0, 8 * MIB),
-        (up_to(0, "", "fetching"), 0, UNLIMITED),
+        (up_to(0, "", "fetching"), 0, 16 * MIB),
         (lambda *_: 1, USUAL.ordinary_below_bytes, USUAL.fetching_below_bytes),
     ],
 )
@@ -147,7 +145,7 @@ def test_who_waits_looks_for_twice_what_sleeping_costs(asleep: int, awake: int, 
 
 def test_on_one_cpu_only_the_copies_are_decided() -> None:
     found = Figures(figures(up_to(16 * MIB, "fetching", "")).copying, {}, {}, 1.0)
-    assert decide(found) == replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=UNLIMITED)
+    assert decide(found) == replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=16 * MIB)
 
 
 def test_nothing_measured_is_no_limit() -> None:
@@ -189,7 +187,7 @@ def test_it_ends_when_its_time_is_over() -> None:
     ("fastest", "copies"),
     [
         ("ordinary", USUAL),
-        ("fetching", replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=UNLIMITED)),
+        ("fetching", replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=64 << 10)),
         ("streaming", replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=0)),
     ],
 )
@@ -494,7 +492,7 @@ def test_the_command_shows_keeps_and_draws(
     said = capsys.readouterr().out
     assert measured == [3]
     for part in (
-        "any size",
+        "16 MiB",
         "never",
         "92 us",
         "one thread",

@@ -659,10 +659,11 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "check_in.batch_size: min(max(dirty // (threads * _BATCHES_PER_THREAD), "
             "_SMALLEST_BATCH), _LARGEST_BATCH) -> min(_LARGEST_BATCH, max(dirty // (threads "
             "* _BATCHES_PER_THREAD), _SMALLEST_BATCH))",
-            "check_in.most_that_matters: max(if_ever_reached(ordinary), if_ever_reached(fetching)) "
-            "-> max(if_ever_reached(fetching), if_ever_reached(ordinary))",
-            "check_in.most_that_matters: max(most, if_ever_reached(load(control + "
-            "c.SERIAL_BELOW))) -> max(if_ever_reached(load(control + c.SERIAL_BELOW)), most)",
+            "check_in.most_that_matters: max(load(control + c.ORDINARY_BELOW), load(control + "
+            "c.FETCHING_BELOW)) -> max(load(control + c.FETCHING_BELOW), load(control + "
+            "c.ORDINARY_BELOW))",
+            "check_in.most_that_matters: max(most, load(control + c.SERIAL_BELOW)) -> "
+            "max(load(control + c.SERIAL_BELOW), most)",
             "check_in.batch_size: max(dirty // (threads * _BATCHES_PER_THREAD), "
             "_SMALLEST_BATCH) -> max(_SMALLEST_BATCH, dirty // (threads * "
             "_BATCHES_PER_THREAD))",

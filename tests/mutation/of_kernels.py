@@ -645,15 +645,6 @@ def _enough() -> None:
         require(most == max(*ways, alone) // page_bytes, f"{most} pages")
 
 
-@_case("a limit that is never reached decides nothing")
-def _unlimited() -> None:
-    for unlimited in (c.ORDINARY_BELOW, c.FETCHING_BELOW, c.SERIAL_BELOW):
-        rig = Rig(_plain(), Schedule(), SMALL, 2, page_bytes=LINE, ways=Ways(640, 640), alone=640)
-        rig.put(unlimited, 2**64 - 1)
-        most = rig.kernel(check_in.most_that_matters, rig.control, rig.job)
-        require(most == 640 // LINE, f"{most} pages")
-
-
 @_case("a forked child")
 def _forked() -> None:
     last = max(SMALL.used())
