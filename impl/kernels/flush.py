@@ -318,8 +318,11 @@ def index_stretch(job: Any, first: Any, last: Any) -> Any:
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     index, before = load(job + j.INDEX), _0
     for word in range(first, last):
+        # Loaded before the store: the arrays may lie alike in their pages, and on some processors a load
+        # waits for a store to the same place of another page.
+        pages = population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
         store(index + word * _8, before)
-        before += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
+        before += pages
     return before
 
 
@@ -378,9 +381,9 @@ def replace_bitmaps(job: Any, cache_words: Any, host_words: Any) -> None:
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     dirty_pages = _0
     for word in range(load(job + j.WORDS)):
-        cache = load(cache_words + word * _8)
+        cache, host = load(cache_words + word * _8), load(host_words + word * _8)
         store(cache_bitmap + word * _8, cache)
-        store(host_bitmap + word * _8, load(host_words + word * _8))
+        store(host_bitmap + word * _8, host)
         dirty_pages += population(cache)
     store(job + j.DIRTY_PAGES, dirty_pages)
 

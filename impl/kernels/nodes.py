@@ -67,9 +67,11 @@ def index_stretch_of_places(job: Any, first: Any, last: Any) -> Any:
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     order, index, before = words_by_node(job), load(job + j.INDEX), _0
     for place in range(first, last):
-        store(index + place * _8, before)
         word = word_at(order, place)
-        before += population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
+        pages = population(_either(word_at(cache_bitmap, word), word_at(host_bitmap, word)))
+        # Behind the loads, as in index_stretch.
+        store(index + place * _8, before)
+        before += pages
     return before
 
 
