@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from impl.bench import charts
 from impl.bench.figures import fastest, in_full, ours_in, ratios_of
+from impl.bench.rows import ALONE
 from model.boundary.input import read_text
 from model.boundary.output import write_text
 from model.errors import ColoError
@@ -133,7 +134,7 @@ def readme(found: Results) -> str:
 
 def _past_two_cores(found: Results) -> Iterator[str]:
     """How it scales on the machine with the most CPUs; and that nothing is known of larger ones."""
-    yield from (*_scaling(largest(found.contests)), "")
+    yield from _scaling(largest(found.contests))
     if found.scalings:
         commit = largest(found.scalings)["machine"]["commit"]
         at = f", at commit {commit}" if commit else ""
@@ -159,21 +160,20 @@ def _threads(found: Document) -> list[int]:
 
 def _scaling(found: Document) -> Iterator[str]:
     """Times as fast as one thread of ours: with more and more threads, and others with all."""
-    rows = {row["pattern"]: row for row in found["patterns"]}
-    of = {name: rows[name]["ratio_to_one_thread"] for name in SHOWN_SCALED if name in rows}
-    most = found["machine"]["threads"]
-    threads = sorted({int(n.removeprefix(OURS)) for one in of.values() for n in one if OURS in n})
-    heads = [f"{found['machine']['processor']}: speed-up, by threads", *map(str, threads[1:])]
-    heads += [f"{kind}, {most}" for kind in (*BESIDE, "copy limit")]
+    rows = [row for row in found["patterns"] if row["pattern"] in SHOWN_SCALED]
+    if not rows:
+        return
+    names = [name for name in rows[0]["median_ns"] if name.startswith(OURS) and name != ALONE]
+    heads = [f"{found['machine']['processor']}: speed-up, by threads"]
+    heads += [name.removeprefix(OURS) for name in names]
+    heads += [f"{kind}, {found['machine']['threads']}" for kind in (*BESIDE, "copy limit")]
     lines = []
-    for name, ratios in of.items():
-        row = rows[name]
+    for row in rows:
         others = *(fastest(row, kind) for kind in BESIDE), row["best_copy_limit"]
-        columns = *(f"{OURS}{number}" for number in threads[1:]), *others
-        lines.append([name, *(f"{ratios[one]['median']:.2f}" if one else "" for one in columns)])
-    yield from _table(heads, lines)
-    yield ""
-    yield "Times as fast as our own single thread in the same round."
+        ratios = [row["ratio_to_one_thread"][who] if who else None for who in (*names, *others)]
+        lines.append([row["pattern"], *(f"{one['median']:.2f}" if one else "" for one in ratios)])
+    yield from (*_table(heads, lines), "")
+    yield from ("Times as fast as our own single thread in the same round.", "")
 
 
 def _shown(found: Document, pattern: str) -> list[str]:
