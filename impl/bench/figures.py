@@ -5,10 +5,13 @@ from typing import Any
 
 from model.page.document import Document
 
+#: Our default's name, before how many threads it has.
+OURS = "dynamic, "
+
 
 def ours_in(found: Document) -> str:
     """Our default: dynamic, with as many threads as were measured."""
-    return f"dynamic, {found['machine']['threads']}"
+    return f"{OURS}{found['machine']['threads']}"
 
 
 def ratios_of(row: dict[str, Any]) -> dict[str, dict[str, float]]:

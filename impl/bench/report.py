@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from impl.bench import charts
-from impl.bench.figures import fastest, in_full, ours_in, ratios_of
+from impl.bench.figures import OURS, fastest, in_full, ours_in, ratios_of
 from impl.bench.rows import ALONE
 from model.boundary.input import read_text
 from model.boundary.output import write_text
@@ -46,7 +46,6 @@ SCALED = (
     "1 TiB, 0.1 %",
 )
 BESIDE = "static", "C patch", "the same design in C"
-OURS = "dynamic, "
 BEGIN, END = "<!-- measured: python -m impl bench --report -->", "<!-- end -->"
 
 
@@ -136,8 +135,7 @@ def _past_two_cores(found: Results) -> Iterator[str]:
     """How it scales on the machine with the most CPUs; and that nothing is known of larger ones."""
     yield from _scaling(largest(found.contests))
     if found.scalings:
-        commit = largest(found.scalings)["machine"]["commit"]
-        at = f", at commit {commit}" if commit else ""
+        at = _at_commit(largest(found.scalings))
         yield from ("![speed-up by threads](impl/bench/results/scaling.svg)", "")
         yield (
             f"The same by `bench --scaling`, which gives everybody 1, 2, 4 ... threads{at}. "
@@ -186,12 +184,16 @@ def _shown(found: Document, pattern: str) -> list[str]:
     return [ours, *(f"{ratios[name]['median']:.2f}" if name else "" for name in (patch, limit))]
 
 
+def _at_commit(found: Document) -> str:
+    commit = found["machine"]["commit"]
+    return f", at commit {commit}" if commit else ""
+
+
 def _where(found: Mapping[str, Document]) -> Iterator[str]:
     for name, one in found.items():
         machine = one["machine"]
-        at = f", at commit {machine['commit']}" if machine["commit"] else ""
         size = machine["ram_bytes"] / 2**30
-        yield f"* {name}: {machine['cpus']} CPUs, {size:g} GiB of RAM flushed{at}."
+        yield f"* {name}: {machine['cpus']} CPUs, {size:g} GiB of RAM flushed{_at_commit(one)}."
 
 
 def _short(found: Mapping[str, Document]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from impl.errors import TooLittleMemory
 from impl.kernels.intrinsics import LINE_BYTES
-from impl.kernels.job_table import MOST_NODES
+from impl.kernels.job_table import MOST_NODES, fields, place
 from model.protocols import check_in, work_queue
 
 _WORDS_PER_LINE = LINE_BYTES // 8
@@ -25,15 +25,15 @@ def _line(number: int) -> np.uint64:
     return np.uint64(number * LINE_BYTES)
 
 
-def _words(first: np.uint64, number: int) -> list[np.uint64]:
-    return [first + np.uint64(8 * i) for i in range(number)]
+def _on_line(line: int, words: int) -> list[np.uint64]:
+    return fields(words, line * LINE_BYTES)
 
 
 # The check-in protocol: OPEN and QUIT bits with the number of helpers inside; the round, a futex.
 STATE, DOORBELL = _line(0), _line(1)
 # Whose helpers these are: 1 in the process that made the pool, 0 in a child of it, and everywhere if
 # Linux cannot tell; the number of that process; how many helpers there are; how many have arrived.
-UNFORKED, OWNER, HELPERS, ARRIVED = _words(_line(2), 4)
+UNFORKED, OWNER, HELPERS, ARRIVED = _on_line(2, 4)
 # Up to here a page ends that a child of fork finds zeroed: there are no helpers, and no round is open.
 _OF_THE_PARENT = 3
 SLOTS = _line(_OF_THE_PARENT)
@@ -44,11 +44,11 @@ CURSOR_BYTES = np.uint64(LINE_BYTES)
 _CURSORS_END = int(CURSOR) // LINE_BYTES + MOST_NODES
 # From here on what every flush looks at, on one page where that can be: it has not been used for long.
 # The round's parameters, written before it opens, read by helpers that have checked in.
-ROUND, STRATEGY, JOB, THREADS, GRAIN, TO_HAND_OUT = _words(_line(_CURSORS_END), 6)
+ROUND, STRATEGY, JOB, THREADS, GRAIN, TO_HAND_OUT = _on_line(_CURSORS_END, 6)
 # Set once: dirty bytes up to which the caller flushes alone, up to which pages are copied as memcpy does,
 # and up to which the next one is fetched whole; nanoseconds for which a waiting thread polls before it
 # sleeps.
-SERIAL_BELOW, ORDINARY_BELOW, FETCHING_BELOW, SPIN = _words(_line(_CURSORS_END + 1), 4)
+SERIAL_BELOW, ORDINARY_BELOW, FETCHING_BELOW, SPIN = _on_line(_CURSORS_END + 1, 4)
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = (_line(_CURSORS_END + i) for i in (2, 3, 4))
 # The round's totals, written by the caller when it is over; laid out like a worker's line, with the
@@ -57,9 +57,7 @@ TOTALS = _line(_CURSORS_END + 5)
 WORKERS = _line(_CURSORS_END + 6)
 
 # A worker's line.
-COMPLETED, COPIED, HOST_DIRTY, CACHE_DIRTY, BOTH_DIRTY, BEGIN, END, LOG = (
-    np.uint64(8 * i) for i in range(8)
-)
+COMPLETED, COPIED, HOST_DIRTY, CACHE_DIRTY, BOTH_DIRTY, BEGIN, END, LOG = fields(8)
 LEFT = COMPLETED
 WORKER_BYTES = np.uint64(LINE_BYTES)
 
@@ -88,7 +86,7 @@ def allocate(threads: int) -> Words:
     control: Words = np.frombuffer(memory, np.uint64, lines * _WORDS_PER_LINE, begin)
     with suppress(OSError):  # an older kernel, or one that is not Linux's own
         memory.madvise(MADV_WIPEONFORK, 0, mmap.PAGESIZE)
-        control[int(UNFORKED) // 8] = 1
+        control[place(UNFORKED)] = 1
     return control.reshape(lines, _WORDS_PER_LINE)
 
 

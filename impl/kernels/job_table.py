@@ -8,8 +8,9 @@ COPYING and what INDEX, STRETCHES and BY_NODE point to, no more.
 import numpy as np
 
 
-def _fields(number: int) -> list[np.uint64]:
-    return [np.uint64(8 * i) for i in range(number)]
+def fields(number: int, first: int = 0) -> list[np.uint64]:
+    """A number of fields, one behind the other, from a byte offset on."""
+    return [np.uint64(first + 8 * i) for i in range(number)]
 
 
 # Bytes of a page; addresses of the two bitmaps; their bits and 64-bit words; rows of regions and of gaps;
@@ -17,18 +18,18 @@ def _fields(number: int) -> list[np.uint64]:
 # each word, one for each stretch of words (model.shares.Index); address of a table of the words by NUMA
 # node, 0 where all memory lies on one.
 JOB_FIELDS = 12
-PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS = _fields(JOB_FIELDS)[:7]
-DIRTY_PAGES, COPYING, INDEX, STRETCHES, BY_NODE = _fields(JOB_FIELDS)[7:]
+PAGE_BYTES, CACHE_BITMAP, HOST_BITMAP, PAGES, WORDS, REGIONS, GAPS = fields(JOB_FIELDS)[:7]
+DIRTY_PAGES, COPYING, INDEX, STRETCHES, BY_NODE = fields(JOB_FIELDS)[7:]
 ROWS = np.uint64(8 * JOB_FIELDS)
 
 # A region: the bit of its first page, its used pages, addresses of its first page in host and in cache.
 REGION_FIELDS = 4
-FIRST_BIT, USED_PAGES, HOST, CACHE = _fields(REGION_FIELDS)
+FIRST_BIT, USED_PAGES, HOST, CACHE = fields(REGION_FIELDS)
 REGION_BYTES = np.uint64(8 * REGION_FIELDS)
 
 # A gap: the bits [first, end) that no used page has.
 GAP_FIELDS = 2
-GAP_FIRST, GAP_END = _fields(GAP_FIELDS)
+GAP_FIRST, GAP_END = fields(GAP_FIELDS)
 GAP_BYTES = np.uint64(8 * GAP_FIELDS)
 
 # Words by node (model.nodes): how many nodes, and CPUs; at which place each node's words begin, and where

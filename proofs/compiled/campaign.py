@@ -41,6 +41,12 @@ NOT_USED = "its result is used for nothing"
 ONLY_AHEAD = "it decides only what is fetched ahead"
 NO_REASON = "equivalent, for no reason that is listed"
 
+_BELOW_0 = (
+    ".*",
+    r"icmp \w+ \S.* %\S+, (0|zeroinitializer)$",
+    "ule for eq|ugt for ne",
+    "nothing is below 0",
+)
 #: Why an accepted mutant is equivalent: its function, its instruction, what was done to it, and why.
 EQUIVALENT = (
     (
@@ -56,12 +62,7 @@ EQUIVALENT = (
         "it asks which exception a callee has raised: none",
     ),
     ("chunk|share", "ret i32 %", "0 returned", "no exception is raised, as threads is not 0"),
-    (
-        ".*",
-        r"icmp \w+ \S.* %\S+, (0|zeroinitializer)$",
-        "ule for eq|ugt for ne",
-        "nothing is below 0",
-    ),
+    _BELOW_0,
     (".*", "icmp eq i64 (64|4096), 0", ".*", "that is not 0, however it is asked"),
     (".*", "zext i1", "sext for zext", "it is asked only whether it is 0"),
     (
@@ -100,12 +101,7 @@ EQUIVALENT_IN_LOOPS = (
     *EQUIVALENT[:2],
     (".*fetch", "icmp|load i64, ptr %end|br i1", ".*", ONLY_AHEAD),
     (".*", "store .* zeroinitializer, ptr", "left out", EQUIVALENT[0][-1]),
-    (
-        ".*",
-        r"icmp \w+ \S.* %\S+, (0|zeroinitializer)$",
-        "ule for eq|ugt for ne",
-        "nothing is below 0",
-    ),
+    _BELOW_0,
     (".*", "icmp eq i64 2, 0", ".*", "2 is not 0, however that is asked"),
     (".*", "add i64 .*, 0$", "sub for add", "nothing is added"),
     (".*", "add|sub|mul", "n[us]w promised", "it never wraps: addresses end below 2^57"),

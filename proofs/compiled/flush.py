@@ -119,6 +119,11 @@ def first_dirty_word(
     ]
 
 
+def can_be_searched(first: z3.BitVecRef, end: z3.BitVecRef) -> z3.BoolRef:
+    """What the claim of next_dirty_word assumes of where a search begins and ends."""
+    return z3.And(z3.ULE(first, 2**46), z3.ULT(end, 2**46))
+
+
 @dataclass(frozen=True)
 class Bitmaps:
     """Two arrays of words that are only read, between a first word and an end."""

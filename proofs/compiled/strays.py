@@ -14,6 +14,7 @@ from proofs.compiled.flush import (
     KERNELS,
     Bitmaps,
     cache_word,
+    can_be_searched,
     first_dirty_word,
     host_word,
     is_dirty,
@@ -154,8 +155,7 @@ def _first_dirty(p: Proof) -> None:
     def search(machine: Machine, state: State, values: list[Datum]) -> Datum:
         """next_dirty_word, by what is proved of it."""
         one, other, begin, to = arguments(machine, state, values, "next_dirty_word")
-        below_2_46 = z3.And(z3.ULE(begin, 2**46), z3.ULT(to, 2**46))
-        asked = z3.And(one == cache, other == host, to == end, below_2_46)
+        asked = z3.And(one == cache, other == host, to == end, can_be_searched(begin, to))
         machine.must(state, "the gap's words are searched", asked)
         before = state.notes.get("words searched")
         at = first_word if before is None else before + 1

@@ -17,6 +17,7 @@ from proofs.compiled.flush import (
     STORE_CACHE,
     Running,
     cache_word,
+    can_be_searched,
     first_dirty_word,
     host_word,
     index_of,
@@ -297,8 +298,7 @@ def _flush_window(p: Proof) -> None:
         the_bitmaps = z3.And(one == cache, other == host, to == end)
         machine.must(state, "the window's words are searched", the_bitmaps)
         at = memory.model[1].word.z + 1 if memory.model else first_word
-        below_2_46 = z3.And(z3.ULE(begin, 2**46), z3.ULT(to, 2**46))
-        machine.must(state, "fewer than 2^46 words", below_2_46)
+        machine.must(state, "fewer than 2^46 words", can_be_searched(begin, to))
         machine.must(state, "from the first, or the one behind the last found", begin == at)
         searched = z3.And(z3.ULE(at, some), z3.ULT(some, end))
         as_it_was = z3.And(*(memory.word(w, some) == _INITIAL[w](some) for w in (0, 1)))

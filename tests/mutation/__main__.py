@@ -23,7 +23,7 @@ from proofs.prover.parallel import processes
 from tests.mutation.campaign import MUTANTS, fate_of
 from tests.mutation.harmless import HARMLESS, KERNELS
 from tests.mutation.mutants import SURVIVES, Fate, Mutant
-from tests.mutation.of_kernels import failing_unchanged
+from tests.mutation.of_kernels import first_failure
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _campaign(subject: str, mutants: Sequence[tuple[int, Mutant]], jobs: int) -> int:
-    if subject == KERNELS and (where := failing_unchanged()):
+    if subject == KERNELS and (where := first_failure()):
         print(f"the kernels as they are fail at {where}: every mutant would")
         return 1
     harmless = HARMLESS[subject]

@@ -83,23 +83,19 @@ def all_mutants() -> tuple[Mutant, ...]:
 def fate(mutant: Mutant) -> Fate:
     """The case that the mutant does not survive, and what is wrong in it."""
     with mutant.applied():
-        for name, case in CASES.items():
-            try:
-                case()
-            except (Fault, Wrong) as wrong:
-                return Fate(CASE, f"{name}: {wrong}")
-            except Exception as error:
-                return Fate(CASE, f"{name}: cannot run ({type(error).__name__}: {error})")
-    return SURVIVES
+        where = first_failure()
+    return Fate(CASE, where) if where else SURVIVES
 
 
-def failing_unchanged() -> str | None:
-    """The first case that the kernels as they are do not pass, if any: it would refuse every mutant."""
+def first_failure() -> str | None:
+    """The first case that the kernels, as they are now, do not pass, and what is wrong in it; or None."""
     for name, case in CASES.items():
         try:
             case()
         except (Fault, Wrong) as wrong:
             return f"{name}: {wrong}"
+        except Exception as error:
+            return f"{name}: cannot run ({type(error).__name__}: {error})"
     return None
 
 
@@ -373,10 +369,12 @@ def _wanted(rig: Rig, pages: list[int], way: int) -> Iterator[int]:
                 )
                 whole = way == int(flush.STREAMING_FETCHING)
                 length = rig.page_bytes if whole else 8 * LINE
-                ordinary = way == int(flush.ORDINARY)
-                yield from () if ordinary else (host,)
-                yield from range(at, at + length, LINE)
-                yield from range(host, host + length, LINE) if ordinary else ()
+                if way == int(flush.ORDINARY):
+                    yield from range(at, at + length, LINE)
+                    yield from range(host, host + length, LINE)
+                else:
+                    yield host
+                    yield from range(at, at + length, LINE)
 
 
 # Pools.
