@@ -99,6 +99,7 @@ class FlushPool(Uncopied):
         self._set(c.HELPERS, count - 1)
         self._set(c.ORDINARY_BELOW, self._tuning.ordinary_below_bytes)
         self._set(c.FETCHING_BELOW, self._tuning.fetching_below_bytes)
+        self._set(c.FETCHING_HOST, self._tuning.fetching_host)
         self._set(c.SERIAL_BELOW, self._tuning.serial_below_bytes)
         # Where threads outnumber the CPUs, one that looks holds up one that works.
         self._set(c.SPIN, self._tuning.awake_nanoseconds if count <= cpus else 0)

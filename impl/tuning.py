@@ -5,7 +5,7 @@ Nothing here knows a processor. ``impl.calibration`` measures; these are the val
 
 from dataclasses import dataclass, fields
 
-from model.boundary.arguments import whole_number
+from model.boundary.arguments import flag, whole_number
 from model.errors import ColoError
 
 
@@ -13,7 +13,7 @@ from model.errors import ColoError
 class Tuning:
     """The limits of a pool. A size means: up to this many dirty bytes in a flush; 0 is never.
 
-    Raises ColoError for what is no whole number from 0 to 2^64 - 1.
+    Raises ColoError for what is no whole number from 0 to 2^64 - 1, or no truth value.
     """
 
     ordinary_below_bytes: int = 4 << 20
@@ -24,9 +24,15 @@ class Tuning:
     """the caller flushes alone: to wake a helper costs more than it brings"""
     awake_nanoseconds: int = 100_000
     """who waits looks so long before it sleeps, unless a pool has more threads than there are CPUs"""
+    fetching_host: bool = True
+    """past the cache, the next page not fetched whole: a line of its host is, all the same. By then the
+    processor knows where the page lies; on some machines the line costs more than that brings"""
 
     def __post_init__(self) -> None:
-        for limit in fields(self):
+        object.__setattr__(
+            self, "fetching_host", flag(self.fetching_host, "fetching_host", ColoError)
+        )
+        for limit in fields(self)[:-1]:
             number = whole_number(getattr(self, limit.name), limit.name, ColoError)
             if not 0 <= number < 2**64:
                 raise ColoError(f"{limit.name} {number} is impossible: use 0 to 2^64 - 1")

@@ -24,11 +24,12 @@ from model.boundary import options
 from model.boundary.output import check_outputs
 from model.errors import ColoError
 
-COLOURS = ("#b0b7bf", "#1b6ca8", "#d9822b")
-#: The limits, with what each is about; all but the last are sizes.
+COLOURS = ("#b0b7bf", "#1b6ca8", "#d9822b", "#5b8a3c")
+#: The limits, with what each is about.
 LIMITS = {
     "ordinary_below_bytes": "copied as memcpy does up to",
     "fetching_below_bytes": "past the cache, the next page fetched whole, up to",
+    "fetching_host": "beyond that, a line of the next page's host fetched",
     "serial_below_bytes": "flushed by the caller alone up to",
     "awake_nanoseconds": "who waits looks, before it sleeps, for",
 }
@@ -103,6 +104,8 @@ def show(found: Calibration) -> None:
 
 def _limit(name: str, tuning: Tuning) -> str:
     value = getattr(tuning, name)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value / 1e3:.0f} us" if name.endswith("nanoseconds") else _size(value)
 
 
@@ -114,15 +117,22 @@ def _size(size: int) -> str:
 
 def _times(title: str, part: Mapping[int, Times]) -> Table:
     """Median microseconds by size, and how many rounds there were."""
-    ways = list(next(iter(part.values())))
+    ways = _ways(part)
     table = Table(title=f"{title}: median us of a flush", title_justify="left")
     for column in ("dirty", *ways, "rounds"):
         table.add_column(column, justify="right")
     for size, times in part.items():
-        rounds = min(len(times[way]) for way in ways)
-        medians = (f"{np.median(times[way]) / 1e3:.1f}" if rounds else "" for way in ways)
+        rounds = min(map(len, times.values()))
+        medians = (
+            f"{np.median(times[way]) / 1e3:.1f}" if rounds and way in times else "" for way in ways
+        )
         table.add_row(_size(size), *medians, str(rounds))
     return table
+
+
+def _ways(part: Mapping[int, Times]) -> list[str]:
+    """All that were measured at any size."""
+    return list(dict.fromkeys(way for times in part.values() for way in times))
 
 
 def draw(found: Calibration, path: Path) -> None:
@@ -139,7 +149,7 @@ def draw(found: Calibration, path: Path) -> None:
         for axes, part, cuts in zip(
             panels, (figures.copying, figures.helping), limits, strict=True
         ):
-            ways = list(next(iter(part.values()), {}))
+            ways = _ways(part)
             for way, colour in zip(ways, COLOURS, strict=False):
                 points = list(_ratios(part, way, ways[0]))
                 places = [size for size, *_ in points]

@@ -23,6 +23,9 @@ MARGIN = 0.02
 #: A waiting thread looks for this many times what sleeping costs, within these bounds, in nanoseconds.
 AWAKE_TIMES = 2
 SHORTEST_AWAKE, LONGEST_AWAKE = 20_000, 500_000
+#: Whether a line of the host is fetched is no matter of size: rounds of these sizes are asked together,
+#: for flushes of fewer pages vary by more than it brings or costs, and this number of rounds is needed.
+HOST_MATTERS_FROM, FEWEST_TOGETHER = 1 << 20, 8
 
 #: A thread that had no processor for more of the time was measured together with its neighbours.
 LEAST_RUNNING = 0.9
@@ -45,10 +48,24 @@ def decide(figures: Figures) -> Tuning:
 
 def copying_limits(copying: Mapping[int, Times]) -> Tuning:
     """The usual limits, but for those between ways of copying: that is decided, and used, first."""
+    tuning = USUAL
+    if _host_costs(copying):
+        tuning = replace(USUAL, fetching_host=False)
+        copying = {
+            size: {**times, "streaming": times.get("cache only", times["streaming"])}
+            for size, times in copying.items()
+        }
     ordinary, fetching = limits(copying, ("ordinary", "fetching", "streaming"), _usual_copy)
     if ordinary is None or fetching is None:
-        return USUAL
-    return replace(USUAL, ordinary_below_bytes=ordinary, fetching_below_bytes=fetching)
+        return tuning
+    return replace(tuning, ordinary_below_bytes=ordinary, fetching_below_bytes=fetching)
+
+
+def _host_costs(copying: Mapping[int, Times]) -> bool:
+    """Is it surely faster not to fetch a line of the next page's host?"""
+    by_size = [ratios_of(times, "cache only", to="streaming") for times in copying.values()]
+    ratios = np.concatenate([np.empty(0), *(found for found in by_size if found is not None)])
+    return len(ratios) >= FEWEST_TOGETHER and _surely(ratios) > 0
 
 
 def is_settled(figures: Figures) -> bool:
@@ -112,12 +129,17 @@ def gain(times: Times, way: str, usual: str) -> float:
     ratios = ratios_of(times, way, usual)
     if way == usual or ratios is None:
         return 0.0
+    return _surely(ratios)
+
+
+def _surely(ratios: npt.NDArray[np.float64]) -> float:
+    """What three rounds of four have shown, as a logarithm, less the margin."""
     return float(np.log(np.quantile(ratios, 0.25))) - MARGIN
 
 
 def ratios_of(times: Times, way: str, to: str) -> npt.NDArray[np.float64] | None:
     """How many times as fast a way is as another, by round; None if there are too few of them."""
-    rounds = min(len(times[way]), len(times[to]))
+    rounds = min(len(times.get(way, ())), len(times.get(to, ())))
     if rounds < FEWEST_ROUNDS:
         return None
     ratios: npt.NDArray[np.float64] = np.array(times[to][:rounds]) / np.array(times[way][:rounds])

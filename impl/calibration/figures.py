@@ -12,7 +12,7 @@ class Figures:
     """What was measured: nanoseconds of flushes, by dirty bytes, way and round."""
 
     copying: Mapping[int, Times]
-    """one thread: "ordinary", "fetching", "streaming" """
+    """one thread: "ordinary", "fetching", "streaming", and of the larger sizes "cache only" """
     helping: Mapping[int, Times]
     """the caller "alone", and "together" with helpers that were asleep; nothing on one CPU"""
     sleeping: Times

@@ -17,7 +17,7 @@ import numpy as np
 
 from impl.bitmap import bitmap_of
 from impl.block import Block
-from impl.calibration.decide import copying_limits
+from impl.calibration.decide import HOST_MATTERS_FROM, copying_limits
 from impl.calibration.figures import Figures, Times
 from impl.machine.cpus import usable_cpus
 from impl.machine.memory import check_memory
@@ -80,6 +80,7 @@ COPYING = {
     "ordinary": Tuning(ordinary_below_bytes=ALL),
     "fetching": Tuning(ordinary_below_bytes=0, fetching_below_bytes=ALL),
     "streaming": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0),
+    "cache only": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0, fetching_host=False),
 }
 
 
@@ -144,7 +145,11 @@ def _copying(make_pool: MakesPools, guest: _Guest, in_time: Callable[[], bool]) 
             guest.dirty(dirty_bytes)
             return _took(pools[way].flush(guest.ram, "serial"))
 
-        return _in_turn(COPYING_SIZES, tuple(COPYING), flush, in_time)
+        return _in_turn({size: _ways_of_copying(size) for size in COPYING_SIZES}, flush, in_time)
+
+
+def _ways_of_copying(size: int) -> list[str]:
+    return [way for way in COPYING if way != "cache only" or size >= HOST_MATTERS_FROM]
 
 
 def _helping(
@@ -162,7 +167,7 @@ def _helping(
             guest.dirty(dirty_bytes)
             return _took(pool.flush(guest.ram, "serial" if way == "alone" else "dynamic"))
 
-        return _in_turn(HELPING_SIZES, ("alone", "together"), flush, in_time)
+        return _in_turn({size: ["alone", "together"] for size in HELPING_SIZES}, flush, in_time)
 
 
 def _empty_rounds(
@@ -180,16 +185,15 @@ def _empty_rounds(
 
 
 def _in_turn(
-    sizes: tuple[int, ...],
-    ways: tuple[str, ...],
+    ways: dict[int, list[str]],
     flush: Callable[[str, int], int],
     in_time: Callable[[], bool],
 ) -> dict[int, Times]:
-    """Rounds over all sizes and ways, the ways in another order each time, while there is time."""
-    times: dict[int, Times] = {size: {way: [] for way in ways} for size in sizes}
+    """Rounds over all sizes and their ways, these in another order each time, while there is time."""
+    times: dict[int, Times] = {size: {way: [] for way in ways[size]} for size in ways}
     order = random.Random(2016)
-    for size in _again(sizes):
-        for way in order.sample(ways, len(ways)):
+    for size in _again(tuple(ways)):
+        for way in order.sample(ways[size], len(ways[size])):
             if not in_time():
                 return times
             times[size][way].append(flush(way, size))

@@ -47,8 +47,8 @@ _CURSORS_END = int(CURSOR) // LINE_BYTES + MOST_NODES
 ROUND, STRATEGY, JOB, THREADS, GRAIN, TO_HAND_OUT = _on_line(_CURSORS_END, 6)
 # Set once: dirty bytes up to which the caller flushes alone, up to which pages are copied as memcpy does,
 # and up to which the next one is fetched whole; nanoseconds for which a waiting thread polls before it
-# sleeps.
-SERIAL_BELOW, ORDINARY_BELOW, FETCHING_BELOW, SPIN = _on_line(_CURSORS_END + 1, 4)
+# sleeps; 1 if beyond those limits a line of the next page's host is fetched.
+SERIAL_BELOW, ORDINARY_BELOW, FETCHING_BELOW, SPIN, FETCHING_HOST = _on_line(_CURSORS_END + 1, 5)
 # The queue: head taken by copiers, tail written by the searcher, closed when the search is over.
 HEAD, TAIL, CLOSED = (_line(_CURSORS_END + i) for i in (2, 3, 4))
 # The round's totals, written by the caller when it is over; laid out like a worker's line, with the

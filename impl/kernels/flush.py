@@ -40,8 +40,9 @@ from model import shares, words
 NO_PAGE = ~np.uint64(0)
 
 # How pages are copied (choose_copy): as memcpy does; past the processor's cache, fetching the beginning
-# of the next page before; the same, fetching all of the next page meanwhile.
-ORDINARY, STREAMING, STREAMING_FETCHING = (np.uint64(i) for i in range(3))
+# of the next page before, and a line of its host; the same, but for that line; fetching all of the next
+# page meanwhile, and a line of its host.
+ORDINARY, STREAMING, STREAMING_CACHE_ONLY, STREAMING_FETCHING = (np.uint64(i) for i in range(4))
 
 _0, _1, _2, _8 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(8)
 _LINE = np.uint64(LINE_BYTES)
@@ -194,8 +195,9 @@ def copy_pages(job: Any, row: Any, word: Any, dirty: Any, ahead: Any) -> None:
             stream_fetching(host + at, cache + at, page_bytes, cache + soon)
         else:
             if jumps:
-                # One line of the host: not to have it, but to know by then where in memory the page lies.
-                prefetch(host + soon)
+                if copying == STREAMING:
+                    # One line of the host: not to have it, but to know by then where in memory it lies.
+                    prefetch(host + soon)
                 fetch(cache + soon)
             stream(host + at, cache + at, page_bytes)
 
@@ -268,7 +270,7 @@ def choose_copy(control: Any, job: Any, dirty: Any) -> None:
     """
     page_bytes = load(job + j.PAGE_BYTES)
     dirty_bytes = dirty * page_bytes
-    copying = STREAMING
+    copying = STREAMING if load(control + c.FETCHING_HOST) != _0 else STREAMING_CACHE_ONLY
     if dirty_bytes <= load(control + c.ORDINARY_BELOW):
         copying = ORDINARY
     elif dirty_bytes <= load(control + c.FETCHING_BELOW) and page_bytes <= _LARGEST_FETCHED_WHOLE:

@@ -59,7 +59,7 @@ def _line(at: int, *words: str) -> dict[int, str]:
 
 # The control block (``impl/kernels/control.py``): its words by their place, in bytes; a test compares.
 _ROUND = ("ROUND", "STRATEGY", "JOB", "THREADS", "GRAIN", "TO_HAND_OUT")
-_LIMITS = ("SERIAL_BELOW", "ORDINARY_BELOW", "FETCHING_BELOW", "SPIN")
+_LIMITS = ("SERIAL_BELOW", "ORDINARY_BELOW", "FETCHING_BELOW", "SPIN", "FETCHING_HOST")
 #: The queue, a cursor a node; at the end a line a worker.
 SLOTS, LINE_BYTES = 192, 64
 CURSORS = SLOTS + 8 * work_queue.SLOTS

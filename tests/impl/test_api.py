@@ -493,8 +493,9 @@ PARAMETERS: dict[str, Parameter] = {
     "tuning": Parameter(lambda _: Tuning(), optional(a(Tuning))),
     **{
         f"Tuning.{limit.name}": Parameter(lambda _: 0, number, limit.name)
-        for limit in fields(Tuning)
+        for limit in fields(Tuning)[:-1]
     },
+    "Tuning.fetching_host": Parameter(lambda _: False, flag),
     "event_log": Parameter(lambda _: None, optional(a(EventLog)), "event.log"),
     "capacity": Parameter(lambda _: 64, number),
     "lines": Parameter(lambda _: np.zeros((2, 8), np.uint64), nothing),

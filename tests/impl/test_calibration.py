@@ -45,13 +45,13 @@ def figures(
     """As if each way had taken that many nanoseconds a byte at each size."""
 
     def part(
-        sizes: tuple[int, ...], ways: tuple[str, ...], takes: Callable[[str, int], float]
+        sizes: tuple[int, ...], ways: Callable[[int], list[str]], takes: Callable[[str, int], float]
     ) -> Any:
-        return {s: {w: [round(s * takes(w, s))] * rounds for w in ways} for s in sizes}
+        return {s: {w: [round(s * takes(w, s))] * rounds for w in ways(s)} for s in sizes}
 
     return Figures(
-        copying=part(COPYING_SIZES, ("ordinary", "fetching", "streaming"), copying),
-        helping=part(HELPING_SIZES, ("alone", "together"), helping),
+        copying=part(COPYING_SIZES, measure._ways_of_copying, copying),
+        helping=part(HELPING_SIZES, lambda _: ["alone", "together"], helping),
         sleeping=others.get("sleeping", {"asleep": [50_000] * 5, "awake": [4_000] * 5}),
         running=others.get("running", 1.0),
     )
@@ -74,6 +74,8 @@ def up_to(limit: int, way: str, then: str) -> Callable[[str, int], float]:
         (up_to(0, "", "streaming"), 0, 0),
         (up_to(16 * MIB, "ordinary", ""), 16 * MIB, 16 * MIB),
         (up_to(0, "", "fetching"), 0, 16 * MIB),
+        (up_to(256 << 10, "fetching", "cache only"), 0, 512 << 10),
+        (up_to(256 << 10, "ordinary", "cache only"), 512 << 10, 512 << 10),
         (lambda *_: 1, USUAL.ordinary_below_bytes, USUAL.fetching_below_bytes),
     ],
 )
@@ -83,6 +85,43 @@ def test_the_fastest_way_at_each_size_is_chosen(
     tuning = decide(figures(copying))
     assert (tuning.ordinary_below_bytes, tuning.fetching_below_bytes) == (ordinary, fetching)
     assert tuning.serial_below_bytes == USUAL.serial_below_bytes
+
+
+def host_line(costs: float, from_size: int = 0) -> Callable[[str, int], float]:
+    """A machine on which all ways take 1 ns, but that without a line of the host, from some size on."""
+    return lambda way, size: 1 - costs * (way == "cache only" and size >= from_size)
+
+
+@pytest.mark.parametrize(
+    ("copying", "fetched"),
+    [
+        (host_line(0.1), False),
+        (host_line(0.03), False),
+        (host_line(0.01), True),  # less than the margin
+        (host_line(-0.1), True),
+        (host_line(0.5, from_size=16 * MIB), True),  # at one size of three
+    ],
+)
+def test_a_line_of_the_host_is_fetched_unless_that_surely_costs(
+    copying: Callable[[str, int], float], fetched: bool
+) -> None:
+    tuning = decide(figures(copying))
+    assert tuning.fetching_host is fetched
+    assert decide(figures(copying, rounds=FEWEST_ROUNDS - 1)).fetching_host
+    found = figures(copying)
+    few = {size: times for size, times in found.copying.items() if size <= MIB}
+    assert decide(replace(found, copying=few)).fetching_host, "five rounds in all"
+
+
+def test_beyond_the_other_limits_the_better_of_both_ways_counts() -> None:
+    """Fetching wins against streaming, and loses where the host is left alone."""
+
+    def machine(cache_only: float) -> Figures:
+        takes = {"fetching": 0.9, "cache only": cache_only}
+        return figures(lambda way, _: takes.get(way, 1))
+
+    assert decide(machine(1)).fetching_below_bytes == 16 * MIB
+    assert decide(machine(0.8)).fetching_below_bytes == 512 << 10
 
 
 def test_every_cut_between_every_two_sizes_is_found() -> None:
@@ -108,8 +147,8 @@ def test_of_a_busy_machine_only_what_one_thread_does_counts() -> None:
     takes = up_to(16 * MIB, "fetching", ""), up_to(0, "alone", "together")
     idle, busy = (decide(figures(*takes, running=share)) for share in (1.0, 0.5))
     assert (idle.serial_below_bytes, idle.awake_nanoseconds) == (0, 92_000)
-    usual = {"serial_below_bytes": USUAL.serial_below_bytes}
-    assert busy == replace(idle, **usual, awake_nanoseconds=USUAL.awake_nanoseconds)
+    alone, awake = USUAL.serial_below_bytes, USUAL.awake_nanoseconds
+    assert busy == replace(idle, serial_below_bytes=alone, awake_nanoseconds=awake)
 
 
 @pytest.mark.parametrize("noise", ["too few rounds", "rounds that disagree"])
@@ -162,6 +201,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "OTHER_BYTES", MIB)
     monkeypatch.setattr(measure, "COPYING_SIZES", (16 << 10, 64 << 10))
     monkeypatch.setattr(measure, "HELPING_SIZES", (16 << 10, 64 << 10))
+    monkeypatch.setattr(measure, "HOST_MATTERS_FROM", 0)
 
 
 def ticking(step: float) -> Callable[[], float]:
@@ -189,6 +229,7 @@ def test_it_ends_when_its_time_is_over() -> None:
         ("ordinary", USUAL),
         ("fetching", replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=64 << 10)),
         ("streaming", replace(USUAL, ordinary_below_bytes=0, fetching_below_bytes=0)),
+        ("cache only", Tuning(ordinary_below_bytes=0, fetching_below_bytes=0, fetching_host=False)),
     ],
 )
 def test_each_way_is_measured_by_itself_and_helpers_with_the_best_way_of_copying(
@@ -247,7 +288,7 @@ def file(folder: Path) -> Path:
 
 def test_what_is_kept_is_loaded_as_it_was(folder: Path) -> None:
     assert kept.load() is None
-    for calibration in (made(), made(figures=None), made(tuning=Tuning(1, 2, 3, 4))):
+    for calibration in (made(), made(figures=None), made(tuning=Tuning(1, 2, 3, 4, False))):
         assert kept.keep(calibration)
         assert kept.load() == calibration
 
@@ -345,14 +386,16 @@ def test_the_first_pool_measures_and_all_others_read(
 
 
 def test_a_pool_with_a_tuning_measures_nothing(folder: Path, measured: list[float]) -> None:
-    tuning = Tuning(1, 2, 3, 4)
+    tuning = Tuning(1, 2, 3, 4, False)
     with FlushPool(1, tuning=tuning) as pool:
         assert pool.tuning == tuning
         words = [pool._control[c.row(word), c.column(word)] for word in (
-            *(c.ORDINARY_BELOW, c.FETCHING_BELOW, c.SERIAL_BELOW, c.SPIN),
+            *(c.ORDINARY_BELOW, c.FETCHING_BELOW, c.SERIAL_BELOW, c.SPIN, c.FETCHING_HOST),
         )]  # fmt: skip
-        assert words == [1, 2, 3, 4]
-    assert FlushPool(1, tuning=tuning, serial_below_bytes=9).tuning == Tuning(1, 2, 9, 4)
+        assert words == [1, 2, 3, 4, 0]
+    usual = FlushPool(1, tuning=Tuning())
+    assert usual._control[c.row(c.FETCHING_HOST), c.column(c.FETCHING_HOST)] == 1
+    assert FlushPool(1, tuning=tuning, serial_below_bytes=9).tuning == Tuning(1, 2, 9, 4, False)
     assert (
         FlushPool(usable_cpus() + 1, tuning=tuning)._control[c.row(c.SPIN), c.column(c.SPIN)] == 0
     )

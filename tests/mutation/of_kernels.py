@@ -52,6 +52,7 @@ SPARSE = layout((0, 64 * 77, 64 * 77), (64 * 77, 61, 61), (64 * 77 + 61, 64 * 70
 
 # With these, and the ones that a rig has, the one way of copying or the other falls to few pages.
 _ORDINARY, _EACH = Ways(1000, 0), Ways(500, 1000)
+_CACHE_ONLY, _EACH_CACHE_ONLY = Ways(0, 0, host=False), Ways(500, 1000, host=False)
 _LARGEST_FETCHED_WHOLE = 128
 
 
@@ -309,8 +310,8 @@ def _in_a_row(
 
 @_case("how pages are copied")
 def _ways() -> None:
-    ways = flush.ORDINARY, flush.STREAMING, flush.STREAMING_FETCHING
-    ordinary, streaming, fetching = map(int, ways)
+    ways = flush.ORDINARY, flush.STREAMING, flush.STREAMING_CACHE_ONLY, flush.STREAMING_FETCHING
+    ordinary, streaming, cache_only, fetching = map(int, ways)
     for limits, page_bytes, dirty, wanted in (
         *(
             (FETCHING, 64, 15, fetching),
@@ -326,6 +327,8 @@ def _ways() -> None:
         *((_EACH, 100, 5, ordinary), (_EACH, 64, 8, fetching), (_EACH, 64, 16, streaming)),
         *((_ORDINARY, 64, 15, ordinary), (_ORDINARY, 64, 16, streaming)),
         *((_ORDINARY, 91, 11, streaming), (_ORDINARY, 100, 10, ordinary)),
+        *((_EACH_CACHE_ONLY, 64, 7, ordinary), (_EACH_CACHE_ONLY, 64, 8, fetching)),
+        *((_EACH_CACHE_ONLY, 64, 16, cache_only), (_CACHE_ONLY, 64, 1, cache_only)),
     ):
         rig = Rig(_plain(), Schedule(), SMALL, 1, page_bytes=page_bytes, ways=limits)
         rig.kernel(flush.choose_copy, rig.control, rig.job, dirty)
@@ -334,11 +337,11 @@ def _ways() -> None:
 
 @_case("what is fetched ahead")
 def _fetched() -> None:
-    """Of the next page the beginning, or all, and of its host a line, unless it lies right behind."""
+    """Of the next page the beginning, or all, and a line of its host, or none; where it lies apart."""
     page_bytes, where = 2 * LINE, SMALL
     for limits, few, skew in (
         *((FETCHING, True, 0), (FETCHING, False, 0), (_ORDINARY, True, 0)),
-        *((_ORDINARY, False, 0), (_ORDINARY, True, 8)),
+        *((_ORDINARY, False, 0), (_ORDINARY, True, 8), (_CACHE_ONLY, True, 0)),
     ):
         rig = Rig(_plain(), Schedule(), where, 1, page_bytes=page_bytes, skew=skew, ways=limits)
         pages = [0, 2, 3, 69, 73]
@@ -373,7 +376,7 @@ def _wanted(rig: Rig, pages: list[int], way: int) -> Iterator[int]:
                     yield from range(at, at + length, LINE)
                     yield from range(host, host + length, LINE)
                 else:
-                    yield host
+                    yield from () if way == int(flush.STREAMING_CACHE_ONLY) else (host,)
                     yield from range(at, at + length, LINE)
 
 
@@ -640,7 +643,7 @@ def _enough() -> None:
     ):
         rig = Rig(_plain(), Schedule(), SMALL, 2, page_bytes=page_bytes, ways=ways, alone=alone)
         most = rig.kernel(check_in.most_that_matters, rig.control, rig.job)
-        require(most == max(*ways, alone) // page_bytes, f"{most} pages")
+        require(most == max(ways.ordinary, ways.fetching, alone) // page_bytes, f"{most} pages")
 
 
 @_case("a forked child")

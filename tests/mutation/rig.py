@@ -58,10 +58,14 @@ def layout(*blocks: tuple[int, int, int], kind: BitmapKind = "global") -> Layout
 
 
 class Ways(NamedTuple):
-    """Dirty bytes up to which pages are copied as memcpy does; up to which the next is fetched whole."""
+    """Dirty bytes up to which pages are copied as memcpy does; up to which the next is fetched whole.
+
+    And whether beyond them a line of its host is fetched.
+    """
 
     ordinary: int
     fetching: int
+    host: bool = True
 
 
 class Nodes(NamedTuple):
@@ -173,6 +177,7 @@ class Rig:
             (c.SPIN, spin),
             (c.ORDINARY_BELOW, ways.ordinary),
             (c.FETCHING_BELOW, ways.fetching),
+            (c.FETCHING_HOST, int(ways.host)),
         ):
             self.put(word, number)
         self.logs = [
