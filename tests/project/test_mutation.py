@@ -156,7 +156,7 @@ def test_a_case_that_fails_anyhow_refuses_nothing(
     def fails() -> None:
         raise Wrong("as it should be")
 
-    monkeypatch.setitem(of_kernels.CASES, "one that fails", fails)
+    monkeypatch.setattr(of_kernels, "CASES", {"one that fails": fails, **of_kernels.CASES})
     assert command([KERNELS, "--only", "flush.rows_end"]) == 1
     said = capsys.readouterr().out
     assert said == (
