@@ -2,14 +2,16 @@
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from impl import Block, ColoRam, DirtyCountMismatch, FlushPool, StrayDirtyPages
+from impl.calibration.measure import COPYING
 from impl.pool import STRATEGIES, Strategy
 from model import flush as spec
 from model.ram import Layout
@@ -92,6 +94,33 @@ def test_a_flush_does_what_the_model_does(
         found = spec.Flushed(stats.copied, stats.host_dirty, stats.cache_dirty, stats.both_dirty)
         assert found == wanted
         assert sum(worker.copied for worker in stats.workers) == stats.copied
+        pair.check()
+
+
+@pytest.fixture(scope="module")
+def copiers() -> Iterator[dict[str, FlushPool]]:
+    """Pools that copy in one way each; the others copy pages that are so few as memcpy does."""
+    made = {
+        way: FlushPool(2, tuning=replace(tuning, serial_below_bytes=0))
+        for way, tuning in COPYING.items()
+    }
+    yield made
+    for pool in made.values():
+        pool.close()
+
+
+@pytest.mark.parametrize("way", COPYING)
+@settings(max_examples=40)
+@given(case=cases(), strategy=st.sampled_from(["dynamic", "serial"]), aligned=st.booleans())
+def test_in_whichever_way_pages_are_copied_a_flush_does_what_the_model_does(
+    way: str, copiers: dict[str, FlushPool], case: Case, strategy: Strategy, aligned: bool
+) -> None:
+    note(case.program())
+    pair = Pair(case.layout, aligned)
+    for number, epoch in enumerate(case.epochs):
+        pair.dirty(epoch, number)
+        wanted = spec.flush(pair.model, case.layout)
+        assert copiers[way].flush(pair.ram, strategy).copied == wanted.copied
         pair.check()
 
 
