@@ -22,8 +22,8 @@ from model.domain import Domain, select
 def machine_code(function: Callable[..., Any], **options: Any) -> Any:
     """numba's dispatcher for a function that Python calls.
 
-    Nobody calls one by address: the wrapper for it would take a tenth of the time of compilation. And there
-    are no expressions of arrays, which numba would go through all code to rewrite: another twentieth.
+    Nobody calls one by address: the wrapper for it would take a tenth of the time of compilation. Nor
+    are there expressions of arrays, for which numba would go through all code: another twentieth.
     """
     dispatcher = numba.njit(no_cfunc_wrapper=True, no_rewrites=True, **options)(function)
     # Also for one that is compiled when it is first called, or by another that calls it.
