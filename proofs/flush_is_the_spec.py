@@ -1,9 +1,9 @@
 """The one theorem: what our flush does to a page is what the spec says, whoever flushes it.
 
 The way of an arbitrary page: the worker's range of bits that holds it (a share, a batch of dirty
-pages, a queued word, or all of RAM), the block's window in that range, the window's bitmap words, the
-page's word and its mask, the worker's steps on that word, and back to the page. Every joint between
-two of these is an obligation here. Numbers are 64-bit words, as they are in the kernels.
+pages, a queued word, or all words but clean ones), the block's window in that range, the window's
+bitmap words, the page's word and its mask, the worker's steps on that word, and back to the page. Every
+joint between two of these is an obligation here. Numbers are 64-bit words, as they are in the kernels.
 """
 
 from collections.abc import Callable

@@ -49,9 +49,11 @@ from impl.kernels.intrinsics import (
 )
 from impl.kernels.nodes import index_places, number_nodes
 from model.protocols import check_in
+from model.ram import PAGES_PER_WORD
 from model.shares import STRETCH
 
 _0, _1 = np.uint64(0), np.uint64(1)
+_PAGES_PER_WORD = np.uint64(PAGES_PER_WORD)
 _NOT_OPEN = ~c.OPEN
 _LINE = np.uint64(LINE_BYTES)
 # To add it is to take one away. The flags above the number are safe: who checks out has checked in.
@@ -230,7 +232,7 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     stray = first_stray(job)
     if stray != NO_PAGE:
         return stray
-    dirty = count_either(job, most_that_matters(control, job))
+    dirty, first, last = count_either(job, most_that_matters(control, job))
     choose_copy(control, job, dirty)
     is_small = dirty * load(job + j.PAGE_BYTES) <= load(control + c.SERIAL_BELOW)
     # Few pages are copied sooner than a helper wakes. Not a static round: that is the patch's, to be
@@ -240,7 +242,7 @@ def flush_once(control: Any, job: Any, strategy: Any, threads: Any) -> Any:
     took_part = threads
     if helpers == _0 or strategy == s.SERIAL:
         start_round(control, job, strategy, threads)
-        flush_alone(control, job, threads, dirty)
+        flush_alone(control, threads, first, last)
         took_part = _1
     elif strategy == s.DYNAMIC or strategy == s.BY_NODE:
         dirty = index_dirty(control, job, strategy, helpers, threads)
@@ -347,14 +349,17 @@ def hand_out(control: Any, number: Any, grain: Any) -> None:
 
 
 @kernel
-def flush_alone(control: Any, job: Any, threads: Any, dirty: Any) -> None:
-    """A round of the caller's own: few pages, or no helpers. Static: one share after the other."""
+def flush_alone(control: Any, threads: Any, first: Any, last: Any) -> None:
+    """A round of the caller's own: few pages, or no helpers. Static: one share after the other.
+
+    All dirty words lie in ``[first, last)``, as count_either has found: no other is looked at again.
+    """
     s.begin_line(control, _CALLER)
     if load(control + c.STRATEGY) == s.STATIC:
         for thread in range(threads):
             s.flush_share(control, _CALLER, thread)
-    elif dirty != _0:
-        s.flush_part(control, _CALLER, _0, load(job + j.PAGES))
+    elif first < last:
+        s.flush_part(control, _CALLER, first * _PAGES_PER_WORD, last * _PAGES_PER_WORD)
     s.end_line(control, _CALLER)
     complete(control, _CALLER, load(control + c.ROUND))
     e.record(control, _CALLER, e.RETURN, _0, _0)

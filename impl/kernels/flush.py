@@ -54,6 +54,8 @@ _FETCHED_BYTES = np.uint64(8 * LINE_BYTES)
 # A larger page, fetched whole, would have left the nearest cache before it is copied.
 _LARGEST_FETCHED_WHOLE = np.uint64(4096)
 _STRIDE = np.uint64(STRIDE_WORDS)
+# Words counted from one dirty word on, before the next is searched: 4 KiB of each bitmap.
+_COUNTED_AT_ONCE = np.uint64(512)
 _LAST_OF_STRETCH = np.uint64(shares.STRETCH - 1)
 
 
@@ -280,19 +282,27 @@ def choose_copy(control: Any, job: Any, dirty: Any) -> None:
 
 @kernel
 def count_either(job: Any, enough: Any) -> Any:
-    """How many bits are set in either bitmap, or some number above ``enough`` that is not above it.
+    """How many bits are set in either bitmap, and where: (pages, first, last).
 
-    Where there are many nobody asks how many, before they are indexed: one look at the bitmaps less.
+    All words with a bit set lie in ``[first, last)``, which is empty, at the end, where there are none.
+    Where more than ``enough`` are set nobody asks how many, before they are indexed: then ``pages`` is
+    some number above it, not above all, and ``last`` the end unless all have been counted.
     """
     cache_bitmap, host_bitmap = load(job + j.CACHE_BITMAP), load(job + j.HOST_BITMAP)
     total, n_words = _0, load(job + j.WORDS)
     # Clean words are passed over in strides, not counted: most flushes of a sparse RAM are that.
     word = next_dirty_word(cache_bitmap, host_bitmap, _0, n_words)
+    first = last = word
     while word < n_words and total <= enough:
-        end = _end_of_stretch(word, n_words)
-        total += count_words(cache_bitmap, host_bitmap, word, end)
-        word = end
-    return total
+        last = word + _COUNTED_AT_ONCE
+        if last > n_words:
+            last = n_words
+        total += count_words(cache_bitmap, host_bitmap, word, last)
+        word = next_dirty_word(cache_bitmap, host_bitmap, last, n_words)
+    if word < n_words:
+        # Counted as far as it matters: what lies beyond has not been looked at.
+        last = n_words
+    return total, first, last
 
 
 @kernel

@@ -1,6 +1,6 @@
 """What one worker does in a round, under each strategy. The pool (impl.pool) brings them together.
 
-serial   the caller alone, the whole RAM (impl.kernels.check_in.flush_alone).
+serial   the caller alone, from the first dirty word on (impl.kernels.check_in.flush_alone).
 static   the patch: worker i flushes share i of the address space, a whole number of bitmap words.
 dynamic  every worker takes batches of dirty pages, cut at words, off a shared cursor until none are left.
 by node  the same where memory lies on several NUMA nodes: a cursor for each, a worker's own node first.

@@ -134,9 +134,21 @@ EQUIVALENT_IN_LOOPS = (
     ),
     (
         ".*count_either",
-        r"ptr %(total|total\.[23]|word|word\.2|enough),",
+        r"ptr %(total|total\.[23]|enough),",
         "left out|its lowest bit flipped",
-        "0 is 0 already, and above no number; where stretches begin and end changes no sum",
+        "0 is 0 already, and above no number; or it is written again before it is read",
+    ),
+    (
+        ".*count_either",
+        r"ptr %(word|word\.[123]|last|last\.[46]),",
+        "left out|its lowest bit flipped",
+        "it is written again before it is read; or more words are counted at once, or named, as rightly",
+    ),
+    (
+        ".*count_either",
+        "icmp u",
+        "ule for ult|uge for ugt",
+        "where both are equal, both sides give the same",
     ),
     (
         ".*fetching",

@@ -10,9 +10,16 @@ from collections.abc import Callable
 import z3
 
 from model import shares, words
-from proofs.compiled.flush import KERNELS, cache_word, first_dirty_word, host_word, is_dirty
+from proofs.compiled.flush import (
+    KERNELS,
+    cache_word,
+    can_be_searched,
+    first_dirty_word,
+    host_word,
+    is_dirty,
+)
 from proofs.compiled.halving import halving
-from proofs.compiled.ir import Integer, Pointer
+from proofs.compiled.ir import Integer, Many, Pointer
 from proofs.compiled.loops import (
     WORD,
     Change,
@@ -119,8 +126,9 @@ def _count_words(p: Proof) -> None:
 def _count_either(p: Proof) -> None:
     """count_either, compiled, counts all bits set in either bitmap, or stops above a number.
 
-    Then what it has counted is above that number, and not above all. Over what is proved of
-    next_dirty_word, which passes the clean words before the first dirty one, and of count_words.
+    Then what it has counted is above that number, and not above all. Wherever it stopped, every word
+    outside those that it names is clean, and the first of them is dirty, if any is. Over what is proved
+    of next_dirty_word, which passes the clean words between, and of count_words.
     """
     end, some, enough = a_word("words"), a_word("any_word"), a_word("enough")
     ram, counted = a_ram(p, end, *bitmaps(end, some)), _counting(p)
@@ -134,8 +142,9 @@ def _count_either(p: Proof) -> None:
     def search(machine: Machine, state: State, values: list[Datum]) -> Datum:
         """next_dirty_word, by what is proved of it."""
         one, other, begin, to = arguments(machine, state, values, "next_dirty_word")
-        asked = z3.And(one == cache, other == host, begin == 0, to == end)
-        machine.must(state, "all words are searched", asked)
+        machine.must(state, "both bitmaps are searched", z3.And(one == cache, other == host))
+        asked = z3.And(to == end, can_be_searched(begin, to))
+        machine.must(state, "words are, up to the last", asked)
         clean, found = machine.fresh(WORD, "some_word"), machine.fresh(WORD, "found")
         adds = z3.Implies(
             z3.And(counted(clean), z3.Not(dirty(clean))), _before(clean + 1) == _before(clean)
@@ -160,17 +169,22 @@ def _count_either(p: Proof) -> None:
         hold(machine, state, word__2=word, total__2=_before(word))
 
     def holds(machine: Machine, state: State, word: z3.BitVecRef) -> list[Part]:
+        first = held(machine, state, "first")
         return [
             ("so much is counted", held(machine, state, "total.2") == _before(word)),
-            ("words of the RAM are counted", z3.ULE(word, end)),
+            ("words of the RAM are counted", z3.And(z3.ULE(first, word), z3.ULE(word, end))),
             _stays(state, ram),
         ]
 
     def after(state: State) -> list[Part]:
-        (total,) = results(state, 1)
+        total, first, last = results(state, 3)
+        outside = z3.And(z3.ULT(some, end), z3.Not(_between(first, some, last)))
         return [
             ("all is counted, or enough", z3.Or(total == _before(end), z3.UGT(total, enough))),
             ("nothing is that is not there", z3.ULE(total, _before(end))),
+            ("words of the RAM are named", z3.And(z3.ULE(first, last), z3.ULE(last, end))),
+            ("the first of them is dirty", z3.Or(first == end, dirty(first))),
+            ("all others are clean", z3.Implies(outside, z3.Not(dirty(some)))),
             _stays(state, ram),
         ]
 
@@ -181,7 +195,8 @@ def _count_either(p: Proof) -> None:
         symbol(KERNELS + "next_dirty_word"): search,
         symbol(KERNELS + "count_words"): count,
     }
-    run(p, KERNELS + "count_either", [ram.job, enough], [loop], ram, Integer(64), after, contracts)
+    result = Many(3, Integer(64))
+    run(p, KERNELS + "count_either", [ram.job, enough], [loop], ram, result, after, contracts)
 
 
 def _index_stretch(p: Proof) -> None:
@@ -402,7 +417,7 @@ claim(
         "not from the first word",
         r"(call i32 @\S*next_dirty_word\S*\(.*, i64) 0,",
         r"\1 1,",
-        "all words are searched",
+        "so much is counted, at the start",
     ),
     Change(
         "as many are enough",
@@ -415,6 +430,24 @@ claim(
         r"(store i64) %\S+, (ptr %word.1, align 8\n)",
         r"\1 0, \2",
         "words passed come to an end",
+    ),
+    Change(
+        "the search goes on one word too far",
+        r"(  %\S+ = call i32 @\S*next_dirty_word\S*\(.*, i64) (%\S+), (i64 %\S+\))",
+        r"  %behind = add i64 \2, 1\n\1 %behind, \3",
+        "so much is counted, kept",
+    ),
+    Change(
+        "it ends with the last words counted, not behind them",
+        r"(load i64, ptr) %last.4(, align 8\n  %\S+ = load i64, ptr %last.6,)",
+        r"\1 %word.2\2",
+        "all others are clean",
+    ),
+    Change(
+        "it ends where it stopped",
+        r"store i64 %\S+, ptr %last.5, align 8\n(  br)",
+        r"\1",
+        "all others are clean",
     ),
 )
 claim(

@@ -103,7 +103,7 @@ def _broken(instruction: Instruction, line: str) -> Iterator[tuple[str, list[str
         other = _CALLED[instruction.name]
         yield f"{other} called", [line.replace(f"@{instruction.name}(", f"@{other}(")]
     if op in ("extractvalue", "insertvalue"):
-        yield "another member", [re.sub(r", (\d)$", lambda m: f", {1 - int(m[1])}", line)]
+        yield "another member", [re.sub(r", (\d)$", lambda m: f", {abs(int(m[1]) - 1)}", line)]
     if op == "ret" and isinstance(instruction.operands[0].value, Register):
         yield "0 returned", ["  ret i32 0"]
     yield from _constants(instruction, line)

@@ -640,6 +640,10 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dirty_in_stride(host_bitmap, cache_bitmap, word)",
             "flush.count_either: next_dirty_word(cache_bitmap, host_bitmap, _0, n_words) -> "
             "next_dirty_word(host_bitmap, cache_bitmap, _0, n_words)",
+            "flush.count_either: next_dirty_word(cache_bitmap, host_bitmap, last, n_words) -> "
+            "next_dirty_word(host_bitmap, cache_bitmap, last, n_words)",
+            "flush.count_either: count_words(cache_bitmap, host_bitmap, word, last) -> "
+            "count_words(host_bitmap, cache_bitmap, word, last)",
             "flush.index_stretch: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
             "word)) -> _either(word_at(host_bitmap, word), word_at(cache_bitmap, word))",
             "flush.count_words: _either(word_at(cache_bitmap, word), word_at(host_bitmap, "
@@ -670,6 +674,10 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "Where the two are equal, either is right.",
+        ("flush.count_either: last > n_words -> last >= n_words",),
+    ),
+    (
         "Looks at one place more, and takes nothing there.",
         ("nodes.next_dirty_words: place < end -> place <= end",),
     ),
@@ -685,8 +693,6 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "flush.flush_window: next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), "
             "end) -> next_dirty_word(cache_bitmap, host_bitmap, end, _word_of(first))",
-            "flush.count_either: next_dirty_word(cache_bitmap, host_bitmap, _0, n_words) -> "
-            "next_dirty_word(cache_bitmap, host_bitmap, n_words, _0)",
             "flush.first_dirty: next_dirty_word(cache_bitmap, host_bitmap, _word_of(first), "
             "end) -> next_dirty_word(cache_bitmap, host_bitmap, end, _word_of(first))",
             "flush.first_dirty: next_dirty_word(cache_bitmap, host_bitmap, word + _1, end) "
@@ -757,39 +763,16 @@ _OF_THE_KERNELS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "check_in.start_round: e.record(control, _CALLER, e.BEGIN, load(control + "
             "c.ROUND), _0) -> e.record(control, e.BEGIN, _CALLER, load(control + c.ROUND), "
             "_0)",
-            "check_in.flush_alone: s.flush_part(control, _CALLER, _0, load(job + j.PAGES)) -> "
-            "s.flush_part(control, _0, _CALLER, load(job + j.PAGES))",
             "check_in.dismiss: e.record(control, _CALLER, e.QUIT, atomic_or(control + "
             "c.STATE, c.QUIT), _0) -> e.record(control, _CALLER, e.QUIT, _0, "
             "atomic_or(control + c.STATE, c.QUIT))",
         ),
     ),
     (
-        "One share after the other is all of the RAM, and all of it at once is, too.",
-        (
-            "check_in.flush_alone: if load(control + c.STRATEGY) == s.STATIC -> always if "
-            "load(control + c.STRATEGY) == s.STATIC",
-            "check_in.flush_alone: if load(control + c.STRATEGY) == s.STATIC -> never if "
-            "load(control + c.STRATEGY) == s.STATIC",
-            "check_in.flush_alone: load(control + c.STRATEGY) == s.STATIC -> load(control + "
-            "c.STRATEGY) != s.STATIC",
-            "check_in.flush_alone: control + c.STRATEGY -> control",
-            "check_in.flush_alone: load(control + c.STRATEGY) -> control + c.STRATEGY",
-            "check_in.flush_alone: c.STRATEGY -> c.STRATEGY + 8",
-            "check_in.flush_alone: s.STATIC -> s.STATIC + 1",
-            "check_in.flush_alone: c.STRATEGY -> c.STRATEGY - 8",
-            "check_in.flush_alone: s.STATIC -> s.STATIC - 1",
-        ),
-    ),
-    (
         "Where nothing is dirty nothing is found.",
-        ("check_in.flush_alone: if dirty != _0 -> always if dirty != _0",),
-    ),
-    (
-        "An end beyond the RAM's is as good as the RAM's.",
         (
-            "check_in.flush_alone: load(job + j.PAGES) -> job + j.PAGES",
-            "check_in.flush_alone: j.PAGES -> j.PAGES - 8",
+            "check_in.flush_alone: if first < last -> always if first < last",
+            "check_in.flush_alone: first < last -> first <= last",
         ),
     ),
     (

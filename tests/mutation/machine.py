@@ -4,7 +4,7 @@ Kernels run on it as plain Python, with the instructions of ``impl.intrinsics`` 
 :class:`Machine`. An access outside what has been allocated, a misaligned one, or one at a time when the
 memory is not lent, is a :class:`Fault`. Threads are real, but one runs at a time: at each access a
 :class:`Schedule` says who goes on. So a run depends on nothing but its schedule; that nobody can go on is
-known at once, and that somebody never ends by the number of accesses, not by a clock.
+known at once, and that somebody never ends by the number of accesses and calls, not by a clock.
 """
 
 import random
@@ -19,7 +19,7 @@ LINE = 64
 STRIDE = 32
 #: Allocations lie so far apart that no wrong offset leads from one to the next.
 _APART = 40
-MOST_ACCESSES = 200_000
+MOST_ACCESSES = MOST_CALLS = 200_000
 
 
 class Fault(Exception):
@@ -202,7 +202,7 @@ class Machine:
         self.regions: list[Region] = []
         self.schedule = schedule
         self.process = process
-        self.accesses = 0
+        self.accesses = self.calls = 0
         self.clock = 10**9
         self.threads = [Thread(0)]
         self.running = self.threads[0]
@@ -306,6 +306,12 @@ class Machine:
 
     def _able(self) -> list[Thread]:
         return [t for t in self.threads if not t.ended and t.asleep_on is None]
+
+    def call(self) -> None:
+        """A kernel calls another one: a loop over nothing does that, and has no access."""
+        self.calls += 1
+        if self.calls > MOST_CALLS:
+            raise Fault(f"thread {self.running.number} never comes to an end")
 
     def _access(self) -> None:
         """An access to memory: others may come in between."""

@@ -6,7 +6,7 @@ looks at a clock or depends on who is quicker: a schedule says who goes on.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from itertools import islice, pairwise, product
+from itertools import combinations_with_replacement, islice, pairwise, product
 from typing import Any, Literal
 
 from impl import bitmap
@@ -31,7 +31,7 @@ from tests.mutation.machine import (
     Stalling,
 )
 from tests.mutation.mutants import SURVIVES, Fate, Mutant, mutants
-from tests.mutation.plain import STRETCH, Plain
+from tests.mutation.plain import COUNTED_AT_ONCE, STRETCH, Plain
 from tests.mutation.rig import FETCHING, Epoch, Nodes, Rig, Ways, Wrong, layout, require
 from tests.trace import TAKES, explain
 
@@ -262,6 +262,63 @@ def _search(rig: Rig) -> None:
         wanted = next(word for word, count in enumerate(counts) if count >= pages)
         found = rig.kernel(flush.first_word_with, rig.job, pages)
         require(found == wanted, f"{pages} pages below word {found}")
+
+
+@_case("what is counted, and in which words it lies")
+def _counted() -> None:
+    """Some words at once, from a dirty one on; with enough counted, and more behind, to the RAM's end."""
+    n_words = 3 * COUNTED_AT_ONCE + 1
+    rig = Rig(_plain(), Schedule(), layout((0, 64 * n_words, 64 * n_words)), 1, page_bytes=LINE)
+    edges = range(0, 64 * n_words, 63)
+    for one, other in product(edges, edges):
+        pages = frozenset({one, other}), frozenset({other, min(other + 64, 64 * n_words - 1)})
+        for epoch in (Epoch("serial", *pages), Epoch("serial", pages[1], frozenset())):
+            rig.dirty(epoch)
+            union = epoch.cache_dirty | epoch.host_dirty
+            for enough in range(4):
+                found = _plain().function(flush.count_either)(rig.job, U64(enough))
+                wanted = _as_counted(union, n_words, enough)
+                require(found == wanted, f"of {sorted(union)} {found} is counted, not {wanted}")
+    rig.dirty(Epoch("serial", frozenset(), frozenset()))
+    found = _plain().function(flush.count_either)(rig.job, U64(0))
+    require(found == (0, n_words, n_words), f"of nothing {found} is counted")
+
+
+def _as_counted(union: frozenset[int], n_words: int, enough: int) -> tuple[int, int, int]:
+    left = sorted(union)
+    first = last = left[0] // 64
+    while left and len(union) - len(left) <= enough:
+        last = min(left[0] // 64 + COUNTED_AT_ONCE, n_words)
+        left = [bit for bit in left if bit >= 64 * last]
+    return len(union) - len(left), first, n_words if left else last
+
+
+@_case("the words that the caller flushes alone")
+def _alone_from_to() -> None:
+    """Those and no others; in a static round all, by whatever words are named."""
+    union = set(range(0, 64 * SMALL.words)) & set(SMALL.used())
+    for strategy, first, last in (
+        *((strategies.SERIAL, *words) for words in combinations_with_replacement(range(5), 2)),
+        *((strategies.SERIAL, 0, SMALL.words), (strategies.STATIC, 1, 2)),
+        *((strategies.STATIC, 0, 0), (strategies.SERIAL, SMALL.words, SMALL.words)),
+    ):
+        rig = Rig(_plain(), Schedule(), SMALL, 2, page_bytes=LINE)
+        rig.dirty(Epoch("serial", frozenset(union), frozenset(union)))
+
+        def caller(
+            rig: Rig = rig, strategy: int = int(strategy), first: int = first, last: int = last
+        ) -> None:
+            rig.kernel(check_in.start_round, rig.control, rig.job, strategy, 2)
+            rig.kernel(check_in.flush_alone, rig.control, 2, first, last)
+
+        rig.machine.run(caller)
+        whole = strategy == strategies.STATIC
+        done = {bit for bit in union if whole or first <= bit // 64 < last}
+        model = rig.model
+        model.host = {bit: (model.cache if bit in done else model.host)[bit] for bit in model.host}
+        model.cache_dirty, model.host_dirty = union - done, union - done
+        rig.check()
+        require(rig.copied(0) == len(done), "how many pages the caller says that it has copied")
 
 
 def _on_nodes(where: Layout, in_all: int, threads: Sequence[int], row: int = 2) -> Nodes:

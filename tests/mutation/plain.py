@@ -28,12 +28,15 @@ def _end_of_short_stretch(word: int, words: int) -> U64:
 
 #: Words of a stretch of the index, so that a small RAM has many; two more, and helpers share the index.
 STRETCH = 2
-_SHORT_STRETCHES = {
+#: Words counted at once, likewise.
+COUNTED_AT_ONCE = 3
+_SHORT = {
     "_STRETCH": U64(STRETCH),
     "_LAST_OF_STRETCH": U64(STRETCH - 1),
     "_INDEXED_ALONE": U64(2 * STRETCH),
     "_stretch_of": lambda word: U64(word // STRETCH),
     "_end_of_stretch": _end_of_short_stretch,
+    "_COUNTED_AT_ONCE": U64(COUNTED_AT_ONCE),
 }
 
 
@@ -60,7 +63,7 @@ class Plain:
         )
         for kernel in kernels:
             names = self.function(kernel).__globals__
-            names |= {name: value for name, value in _SHORT_STRETCHES.items() if name in names}
+            names |= {name: value for name, value in _SHORT.items() if name in names}
 
     def function(self, kernel: Any) -> Any:
         """A kernel's code over this machine's memory."""
@@ -75,13 +78,22 @@ class Plain:
                     names[name] = self._value(value)
         return self._made[kernel]
 
+    def _called(self, function: FunctionType) -> Any:
+        """A kernel, as another kernel calls it."""
+
+        def call(*arguments: Any) -> Any:
+            self.machine.call()
+            return function(*arguments)
+
+        return call
+
     def _value(self, value: Any) -> Any:
         if isinstance(value, np.uint64):
             return U64(int(value))
         if id(value) in self._instructions:
             return getattr(self.machine, self._instructions[id(value)])
         if value in kernels if hasattr(value, "py_func") else False:
-            return self.function(value)
+            return self._called(self.function(value))
         if id(value) in self._of_model:
             return _Later(lambda: self.read(self._of_model[id(value)]))
         if isinstance(value, ModuleType) and value.__name__.startswith("impl."):

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from impl.kernels import control, job_table
-from proofs.compiled import ranges, source, strays, whole_ram
+from proofs.compiled import ranges, reader, source, strays, whole_ram
 from proofs.compiled.campaign import BROKEN_LOOPS, REFUSED, row_of
 from proofs.compiled.ir import UnknownIR
 from proofs.compiled.loops import CHANGES, CLAIM_OF
 from proofs.compiled.machine import Machine, State
+from proofs.compiled.mutants import mutants
 from proofs.compiled.order import CLAIMED
 from proofs.compiled.values import Opaque
 from proofs.prover.catalogue import catalogue
@@ -111,6 +112,13 @@ def written(tmp_path: Path) -> Edit:
             "next_dirty_word(cache_bitmap, host_bitmap, _1, n_words)",
             "count_either",
         ),
+        (
+            "next_dirty_word(cache_bitmap, host_bitmap, last, n_words)",
+            "next_dirty_word(cache_bitmap, host_bitmap, last + _1, n_words)",
+            "count_either",
+        ),
+        ("        last = n_words\n    return", "        last = word\n    return", "count_either"),
+        ("return total, first, last", "return total, last, first", "count_either"),
         (
             "    for word in range(first, last):\n        total",
             "    for word in range(first + _1, last):\n        total",
@@ -278,6 +286,25 @@ def test_an_invariant_that_nothing_meets_is_vacuous() -> None:
     claim = type(some)("test.made", "A claim made for a test.", state, ())
     assert stated(claim).obligations
     assert check(claim).verdict is Verdict.VACUOUS
+
+
+THREE_MEMBERS = """define i32 @f(ptr %retptr, ptr %excinfo, i64 %arg.word) {
+entry:
+  %a = insertvalue [3 x i64] undef, i64 %arg.word, 0
+  %b = insertvalue [3 x i64] %a, i64 %arg.word, 1
+  %c = insertvalue [3 x i64] %b, i64 %arg.word, 2
+  %d = extractvalue [3 x i64] %c, 2
+  store [3 x i64] %c, ptr %retptr, align 8
+  ret i32 0
+}"""
+
+
+def test_another_member_is_one_that_there_is() -> None:
+    found = [mutant for mutant in mutants(THREE_MEMBERS) if mutant.change == "another member"]
+    members = [
+        reader.read(mutant.text).blocks[mutant.label][mutant.index].numbers for mutant in found
+    ]
+    assert members == [(1,), (0,), (1,), (1,)]
 
 
 THROUGH_A_POINTER = """define i32 @f(ptr %retptr, ptr %excinfo) {
