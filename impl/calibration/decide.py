@@ -25,7 +25,7 @@ AWAKE_TIMES = 2
 SHORTEST_AWAKE, LONGEST_AWAKE = 20_000, 500_000
 #: Whether a line of the host is fetched is no matter of size: rounds of these sizes are asked together,
 #: for flushes of fewer pages vary by more than it brings or costs, and this number of rounds is needed.
-HOST_MATTERS_FROM, FEWEST_TOGETHER = 1 << 20, 8
+HOST_MATTERS_FROM, FEWEST_TOGETHER = 1 << 20, 6
 
 #: A thread that had no processor for more of the time was measured together with its neighbours.
 LEAST_RUNNING = 0.9
@@ -63,8 +63,8 @@ def copying_limits(copying: Mapping[int, Times]) -> Tuning:
 
 def _host_costs(copying: Mapping[int, Times]) -> bool:
     """Is it surely faster not to fetch a line of the next page's host?"""
-    by_size = [ratios_of(times, "cache only", to="streaming") for times in copying.values()]
-    ratios = np.concatenate([np.empty(0), *(found for found in by_size if found is not None)])
+    by_size = [_by_round(times, "cache only", to="streaming") for times in copying.values()]
+    ratios = np.concatenate([np.empty(0), *by_size])
     return len(ratios) >= FEWEST_TOGETHER and _surely(ratios) > 0
 
 
@@ -139,11 +139,14 @@ def _surely(ratios: npt.NDArray[np.float64]) -> float:
 
 def ratios_of(times: Times, way: str, to: str) -> npt.NDArray[np.float64] | None:
     """How many times as fast a way is as another, by round; None if there are too few of them."""
-    rounds = min(len(times.get(way, ())), len(times.get(to, ())))
-    if rounds < FEWEST_ROUNDS:
-        return None
-    ratios: npt.NDArray[np.float64] = np.array(times[to][:rounds]) / np.array(times[way][:rounds])
-    return ratios
+    ratios = _by_round(times, way, to)
+    return ratios if len(ratios) >= FEWEST_ROUNDS else None
+
+
+def _by_round(times: Times, way: str, to: str) -> npt.NDArray[np.float64]:
+    one, other = (np.array(times.get(which, ()), np.float64) for which in (way, to))
+    rounds = min(len(one), len(other))
+    return other[:rounds] / one[:rounds]
 
 
 def _awake(times: Times) -> int:

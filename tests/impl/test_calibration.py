@@ -107,7 +107,8 @@ def test_a_line_of_the_host_is_fetched_unless_that_surely_costs(
 ) -> None:
     tuning = decide(figures(copying))
     assert tuning.fetching_host is fetched
-    assert decide(figures(copying, rounds=FEWEST_ROUNDS - 1)).fetching_host
+    assert decide(figures(copying, rounds=1)).fetching_host, "three rounds in all"
+    assert decide(figures(copying, rounds=2)).fetching_host is fetched, "six"
     found = figures(copying)
     few = {size: times for size, times in found.copying.items() if size <= MIB}
     assert decide(replace(found, copying=few)).fetching_host, "five rounds in all"
