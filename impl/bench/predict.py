@@ -11,7 +11,6 @@ processor each.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +43,18 @@ COUNTED = max(Tuning().ordinary_below_bytes, Tuning().serial_below_bytes) // PAG
 
 
 @dataclass(frozen=True)
+class Woken:
+    """Seconds from the beginning of a round until somebody works, where all helpers were asleep."""
+
+    helpers: int
+    caller: float
+    """it has woken all of them first"""
+    first: float
+    last: float
+    """of the helpers"""
+
+
+@dataclass(frozen=True)
 class Costs:
     """Seconds on one machine; those of a pass for each byte of the two bitmaps together."""
 
@@ -59,12 +70,16 @@ class Costs:
     """of the caller's time, for each helper that it wakes"""
     arrive: float
     """from then until the helper works"""
+    woken: tuple[Woken, ...] = ()
+    """what these two are from"""
 
 
 def measure_costs() -> Costs:
     """On this machine, as it is now: medians of a few rounds each."""
-    wake, arrive = _waking()
-    return Costs(*_passes(), _copying(), wake, arrive)
+    woken = tuple(_woken(helpers) for helpers in HELPERS)
+    # For each helper more the caller takes a little longer; the rest of what one takes is its own.
+    slope = max(float(np.polyfit(HELPERS, [row.caller for row in woken], 1)[0]), 0.0)
+    return Costs(*_passes(), _copying(), slope, max(woken[0].first - slope, 0.0), woken)
 
 
 def _passes() -> tuple[float, float, float]:
@@ -106,25 +121,17 @@ def _copying() -> float:
     return float(np.median(times[1:])) / len(pages)
 
 
-def _waking() -> tuple[float, float]:
-    """(wake, arrive): the slope over more and more helpers, and what one takes beyond it."""
+def _woken(helpers: int) -> Woken:
+    """Of static rounds, to which all helpers come, also where they are more than the processors."""
     ram = ColoRam([Block("ram", size=PAGE_SIZE)])
-    caller, helper = [], []
-    with ExitStack() as open_pools:
-        for helpers in HELPERS:
-            tuning = Tuning(awake_nanoseconds=0)
-            pool = open_pools.enter_context(FlushPool(helpers + 1, tuning=tuning))
-            begun, arrived = [], []
-            for _ in range(ROUNDS):
-                time.sleep(1e-3)
-                begin = time.monotonic_ns()
-                workers = pool.flush(ram, "static").workers
-                begun.append(workers[0].begin_ns - begin)
-                arrived.append(min(worker.begin_ns for worker in workers[1:]) - begin)
-            caller.append(float(np.median(begun)) / 1e9)
-            helper.append(float(np.median(arrived)) / 1e9)
-    slope = float(np.polyfit(HELPERS, caller, 1)[0])
-    return max(slope, 0.0), max(helper[0] - slope, 0.0)
+    times = []
+    with FlushPool(helpers + 1, tuning=Tuning(awake_nanoseconds=0)) as pool:
+        for _ in range(ROUNDS):
+            time.sleep(1e-3)
+            begin = time.monotonic_ns()
+            caller, *others = (w.begin_ns - begin for w in pool.flush(ram, "static").workers)
+            times.append((caller, min(others), max(others)))
+    return Woken(helpers, *(float(median) / 1e9 for median in np.median(times, axis=0)))
 
 
 def seconds(costs: Costs, guest: int, threads: int, way: Way) -> float:
@@ -187,6 +194,16 @@ def table(costs: Costs) -> Iterator[tuple[str, int, list[float]]]:
             yield name, threads, [seconds(costs, guest, threads, way) for way in WAYS]
 
 
+def _who_comes_when(woken: Sequence[Woken]) -> Table:
+    shown = Table(title="All asleep: microseconds until one works", title_justify="left")
+    for column in ("helpers", "the caller", "the first helper", "the last"):
+        shown.add_column(column, justify="right")
+    for row in woken:
+        times = (f"{1e6 * one:.1f}" for one in (row.caller, row.first, row.last))
+        shown.add_row(str(row.helpers), *times)
+    return shown
+
+
 def run(measure: Callable[[], Costs] = measure_costs) -> None:
     """Measure the costs, and print them and what follows."""
     costs = measure()
@@ -199,6 +216,8 @@ def run(measure: Callable[[], Costs] = measure_costs) -> None:
         ("until it works", f"{costs.arrive * 1e6:.1f} us"),
     ):
         print(f"measured: {what}: {cost}")
+    if costs.woken:
+        console().print(_who_comes_when(costs.woken))
     shown = Table(
         title=f"{DIRTY:.1%} dirty: milliseconds of a flush, computed", title_justify="left"
     )

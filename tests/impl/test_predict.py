@@ -6,7 +6,7 @@ import pytest
 
 from impl.bench import predict
 from impl.bench.guests import DIRTY
-from impl.bench.predict import MEMORY_THREADS, WAYS, Costs, seconds
+from impl.bench.predict import MEMORY_THREADS, WAYS, Costs, Woken, seconds
 
 COSTS = Costs(scan=1e-10, count=2e-10, index=3e-10, copy=2e-7, wake=4e-6, arrive=2e-5)
 GUEST = 64 << 30
@@ -90,3 +90,12 @@ def test_the_costs_of_this_machine_are_measured(monkeypatch: pytest.MonkeyPatch)
     costs = predict.measure_costs()
     assert min(costs.scan, costs.count, costs.index, costs.copy) > 0
     assert costs.wake >= 0 and costs.arrive >= 0
+    assert [row.helpers for row in costs.woken] == [1, 2]
+    for row in costs.woken:
+        assert 0 < row.first <= row.last and row.caller > 0
+
+
+def test_who_comes_when_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    predict.run(lambda: replace(COSTS, woken=(Woken(16, 1.5e-5, 4e-5, 6.25e-5),)))
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "62.5" in line)
+    assert row.split("│")[1:5] == ["      16 ", "       15.0 ", "             40.0 ", "     62.5 "]
