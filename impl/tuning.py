@@ -4,6 +4,7 @@ Nothing here knows a processor. ``impl.calibration`` measures; these are the val
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from model.boundary.arguments import flag, whole_number
 from model.errors import ColoError
@@ -29,11 +30,14 @@ class Tuning:
     processor knows where the page lies; on some machines the line costs more than that brings"""
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "fetching_host", flag(self.fetching_host, "fetching_host", ColoError)
-        )
-        for limit in fields(self)[:-1]:
-            number = whole_number(getattr(self, limit.name), limit.name, ColoError)
-            if not 0 <= number < 2**64:
-                raise ColoError(f"{limit.name} {number} is impossible: use 0 to 2^64 - 1")
-            object.__setattr__(self, limit.name, number)
+        for limit in fields(self):
+            checked = flag if limit.type is bool else _limit
+            value = checked(getattr(self, limit.name), limit.name, ColoError)
+            object.__setattr__(self, limit.name, value)
+
+
+def _limit(value: Any, what: str, error: type[Exception]) -> int:
+    number = whole_number(value, what, error)
+    if not 0 <= number < 2**64:
+        raise error(f"{what} {number} is impossible: use 0 to 2^64 - 1")
+    return number

@@ -70,7 +70,7 @@ class Costs:
     """of the caller's time, for each helper that it wakes"""
     arrive: float
     """from then until the helper works"""
-    woken: tuple[Woken, ...] = ()
+    woken: tuple[Woken, ...]
     """what these two are from"""
 
 
@@ -216,8 +216,7 @@ def run(measure: Callable[[], Costs] = measure_costs) -> None:
         ("until it works", f"{costs.arrive * 1e6:.1f} us"),
     ):
         print(f"measured: {what}: {cost}")
-    if costs.woken:
-        console().print(_who_comes_when(costs.woken))
+    console().print(_who_comes_when(costs.woken))
     shown = Table(
         title=f"{DIRTY:.1%} dirty: milliseconds of a flush, computed", title_justify="left"
     )

@@ -23,9 +23,8 @@ MARGIN = 0.02
 #: A waiting thread looks for this many times what sleeping costs, within these bounds, in nanoseconds.
 AWAKE_TIMES = 2
 SHORTEST_AWAKE, LONGEST_AWAKE = 20_000, 500_000
-#: Whether a line of the host is fetched is no matter of size: rounds of these sizes are asked together,
-#: for flushes of fewer pages vary by more than it brings or costs, and this number of rounds is needed.
-HOST_MATTERS_FROM, FEWEST_TOGETHER = 1 << 20, 6
+#: Whether a line of the host is fetched is no matter of size: all rounds are asked together, if as many.
+FEWEST_TOGETHER = 6
 
 #: A thread that had no processor for more of the time was measured together with its neighbours.
 LEAST_RUNNING = 0.9

@@ -17,7 +17,7 @@ import numpy as np
 
 from impl.bitmap import bitmap_of
 from impl.block import Block
-from impl.calibration.decide import HOST_MATTERS_FROM, copying_limits
+from impl.calibration.decide import copying_limits
 from impl.calibration.figures import Figures, Times
 from impl.machine.cpus import usable_cpus
 from impl.machine.memory import check_memory
@@ -38,6 +38,8 @@ OTHER_BYTES = 16 * MEBIBYTE
 COPYING_SIZES = (*(n * KIBIBYTE for n in (16, 64, 256)), *(n * MEBIBYTE for n in (1, 4, 16)))
 #: And a caller alone with all threads: close together where a thread wakes about as soon as it ends.
 HELPING_SIZES = (*(n * KIBIBYTE for n in (256, 384, 512, 768)), *(n * MEBIBYTE for n in (1, 2, 4)))
+#: From this size on without a line of the host, too: smaller ones vary by more than it brings or costs.
+HOST_MATTERS_FROM = MEBIBYTE
 #: Sizes up to this take turns twice as often: they vary more, and cost less.
 OFTEN_UP_TO = MEBIBYTE
 #: How long it takes, and when each part is over, as shares of that.

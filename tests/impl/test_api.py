@@ -493,7 +493,8 @@ PARAMETERS: dict[str, Parameter] = {
     "tuning": Parameter(lambda _: Tuning(), optional(a(Tuning))),
     **{
         f"Tuning.{limit.name}": Parameter(lambda _: 0, number, limit.name)
-        for limit in fields(Tuning)[:-1]
+        for limit in fields(Tuning)
+        if limit.type is int
     },
     "Tuning.fetching_host": Parameter(lambda _: False, flag),
     "event_log": Parameter(lambda _: None, optional(a(EventLog)), "event.log"),

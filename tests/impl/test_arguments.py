@@ -140,7 +140,7 @@ TAKES_A_NUMBER: dict[str, Callable[[ColoRam, Any], Any]] = {
     "page_size": lambda _, n: ColoRam([], page_size=n),
     "threads": lambda _, n: FlushPool(n),
     "serial_below_bytes": lambda _, n: FlushPool(1, serial_below_bytes=n),
-    **{f"{limit.name} of a tuning": a_tuning(limit.name) for limit in fields(Tuning)[:-1]},
+    **{f"{f.name} of a tuning": a_tuning(f.name) for f in fields(Tuning) if f.type is int},
     "length of a layout": lambda _, n: model.Layout((model.Block("a", 0, 0, n),), PAGE),
     "page size of a layout": lambda _, n: model.Layout((), n),
     "locate": lambda ram, n: ram.layout.locate(n),

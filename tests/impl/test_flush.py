@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from impl import Block, ColoRam, DirtyCountMismatch, FlushPool, StrayDirtyPages
 from impl.calibration.measure import COPYING
 from impl.pool import STRATEGIES, Strategy
+from impl.stats import FlushStats
 from model import flush as spec
 from model.ram import Layout
 from tests.support.cases import PAGE_SIZE, Case, Epoch, cases, layouts
@@ -50,6 +51,16 @@ class Pair:
         self.ram.set_dirty(
             bitmap(self.model.cache_dirty, self.layout), bitmap(self.model.host_dirty, self.layout)
         )
+
+    def flush(self, pool: FlushPool, strategy: Strategy = "dynamic") -> FlushStats:
+        """Flush both; the counts and everything else are the model's."""
+        wanted = spec.flush(self.model, self.layout)
+        stats = pool.flush(self.ram, strategy)
+        found = spec.Flushed(stats.copied, stats.host_dirty, stats.cache_dirty, stats.both_dirty)
+        assert found == wanted
+        assert sum(worker.copied for worker in stats.workers) == stats.copied
+        self.check()
+        return stats
 
     def check(self) -> None:
         """Both sides hold the same bytes, bits and count."""
@@ -89,12 +100,7 @@ def test_a_flush_does_what_the_model_does(
     pair = Pair(case.layout, aligned)
     for number, epoch in enumerate(case.epochs):
         pair.dirty(epoch, number)
-        wanted = spec.flush(pair.model, case.layout)
-        stats = pools[threads].flush(pair.ram, strategy)
-        found = spec.Flushed(stats.copied, stats.host_dirty, stats.cache_dirty, stats.both_dirty)
-        assert found == wanted
-        assert sum(worker.copied for worker in stats.workers) == stats.copied
-        pair.check()
+        pair.flush(pools[threads], strategy)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +125,7 @@ def test_in_whichever_way_pages_are_copied_a_flush_does_what_the_model_does(
     pair = Pair(case.layout, aligned)
     for number, epoch in enumerate(case.epochs):
         pair.dirty(epoch, number)
-        wanted = spec.flush(pair.model, case.layout)
-        assert copiers[way].flush(pair.ram, strategy).copied == wanted.copied
-        pair.check()
+        pair.flush(copiers[way], strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -8,7 +8,9 @@ from impl.bench import predict
 from impl.bench.guests import DIRTY
 from impl.bench.predict import MEMORY_THREADS, WAYS, Costs, Woken, seconds
 
-COSTS = Costs(scan=1e-10, count=2e-10, index=3e-10, copy=2e-7, wake=4e-6, arrive=2e-5)
+WOKEN = Woken(helpers=16, caller=1.5e-5, first=4e-5, last=6.25e-5)
+PASSES = {"scan": 1e-10, "count": 2e-10, "index": 3e-10}
+COSTS = Costs(**PASSES, copy=2e-7, wake=4e-6, arrive=2e-5, woken=(WOKEN,))
 GUEST = 64 << 30
 PAGES = GUEST // 4096
 COUNT, INDEX = (PAGES / 4 * cost for cost in (COSTS.count, COSTS.index))
@@ -96,6 +98,6 @@ def test_the_costs_of_this_machine_are_measured(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_comes_when_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    predict.run(lambda: replace(COSTS, woken=(Woken(16, 1.5e-5, 4e-5, 6.25e-5),)))
+    predict.run(lambda: COSTS)
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "62.5" in line)
     assert row.split("│")[1:5] == ["      16 ", "       15.0 ", "             40.0 ", "     62.5 "]
