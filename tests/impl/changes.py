@@ -176,20 +176,39 @@ class Pinned:
         buffer = struct.pack("QQ", self._at, self._length)
         if libc.syscall(427, self._ring, 0, buffer, 1) < 0:
             raise OSError(ctypes.get_errno(), "io_uring")
-        (entries,) = struct.unpack_from("I", parameters.raw)
-        self._submit = struct.unpack_from("7I", parameters.raw, 40)
-        self._queue = mmap.mmap(self._ring, self._submit[6] + 4 * entries)
+        entries, completed = struct.unpack_from("2I", parameters.raw)
+        self._submit, self._complete = (
+            struct.unpack_from("7I", parameters.raw, at) for at in (40, 80)
+        )
+        # Both queues lie in one piece.
+        size = max(self._submit[6] + 4 * entries, self._complete[5] + 16 * completed)
+        self._queue = mmap.mmap(self._ring, size)
         self._entries = mmap.mmap(self._ring, 64 * entries, offset=0x1000_0000)
 
     def read_zeros(self) -> None:
-        """IORING_OP_READ_FIXED: the kernel writes to the pages as they were registered."""
+        """IORING_OP_READ_FIXED: the kernel writes to the pages as they were registered.
+
+        Where it has something else to do, as on a busy machine, it ends a read of zeros early.
+        """
+        done = 0
         with Path("/dev/zero").open("rb") as zeros:
-            entry = (4, 0, 0, zeros.fileno(), 0, self._at, self._length, 0, 1, 0)
-            struct.pack_into("BBHiQQIIQH", self._entries, 0, *entry)
-            struct.pack_into("I", self._queue, self._submit[6], 0)
-            (tail,) = struct.unpack_from("I", self._queue, self._submit[1])
-            struct.pack_into("I", self._queue, self._submit[1], tail + 1)
-            libc.syscall(426, self._ring, 1, 1, 1, None, 0)
+            while done < self._length:
+                entry = (4, 0, 0, zeros.fileno(), 0, self._at + done, self._length - done, 0, 1, 0)
+                done += self._submitted(entry)
+
+    def _submitted(self, entry: tuple[int, ...]) -> int:
+        """What comes of an operation."""
+        struct.pack_into("BBHiQQIIQH", self._entries, 0, *entry)
+        struct.pack_into("I", self._queue, self._submit[6], 0)
+        (tail,) = struct.unpack_from("I", self._queue, self._submit[1])
+        struct.pack_into("I", self._queue, self._submit[1], tail + 1)
+        libc.syscall(426, self._ring, 1, 1, 1, None, 0)
+        head, mask = (struct.unpack_from("I", self._queue, self._complete[i])[0] for i in (0, 2))
+        (result,) = struct.unpack_from("i", self._queue, self._complete[5] + 16 * (head & mask) + 8)
+        struct.pack_into("I", self._queue, self._complete[0], head + 1)
+        if result < 0:
+            raise OSError(-result, "io_uring")
+        return int(result)
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ Held against the table of ``impl/README.md``: what that calls found must be foun
 missed, ``ColoRam.discarded`` puts right.
 """
 
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -190,3 +191,21 @@ def test_without_a_log_it_marks(pools: dict[int, FlushPool]) -> None:
         with pytest.raises(LayoutError):
             ram.discarded(name, pages)  # type: ignore[arg-type]
     assert pools[1].flush(ram).copied == 5
+
+
+def test_what_is_written_through_a_pin_is_whole_while_signals_come() -> None:
+    """Of our own pin: the kernel ends a long read of zeros early where it has something else to do."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    with memory_of("memfd, private") as memory:
+        try:
+            pinned = Pinned(memory, SMALL)
+        except OSError as error:
+            pytest.skip(f"needs io_uring ({error})")
+        signal.setitimer(signal.ITIMER_REAL, 2e-5, 2e-5)
+        try:
+            with pinned:
+                pinned.read_zeros()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert changed(memory) == set(SMALL)
