@@ -25,9 +25,9 @@ class Tuning:
     """the caller flushes alone: to wake a helper costs more than it brings"""
     awake_nanoseconds: int = 100_000
     """who waits looks so long before it sleeps, unless a pool has more threads than there are CPUs"""
-    fetching_host: bool = True
+    fetching_host: bool = False
     """past the cache, the next page not fetched whole: a line of its host is, all the same. By then the
-    processor knows where the page lies; on some machines the line costs more than that brings"""
+    processor knows where the page lies; on most machines the line costs more than that brings"""
 
     def __post_init__(self) -> None:
         for limit in fields(self):

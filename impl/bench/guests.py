@@ -4,9 +4,9 @@ import mmap
 
 from impl.bench.patterns import Pattern, scattered
 from impl.block import Block
+from impl.machine.memory import sparse_memory
 from impl.ram import ColoRam
 
-MAP_NORESERVE = 0x4000
 PAGE_SIZE = 4096
 TEBIBYTE = 1 << 40
 #: Guests of these sizes, and the share of their pages that is dirty, anywhere.
@@ -21,15 +21,7 @@ _TAKEN_BY_ITS_STAMPS = 2 * 8 + 1
 
 def sparse_ram(size: int) -> ColoRam:
     """A guest of one block of ``size`` bytes, whose pages are there once they are written."""
-    return ColoRam([Block("ram", host=_sparse(size), cache=_sparse(size))])
-
-
-def _sparse(size: int) -> mmap.mmap:
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-    memory = mmap.mmap(-1, size, flags=flags)
-    # Where all memory comes as huge pages, a page in use would take two MiB.
-    memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return memory
+    return ColoRam([Block("ram", host=sparse_memory(size), cache=sparse_memory(size))])
 
 
 def title(name: str) -> str:

@@ -1,9 +1,9 @@
 """From figures to limits: where one way of flushing gives way to the next as flushes grow.
 
 A machine is noisy, and a wrong limit costs more than a right one brings. So the usual limits stay unless
-others win clearly: of a gain only what three rounds out of four have shown counts, less a margin, and a
-size of which there are too few rounds counts for nothing. That will do for the copies of one thread,
-which a busy machine delays now and then; of helpers that must wait for a processor it says nothing.
+others win clearly: of a gain only as much counts as is sure, less a margin, and a size of which there are
+too few rounds counts for nothing. That will do for the copies of one thread, which a busy machine delays
+now and then; of helpers that must wait for a processor it says nothing.
 """
 
 import math
@@ -20,11 +20,12 @@ from impl.tuning import Tuning
 FEWEST_ROUNDS = 3
 #: What a way must win at a size before it counts, as a share of the time.
 MARGIN = 0.02
+#: Half of this, divided by the root of the number of rounds, below the median lies what is sure: among
+#: rounds that vary, 95 times of 100 the median of all that there could be lies above.
+SURE = 1.64
 #: A waiting thread looks for this many times what sleeping costs, within these bounds, in nanoseconds.
 AWAKE_TIMES = 2
 SHORTEST_AWAKE, LONGEST_AWAKE = 20_000, 500_000
-#: Whether a line of the host is fetched is no matter of size: all rounds are asked together, if as many.
-FEWEST_TOGETHER = 6
 
 #: A thread that had no processor for more of the time was measured together with its neighbours.
 LEAST_RUNNING = 0.9
@@ -40,6 +41,7 @@ def decide(figures: Figures) -> Tuning:
     (alone,) = limits(figures.helping, ("alone", "together"), _usual_help)
     return replace(
         tuning,
+        fetching_host=gain(figures.apart, "a line of the host", "streaming") > 0,
         serial_below_bytes=USUAL.serial_below_bytes if alone is None else alone,
         awake_nanoseconds=_awake(figures.sleeping),
     )
@@ -47,24 +49,10 @@ def decide(figures: Figures) -> Tuning:
 
 def copying_limits(copying: Mapping[int, Times]) -> Tuning:
     """The usual limits, but for those between ways of copying: that is decided, and used, first."""
-    tuning = USUAL
-    if _host_costs(copying):
-        tuning = replace(USUAL, fetching_host=False)
-        copying = {
-            size: {**times, "streaming": times.get("cache only", times["streaming"])}
-            for size, times in copying.items()
-        }
     ordinary, fetching = limits(copying, ("ordinary", "fetching", "streaming"), _usual_copy)
     if ordinary is None or fetching is None:
-        return tuning
-    return replace(tuning, ordinary_below_bytes=ordinary, fetching_below_bytes=fetching)
-
-
-def _host_costs(copying: Mapping[int, Times]) -> bool:
-    """Is it surely faster not to fetch a line of the next page's host?"""
-    by_size = [_by_round(times, "cache only", to="streaming") for times in copying.values()]
-    ratios = np.concatenate([np.empty(0), *by_size])
-    return len(ratios) >= FEWEST_TOGETHER and _surely(ratios) > 0
+        return USUAL
+    return replace(USUAL, ordinary_below_bytes=ordinary, fetching_below_bytes=fetching)
 
 
 def is_settled(figures: Figures) -> bool:
@@ -128,24 +116,16 @@ def gain(times: Times, way: str, usual: str) -> float:
     ratios = ratios_of(times, way, usual)
     if way == usual or ratios is None:
         return 0.0
-    return _surely(ratios)
-
-
-def _surely(ratios: npt.NDArray[np.float64]) -> float:
-    """What three rounds of four have shown, as a logarithm, less the margin."""
-    return float(np.log(np.quantile(ratios, 0.25))) - MARGIN
+    # Of few rounds what three of four have shown.
+    sure = max(0.25, 0.5 - SURE / 2 / math.sqrt(len(ratios)))
+    return float(np.log(np.quantile(ratios, sure))) - MARGIN
 
 
 def ratios_of(times: Times, way: str, to: str) -> npt.NDArray[np.float64] | None:
     """How many times as fast a way is as another, by round; None if there are too few of them."""
-    ratios = _by_round(times, way, to)
-    return ratios if len(ratios) >= FEWEST_ROUNDS else None
-
-
-def _by_round(times: Times, way: str, to: str) -> npt.NDArray[np.float64]:
     one, other = (np.array(times.get(which, ()), np.float64) for which in (way, to))
     rounds = min(len(one), len(other))
-    return other[:rounds] / one[:rounds]
+    return other[:rounds] / one[:rounds] if rounds >= FEWEST_ROUNDS else None
 
 
 def _awake(times: Times) -> int:

@@ -72,7 +72,8 @@ def _parsed(content: bytes) -> Calibration:
             {int(size): times for size, times in figures[part].items()}
             for part in ("copying", "helping")
         )
-        figures = Figures(copying, helping, figures["sleeping"], float(figures["running"]))
+        others = figures["sleeping"], figures["apart"], float(figures["running"])
+        figures = Figures(copying, helping, *others)
     tuning = Tuning(**members["tuning"])
     return Calibration(tuning, figures, bool(members["settled"]), float(members["at"]))
 

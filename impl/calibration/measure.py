@@ -1,4 +1,4 @@
-"""A fifth of a second of flushes: which way takes how long, by size, on this machine.
+"""A fifth of a second of flushes, or more: which way takes how long, by size, on this machine.
 
 As between two checkpoints, pages all over a RAM are written, other memory is read, the pages are flushed.
 The ways take turns, so that a machine whose speed drifts slows all alike; more rounds are added until the
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import cycle
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -20,7 +21,7 @@ from impl.block import Block
 from impl.calibration.decide import copying_limits
 from impl.calibration.figures import Figures, Times
 from impl.machine.cpus import usable_cpus
-from impl.machine.memory import check_memory
+from impl.machine.memory import check_memory, sparse_memory
 from impl.ram import ColoRam
 from impl.stats import FlushStats
 from impl.tuning import Tuning
@@ -38,13 +39,16 @@ OTHER_BYTES = 16 * MEBIBYTE
 COPYING_SIZES = (*(n * KIBIBYTE for n in (16, 64, 256)), *(n * MEBIBYTE for n in (1, 4, 16)))
 #: And a caller alone with all threads: close together where a thread wakes about as soon as it ends.
 HELPING_SIZES = (*(n * KIBIBYTE for n in (256, 384, 512, 768)), *(n * MEBIBYTE for n in (1, 2, 4)))
-#: From this size on without a line of the host, too: smaller ones vary by more than it brings or costs.
-HOST_MATTERS_FROM = MEBIBYTE
 #: Sizes up to this take turns twice as often: they vary more, and cost less.
 OFTEN_UP_TO = MEBIBYTE
 #: How long it takes, and when each part is over, as shares of that.
 SECONDS = 0.18
 COPYING_SHARE, HELPING_SHARE, ASLEEP_SHARE, AWAKE_SHARE = 0.6, 0.88, 0.96, 1
+#: Where there is at least so much time, this share of it is kept for pages far apart. There and on both
+#: sides they are more than most caches hold, and a page of page tables has no more than a line for each.
+APART_FROM_SECONDS, APART_SHARE = 1, 0.25
+APART_PAGES, APART_PARTS = 32768, 8
+APART_STRIDE = 8 * PAGE_SIZE
 #: A pool of more threads takes too long to make for that.
 MOST_THREADS = 16
 # Longer than a helper takes to go to sleep, and its processor.
@@ -82,7 +86,6 @@ COPYING = {
     "ordinary": Tuning(ordinary_below_bytes=ALL),
     "fetching": Tuning(ordinary_below_bytes=0, fetching_below_bytes=ALL),
     "streaming": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0),
-    "cache only": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0, fetching_host=False),
 }
 
 
@@ -92,23 +95,29 @@ def measure(
     """Measure for so long by ``clock``. Raises ColoError if there are no memory or threads for it."""
     begin = clock()
 
-    def until(share: float) -> Callable[[], bool]:
-        return lambda: clock() - begin < seconds * share
+    at_length = seconds >= APART_FROM_SECONDS
+    usually = seconds * (1 - APART_SHARE if at_length else 1)
 
-    check_memory(2 * RAM_BYTES + OTHER_BYTES, "a calibration")
+    def until(end: float) -> Callable[[], bool]:
+        return lambda: clock() - begin < end
+
+    apart_bytes = 2 * APART_PAGES * PAGE_SIZE if at_length else 0
+    check_memory(2 * RAM_BYTES + OTHER_BYTES + apart_bytes, "a calibration")
     threads = min(usable_cpus(), MOST_THREADS)
     ran = time.thread_time()
     guest = _Guest()
-    copying = _copying(make_pool, guest, until(COPYING_SHARE))
+    copying = _copying(make_pool, guest, until(usually * COPYING_SHARE))
     running = (time.thread_time() - ran) / (clock() - begin)
-    if threads == 1:
-        return Figures(copying, {}, {}, running)
-    helping = _helping(make_pool, guest, threads, copying_limits(copying), until(HELPING_SHARE))
-    sleeping = {
-        "asleep": _empty_rounds(make_pool, guest, threads, 0, until(ASLEEP_SHARE)),
-        "awake": _empty_rounds(make_pool, guest, threads, AWAKE, until(AWAKE_SHARE)),
-    }
-    return Figures(copying, helping, sleeping, running)
+    helping, sleeping = dict[int, Times](), Times()
+    if threads > 1:
+        copies = copying_limits(copying)
+        helping = _helping(make_pool, guest, threads, copies, until(usually * HELPING_SHARE))
+        sleeping = {
+            "asleep": _empty_rounds(make_pool, guest, threads, 0, until(usually * ASLEEP_SHARE)),
+            "awake": _empty_rounds(make_pool, guest, threads, AWAKE, until(usually * AWAKE_SHARE)),
+        }
+    apart = _apart(make_pool, threads, until(seconds)) if at_length else Times()
+    return Figures(copying, helping, sleeping, apart, running)
 
 
 class _Guest:
@@ -147,11 +156,7 @@ def _copying(make_pool: MakesPools, guest: _Guest, in_time: Callable[[], bool]) 
             guest.dirty(dirty_bytes)
             return _took(pools[way].flush(guest.ram, "serial"))
 
-        return _in_turn({size: _ways_of_copying(size) for size in COPYING_SIZES}, flush, in_time)
-
-
-def _ways_of_copying(size: int) -> list[str]:
-    return [way for way in COPYING if way != "cache only" or size >= HOST_MATTERS_FROM]
+        return _in_turn({size: list(COPYING) for size in COPYING_SIZES}, flush, in_time)
 
 
 def _helping(
@@ -184,6 +189,36 @@ def _empty_rounds(
             time.sleep(0 if awake else ASLEEP_SECONDS)
             times.append(_took(pool.flush(guest.ram, "static")))
     return times
+
+
+def _apart(make_pool: MakesPools, threads: int, in_time: Callable[[], bool]) -> Times:
+    """Of pages that neither the cache nor, by its page tables, the processor has at hand.
+
+    Nothing where so many addresses are refused.
+    """
+    try:
+        host, cache = (sparse_memory(APART_PAGES * APART_STRIDE) for _ in range(2))
+    except OSError:
+        return {}
+    ram = ColoRam([Block("calibration", host=host, cache=cache)], page_size=PAGE_SIZE)
+    pages = np.arange(0, ram.layout.pages, APART_STRIDE // PAGE_SIZE)
+    for memory in (ram.block("calibration").host, ram.block("calibration").cache):
+        memory[pages * PAGE_SIZE] = 1
+    parts = cycle([bitmap_of(pages[i::APART_PARTS], ram.layout.words) for i in range(APART_PARTS)])
+    tuning = replace(COPYING["streaming"], serial_below_bytes=0, awake_nanoseconds=0)
+    with (
+        make_pool(threads, tuning=tuning) as streaming,
+        make_pool(threads, tuning=replace(tuning, fetching_host=True)) as fetching_host,
+    ):
+        pools = {"streaming": streaming, "a line of the host": fetching_host}
+
+        def flush(way: str, _: int) -> int:
+            words = next(parts)
+            ram.set_dirty(words, words)
+            return _took(pools[way].flush(ram, "dynamic"))
+
+        size = APART_PAGES // APART_PARTS * PAGE_SIZE
+        return _in_turn({size: list(pools)}, flush, in_time)[size]
 
 
 def _in_turn(

@@ -4,6 +4,7 @@ Linux promises memory that it does not have, and ends a process, any process, wh
 the promise. Beside a running guest that process may be the guest.
 """
 
+import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from impl.machine.cgroups import cgroups, text_of
 MEMINFO = Path("/proc/meminfo")
 #: Left to everything else on the machine, as a share of what is to be had.
 RESERVE = 0.05
+
+_MAP_NORESERVE = 0x4000
 
 
 def check_memory(needed: int, what: str) -> None:
@@ -31,6 +34,17 @@ def available() -> int:
     found = re.search(r"^MemAvailable: +(\d+) kB$", text_of(MEMINFO), re.MULTILINE)
     limits = [left for cgroup in cgroups("memory") for left in _left(cgroup)]
     return min([int(found[1]) << 10 if found else 2**63, *limits])
+
+
+def sparse_memory(size: int) -> mmap.mmap:
+    """Memory that is there, in pages of the smallest size, where it is written.
+
+    Raises OSError where Linux promises no more than there is, or this process may have no more addresses.
+    """
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+    # Where all memory comes as huge pages, a page in use would take two MiB.
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
 
 
 def _left(cgroup: Path) -> Iterator[int]:
