@@ -194,7 +194,7 @@ def _empty_rounds(
 def _apart(make_pool: MakesPools, threads: int, in_time: Callable[[], bool]) -> Times:
     """Of pages that neither the cache nor, by its page tables, the processor has at hand.
 
-    Nothing where so many addresses are refused.
+    Nothing where their addresses are refused.
     """
     try:
         host, cache = (sparse_memory(APART_PAGES * APART_STRIDE) for _ in range(2))
