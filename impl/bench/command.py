@@ -28,6 +28,7 @@ from impl.bench import (
 from impl.bench import nodes as numa
 from impl.bench.bound_port import BoundPort
 from impl.bench.copy_limit import BEST_MODE, MODES
+from impl.bench.figures import told
 from impl.bench.measures import Measure, ours
 from impl.bench.paired import Contender, PairedRuns
 from impl.bench.patterns import Pattern
@@ -360,7 +361,8 @@ def _print(rows: list[Row], found: list[Measure], lacks: LeftOut | None) -> None
         table.add_column(column)
     for measure in found:
         verdict = {True: "met", False: "MISSED", None: ""}[measure.met]
-        table.add_row(measure.what, f"{measure.value:.2f} {measure.unit}", measure.target, verdict)
+        value = f"{told(measure.value, measure.target)} {measure.unit}"
+        table.add_row(measure.what, value, measure.target, verdict)
     screen.print(table)
     lost = [measure.what for measure in found if measure.met is False]
     print("Targets missed: " + ("; ".join(lost) if lost else "none"))

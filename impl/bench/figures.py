@@ -31,3 +31,10 @@ def fastest(row: dict[str, Any], beginning: str) -> str | None:
 def in_full(ratio: Mapping[str, float]) -> str:
     """A ratio with its quartiles."""
     return f"{ratio['median']:.2f} [{ratio['low']:.2f}-{ratio['high']:.2f}]"
+
+
+def told(value: float, target: str) -> str:
+    """A measure to two places, or to more: by 1.15 no "at most 1.15" is missed, but by 1.152."""
+    *_, bound = ("", *target.split())
+    texts = [f"{value:.{places}f}" for places in range(2, 6)]
+    return next((text for text in texts if not bound or float(text) != float(bound)), texts[0])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from impl.bench import charts
-from impl.bench.figures import OURS, fastest, in_full, ours_in, ratios_of
+from impl.bench.figures import OURS, fastest, in_full, ours_in, ratios_of, told
 from impl.bench.rows import ALONE
 from model.boundary.input import read_text
 from model.boundary.output import write_text
@@ -199,7 +199,7 @@ def _where(found: Mapping[str, Document]) -> Iterator[str]:
 def _short(found: Mapping[str, Document]) -> Iterator[str]:
     for name, one in found.items():
         missed = [
-            f"*{measure['what']}* {measure['value']:.2f} ({measure['target']})"
+            f"*{measure['what']}* {told(measure['value'], measure['target'])} ({measure['target']})"
             for measure in one["measures"]
             if measure["met"] is False
         ]
@@ -244,7 +244,12 @@ def _section(name: str, found: Document) -> Iterator[str]:
     heads = ["dirty pages", "", *columns, "fastest C port"]
     yield from (*_table(heads, [_cells(row, columns.values()) for row in found["patterns"]]), "")
     measures = [
-        [one["what"], f"{one['value']:.2f} {one['unit']}", one["target"], _verdict(one["met"])]
+        [
+            one["what"],
+            f"{told(one['value'], one['target'])} {one['unit']}",
+            one["target"],
+            _verdict(one["met"]),
+        ]
         for one in found["measures"]
     ]
     yield from (*_table(["measure", "", "target", ""], measures), "")

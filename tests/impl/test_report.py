@@ -9,6 +9,7 @@ import pytest
 
 from impl.__main__ import main
 from impl.bench import report
+from impl.bench.figures import told
 from impl.bench.report import GENERATED, README, Results, results_there, with_text
 from model.page.document import Document, document, save
 from tests.support.needs import needs_git
@@ -107,6 +108,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         copies[tmp_path / path.name] = make
     monkeypatch.setattr(report, "GENERATED", copies)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "text"),
+    [
+        (1.1512, "at most 1.15", "1.151"),
+        (0.949, "at least 0.95", "0.949"),
+        (0.9499996, "at least 0.95", "0.95"),
+        (1.15, "at most 1.15", "1.15"),
+        (1.158, "at most 1.15", "1.16"),
+        (44.481, "", "44.48"),
+    ],
+)
+def test_a_measure_can_be_told_from_its_target(value: float, target: str, text: str) -> None:
+    assert told(value, target) == text
 
 
 def test_each_machine_has_its_columns(folder: Path) -> None:
