@@ -20,9 +20,9 @@ from impl.tuning import Tuning
 FEWEST_ROUNDS = 3
 #: What a way must win at a size before it counts, as a share of the time.
 MARGIN = 0.02
-#: Half of this, divided by the root of the number of rounds, below the median lies what is sure: among
-#: rounds that vary, 95 times of 100 the median of all that there could be lies above.
-SURE = 1.64
+#: Of n rounds the quantile at 0.5 - SURE / sqrt(n) is sure: 95 times of 100 it lies below the median that
+#: any number of rounds would have.
+SURE = 0.82
 #: A waiting thread looks for this many times what sleeping costs, within these bounds, in nanoseconds.
 AWAKE_TIMES = 2
 SHORTEST_AWAKE, LONGEST_AWAKE = 20_000, 500_000
@@ -117,7 +117,7 @@ def gain(times: Times, way: str, usual: str) -> float:
     if way == usual or ratios is None:
         return 0.0
     # Of few rounds what three of four have shown.
-    sure = max(0.25, 0.5 - SURE / 2 / math.sqrt(len(ratios)))
+    sure = max(0.25, 0.5 - SURE / math.sqrt(len(ratios)))
     return float(np.log(np.quantile(ratios, sure))) - MARGIN
 
 

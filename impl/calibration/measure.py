@@ -87,6 +87,11 @@ COPYING = {
     "fetching": Tuning(ordinary_below_bytes=0, fetching_below_bytes=ALL),
     "streaming": Tuning(ordinary_below_bytes=0, fetching_below_bytes=0),
 }
+#: And those that are compared where pages lie far apart.
+COPYING_APART = {
+    "streaming": COPYING["streaming"],
+    "a line of the host": replace(COPYING["streaming"], fetching_host=True),
+}
 
 
 def measure(
@@ -94,7 +99,6 @@ def measure(
 ) -> Figures:
     """Measure for so long by ``clock``. Raises ColoError if there are no memory or threads for it."""
     begin = clock()
-
     at_length = seconds >= APART_FROM_SECONDS
     usually = seconds * (1 - APART_SHARE if at_length else 1)
 
@@ -156,7 +160,7 @@ def _copying(make_pool: MakesPools, guest: _Guest, in_time: Callable[[], bool]) 
             guest.dirty(dirty_bytes)
             return _took(pools[way].flush(guest.ram, "serial"))
 
-        return _in_turn({size: list(COPYING) for size in COPYING_SIZES}, flush, in_time)
+        return _in_turn(COPYING_SIZES, tuple(COPYING), flush, in_time)
 
 
 def _helping(
@@ -174,7 +178,7 @@ def _helping(
             guest.dirty(dirty_bytes)
             return _took(pool.flush(guest.ram, "serial" if way == "alone" else "dynamic"))
 
-        return _in_turn({size: ["alone", "together"] for size in HELPING_SIZES}, flush, in_time)
+        return _in_turn(HELPING_SIZES, ("alone", "together"), flush, in_time)
 
 
 def _empty_rounds(
@@ -205,12 +209,15 @@ def _apart(make_pool: MakesPools, threads: int, in_time: Callable[[], bool]) -> 
     for memory in (ram.block("calibration").host, ram.block("calibration").cache):
         memory[pages * PAGE_SIZE] = 1
     parts = cycle([bitmap_of(pages[i::APART_PARTS], ram.layout.words) for i in range(APART_PARTS)])
-    tuning = replace(COPYING["streaming"], serial_below_bytes=0, awake_nanoseconds=0)
-    with (
-        make_pool(threads, tuning=tuning) as streaming,
-        make_pool(threads, tuning=replace(tuning, fetching_host=True)) as fetching_host,
-    ):
-        pools = {"streaming": streaming, "a line of the host": fetching_host}
+    with ExitStack() as open_pools:
+        pools = {
+            way: open_pools.enter_context(
+                make_pool(
+                    threads, tuning=replace(tuning, serial_below_bytes=0, awake_nanoseconds=0)
+                )
+            )
+            for way, tuning in COPYING_APART.items()
+        }
 
         def flush(way: str, _: int) -> int:
             words = next(parts)
@@ -218,19 +225,20 @@ def _apart(make_pool: MakesPools, threads: int, in_time: Callable[[], bool]) -> 
             return _took(pools[way].flush(ram, "dynamic"))
 
         size = APART_PAGES // APART_PARTS * PAGE_SIZE
-        return _in_turn({size: list(pools)}, flush, in_time)[size]
+        return _in_turn((size,), tuple(pools), flush, in_time)[size]
 
 
 def _in_turn(
-    ways: dict[int, list[str]],
+    sizes: tuple[int, ...],
+    ways: tuple[str, ...],
     flush: Callable[[str, int], int],
     in_time: Callable[[], bool],
 ) -> dict[int, Times]:
-    """Rounds over all sizes and their ways, these in another order each time, while there is time."""
-    times: dict[int, Times] = {size: {way: [] for way in ways[size]} for size in ways}
+    """Rounds over all sizes and ways, these in another order each time, while there is time."""
+    times: dict[int, Times] = {size: {way: [] for way in ways} for size in sizes}
     order = random.Random(2016)
-    for size in _again(tuple(ways)):
-        for way in order.sample(ways[size], len(ways[size])):
+    for size in _again(sizes):
+        for way in order.sample(ways, len(ways)):
             if not in_time():
                 return times
             times[size][way].append(flush(way, size))

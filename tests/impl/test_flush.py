@@ -11,7 +11,9 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from impl import Block, ColoRam, DirtyCountMismatch, FlushPool, StrayDirtyPages
-from impl.calibration.measure import COPYING
+from impl.calibration.measure import COPYING, COPYING_APART
+from impl.kernels import flush as kernels
+from impl.kernels import job_table
 from impl.pool import STRATEGIES, Strategy
 from impl.stats import FlushStats
 from model import flush as spec
@@ -103,19 +105,36 @@ def test_a_flush_does_what_the_model_does(
         pair.flush(pools[threads], strategy)
 
 
+#: Every way that a calibration compares, and so every way that a pool can be told to copy.
+WAYS = {**COPYING, **COPYING_APART}
+
+
 @pytest.fixture(scope="module")
 def copiers() -> Iterator[dict[str, FlushPool]]:
     """Pools that copy in one way each; the others copy pages that are so few as memcpy does."""
     made = {
         way: FlushPool(2, tuning=replace(tuning, serial_below_bytes=0))
-        for way, tuning in COPYING.items()
+        for way, tuning in WAYS.items()
     }
     yield made
     for pool in made.values():
         pool.close()
 
 
-@pytest.mark.parametrize("way", COPYING)
+def test_every_way_of_copying_that_the_kernels_have_is_one_of_them(
+    copiers: dict[str, FlushPool],
+) -> None:
+    ram = ColoRam([Block("ram", size=PAGE_SIZE)], page_size=PAGE_SIZE)
+    found = set()
+    for pool in copiers.values():
+        ram.receive("ram", 0, bytes(PAGE_SIZE))
+        pool.flush(ram)
+        found.add(int(ram._now.job[job_table.place(job_table.COPYING)]))
+    names = ("ORDINARY", "STREAMING", "STREAMING_CACHE_ONLY", "STREAMING_FETCHING")
+    assert found == {int(getattr(kernels, name)) for name in names} == set(range(len(WAYS)))
+
+
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=40)
 @given(case=cases(), strategy=st.sampled_from(["dynamic", "serial"]), aligned=st.booleans())
 def test_in_whichever_way_pages_are_copied_a_flush_does_what_the_model_does(

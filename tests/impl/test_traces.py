@@ -11,9 +11,9 @@ import pytest
 
 from impl import FlushPool, Tuning
 from impl.__main__ import main
-from impl.calibration.measure import COPYING
 from impl.traces import format as traces
 from impl.traces.replay import Difference, Replay
+from tests.impl.test_flush import WAYS
 from tests.support.needs import LONG_RUN
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_without_x86_instructions_the_flush_is_as_right(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("tuning", COPYING.values(), ids=COPYING)
+@pytest.mark.parametrize("tuning", WAYS.values(), ids=WAYS)
 def test_tuned_for_another_processor_the_flush_is_as_right(tuning: Tuning) -> None:
     """Every way of copying, whichever of them this machine would choose."""
     trace = traces.load(TRACES[0])
