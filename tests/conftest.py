@@ -4,6 +4,7 @@
 run when COLO_LONG is set.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -47,6 +48,11 @@ COMMON = settings(
 settings.register_profile("short", COMMON, max_examples=60)
 settings.register_profile("long", COMMON, max_examples=2500)
 settings.load_profile("long" if os.environ.get("COLO_LONG") else "short")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: Python's collector of cycles is spared looking through it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

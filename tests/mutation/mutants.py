@@ -6,7 +6,6 @@ there already, or to what another mutant compiles to, are left out.
 """
 
 import ast
-import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,12 +74,14 @@ def _mutated(function: FunctionType) -> Iterator[tuple[str, str, int, CodeType]]
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
-    known = {_essence(_compiled(tree, function))}
+    known = {_essence(code_of(tree, function))}
     places: dict[tuple[str, str], int] = {}
+    scope = _Scope(function, definition)
     for holder, key, node in _nodes(definition):
-        for change in _changes(node, _Scope(function, definition)):
+        for change in _changes(node, scope):
             _put(holder, key, change.node)
-            code = _compiled(tree, function)
+            ast.fix_missing_locations(holder)
+            code = code_of(tree, function)
             _put(holder, key, node)
             if _essence(code) in known:
                 continue
@@ -92,12 +93,6 @@ def _mutated(function: FunctionType) -> Iterator[tuple[str, str, int, CodeType]]
 
 def _text(node: ast.AST) -> str:
     return " ".join(ast.unparse(node).split())
-
-
-def _compiled(tree: ast.Module, function: FunctionType) -> CodeType:
-    whole = copy.deepcopy(tree)
-    ast.fix_missing_locations(whole)
-    return code_of(whole, function)
 
 
 def code_of(source: ast.Module | str, function: FunctionType) -> CodeType:
