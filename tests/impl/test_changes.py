@@ -5,6 +5,7 @@ missed, ``ColoRam.discarded`` puts right.
 """
 
 import signal
+import time
 from functools import cache
 from pathlib import Path
 
@@ -207,5 +208,6 @@ def test_what_is_written_through_a_pin_is_whole_while_signals_come() -> None:
                 pinned.read_zeros()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            time.sleep(0.001)  # the last may still be on its way, to another thread
             signal.signal(signal.SIGALRM, before)
         assert changed(memory) == set(SMALL)
