@@ -368,9 +368,10 @@ def _print(rows: list[Row], found: list[Measure], lacks: LeftOut | None) -> None
     print("Targets missed: " + ("; ".join(lost) if lost else "none"))
     if lacks:
         print(f"Left out: {', '.join(lacks.what)}. {printable(lacks.why)}")
-        return
-    slower = [row.times.pattern.name for row in rows if row.ratio(row.default).median < 1]
-    print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
+    beside_c = [row for row in rows if row.best_c]
+    slower = [row.times.pattern.name for row in beside_c if row.ratio(row.default).median < 1]
+    if beside_c:
+        print("Slower than the fastest C port: " + ("; ".join(slower) if slower else "nowhere"))
 
 
 def _machine(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -88,6 +88,18 @@ def test_without_rustc_its_port_alone_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert bench.lacks.what == ("the same design in Rust",) and "rustc" in bench.lacks.why
 
 
+@needs_cc
+def test_without_rustc_what_is_slower_than_c_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(COMPILERS, "RUSTC", ())
+    monkeypatch.delenv("RUSTC", raising=False)
+    assert main([*BENCH, "--only", "64 pages"]) == 0
+    printed = capsys.readouterr().out
+    assert "Left out: the same design in Rust." in printed
+    assert "Slower than the fastest C port: " in printed
+
+
 @pytest.mark.parametrize("lack", [no_compiler, no_headers, no_folder])
 def test_without_what_c_needs_it_is_left_out(
     lack: Callable[[Path, pytest.MonkeyPatch], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,12 +1,11 @@
 """The glossary of README.md: one word for a thing, so the words that it replaces do not come back."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.needs import ROOT, tracked
 
 #: What is not said, and what is said instead.
 INSTEAD = {
@@ -35,17 +34,16 @@ def dialect(text: str) -> list[str]:
 
 
 def files() -> list[Path]:
-    """The project's own texts; where this is no clone, all that lie here."""
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    names = listed.stdout.splitlines() or [
-        str(path.relative_to(ROOT)) for top in ("model", "impl", "proofs", "tests")
+    """The project's own texts; without git, or a clone, all that lie here."""
+    here = tracked() or [
+        path.relative_to(ROOT)
+        for top in ("model", "impl", "proofs", "tests")
         for path in (ROOT / top).rglob("*")
-    ]  # fmt: skip
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
     # The list itself, and what tells how things were called before.
     left_out = {Path(__file__).relative_to(ROOT), Path(".github/CHANGELOG.md")}
-    return [Path(n) for n in names if n.endswith(TEXTS) and Path(n) not in left_out]
+    return [path for path in here if path.name.endswith(TEXTS) and path not in left_out]
 
 
 def test_one_word_for_a_thing() -> None:
