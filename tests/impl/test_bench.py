@@ -63,6 +63,11 @@ def no_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "install one (Debian: gcc"
 
 
+def no_rustc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMPILERS, "RUSTC", ())
+    monkeypatch.delenv("RUSTC", raising=False)
+
+
 def no_headers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """As Debian's gcc is without libc6-dev."""
     compiler = folder / "cc"
@@ -80,8 +85,7 @@ def no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @needs_cc
 def test_without_rustc_its_port_alone_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMPILERS, "RUSTC", ())
-    monkeypatch.delenv("RUSTC", raising=False)
+    no_rustc(monkeypatch)
     bench = Bench(1, 0)
     bench.close()
     assert bench.left_out is None and bench.lacks is not None
@@ -92,8 +96,7 @@ def test_without_rustc_its_port_alone_is_left_out(monkeypatch: pytest.MonkeyPatc
 def test_without_rustc_what_is_slower_than_c_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(COMPILERS, "RUSTC", ())
-    monkeypatch.delenv("RUSTC", raising=False)
+    no_rustc(monkeypatch)
     assert main([*BENCH, "--only", "64 pages"]) == 0
     printed = capsys.readouterr().out
     assert "Left out: the same design in Rust." in printed

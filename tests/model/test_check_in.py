@@ -1,7 +1,9 @@
 """The protocols, explored: every invariant holds, every faulty variant fails for its named reason."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,11 +35,15 @@ def ids(exploration: Exploration) -> str:
     return exploration.title
 
 
+def sharing(options: Mapping[str, Any]) -> int:
+    """How many processes share a round, or a queue."""
+    return max(int(options.get(who, 1)) for who in ("helpers", "threads", "copiers"))
+
+
 @pytest.mark.parametrize("exploration", HOLD, ids=ids)
 def test_every_claim_holds_in_every_interleaving(exploration: Exploration, long_run: bool) -> None:
     """By default of two that share a round; ``python -m model.explore`` takes three."""
-    sharing = max(exploration.options.get(who, 1) for who in ("helpers", "threads", "copiers"))
-    if (exploration.deep or sharing > 2) and not long_run:
+    if (exploration.deep or sharing(exploration.options) > 2) and not long_run:
         pytest.skip(LONG_RUN)
     seen = explore(exploration.make())
     assert seen.failure is None

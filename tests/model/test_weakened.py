@@ -37,6 +37,7 @@ from model.faults.check_in import ACCESSES, BROKEN, BROKEN_IN_A_STATIC_ROUND
 from model.protocols.check_in import STAYS, Process
 from model.replay import Counterexample
 from model.transitions import DEADLOCK, LIVELOCK
+from tests.model.test_check_in import sharing
 from tests.support.needs import LONG_RUN
 
 ROOT = Path(__file__).parents[2]
@@ -54,8 +55,7 @@ def test_everything_holds(execution: Execution, long_run: bool) -> None:
 
     By default of one helper; ``python -m model.explore`` takes two.
     """
-    sharing = max(execution.options.get(who, 1) for who in ("helpers", "copiers"))
-    if (execution.deep or sharing > 1) and not long_run:
+    if (execution.deep or sharing(execution.options) > 1) and not long_run:
         pytest.skip(LONG_RUN)
     seen = weak.explore(execution.make())
     assert seen.failure is None

@@ -80,6 +80,7 @@ def _mutated(function: FunctionType) -> Iterator[tuple[str, str, int, CodeType]]
     for holder, key, node in _nodes(definition):
         for change in _changes(node, scope):
             _put(holder, key, change.node)
+            # What is new takes the line of what holds it: another line would be another code.
             ast.fix_missing_locations(holder)
             code = code_of(tree, function)
             _put(holder, key, node)
