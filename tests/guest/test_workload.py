@@ -65,11 +65,37 @@ def test_an_unfinished_line_is_no_report() -> None:
     assert reports(whole + "es 2 ok\n")[1:] == [Report("files", 2, "ok")]
 
 
-def test_pages_are_found_by_their_header() -> None:
-    ram = np.zeros(4 * workload.PAGE_BYTES, np.uint8)
-    ram.view(np.uint64)[workload.PAGE_WORDS :][:3] = (workload.MAGIC, 77, 5)
-    pages, versions = workload.pages_in(ram)
-    assert pages.tolist() == [-1, 77, -1, -1] and versions[1] == 5
+def filled(page: int, version: int) -> list[int]:
+    """A page as ``fill`` in workload.c leaves it."""
+    seed = int(workload._mix(np.array([page << 32 | version], np.uint64))[0])
+    body = range(1, workload.PAGE_WORDS - workload.HEADER_WORDS + 1)
+    return [workload.MAGIC, page, version, *((seed + k * workload.INCREMENT) % 2**64 for k in body)]
+
+
+def test_pages_are_found_by_their_header_and_last_word() -> None:
+    whole, before = filled(77, 5), filled(77, 4)
+    last = workload.PAGES - 1
+    a_return_address = 0x401B55  # seen: a guest's stack that lay just so
+    pages = {
+        (77, 5): whole,
+        (77, 4): before,
+        (last, 0): filled(last, 0),
+        # Seen between any two words of a rewrite.
+        **{(77, -k): [*whole[:k], *before[k:]] for k in (2, 3, 4, 256, 511)},
+    }
+    strangers = [
+        [0] * 512,
+        [workload.MAGIC, a_return_address, *[0] * 510],
+        filled(workload.PAGES, 0),
+        [workload.MAGIC, 77, 5, *[0] * 509],
+        [*whole[:3], *filled(77, 3)[3:]],
+        [*filled(77, 0)[:3], *filled(77, 2**64 - 1)[3:]],
+        [0, *whole[1:]],
+    ]
+    ram = np.array([*pages.values(), *strangers], np.uint64).view(np.uint8).reshape(-1)
+    found, versions = workload.pages_in(ram)
+    assert found.tolist() == [*(page for page, _ in pages), *[-1] * len(strangers)]
+    assert versions[: len(pages)].tolist() == [5, 4, 0, 4, 5, 5, 5, 5]
 
 
 def test_the_initramfs_is_what_cpio_reads(tmp_path: Path) -> None:

@@ -129,11 +129,15 @@ def _mix(number: Words) -> Words:
     return x ^ (x >> np.uint64(31))
 
 
+def _seed(pages: Words, versions: Words) -> Words:
+    return _mix(pages << np.uint64(32) | versions)
+
+
 def _page_sums(pages: Words, versions: Words) -> Words:
     """The sum of seed + INCREMENT, seed + 2 INCREMENT, ... over the words after the header."""
     words = PAGE_WORDS - HEADER_WORDS
     increments = INCREMENT * (words * (words + 1) // 2) % 2**64
-    return _mix(pages << np.uint64(32) | versions) * np.uint64(words) + np.uint64(increments)
+    return _seed(pages, versions) * np.uint64(words) + np.uint64(increments)
 
 
 def _total(page_sums: Words) -> int:
@@ -141,7 +145,24 @@ def _total(page_sums: Words) -> int:
 
 
 def pages_in(ram: Bytes) -> tuple[NDArray[np.int64], Words]:
-    """For each page of RAM, the workload's page that lies there (-1 if none), and its version."""
-    headers = ram.view(np.uint64).reshape(-1, PAGE_WORDS)[:, :HEADER_WORDS]
-    ours = headers[:, 0] == np.uint64(MAGIC)
-    return np.where(ours, headers[:, 1].astype(np.int64), -1), headers[:, 2]
+    """For each page of RAM, the workload's page that lies there (-1 if none), and its version.
+
+    By its last word, too: the program keeps the same constant in registers, so that a page of its
+    stack may begin like a page of the workload. While a page is rewritten, its last word is still
+    that of the version before.
+    """
+    words = ram.view(np.uint64).reshape(-1, PAGE_WORDS)
+    magic, numbers, versions = words[:, :HEADER_WORDS].T
+    found = np.full(len(words), -1, np.int64)
+    like_ours = np.flatnonzero((magic == np.uint64(MAGIC)) & (numbers < np.uint64(PAGES)))
+    page, version, last = numbers[like_ours], versions[like_ours], words[like_ours, -1]
+    whole = last == _last_word(page, version)
+    begun = (version > 0) & (last == _last_word(page, version - np.uint64(1)))
+    ours = like_ours[whole | begun]
+    found[ours] = numbers[ours]
+    return found, versions
+
+
+def _last_word(pages: Words, versions: Words) -> Words:
+    increments = INCREMENT * (PAGE_WORDS - HEADER_WORDS) % 2**64
+    return _seed(pages, versions) + np.uint64(increments)
