@@ -22,7 +22,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from model.boundary.command import run, started_processes_hear_no_ctrl_c
-from model.boundary.options import count
+from model.boundary.options import count, refuse_unread
 from model.boundary.output import (
     INTERRUPTED,
     OutputError,
@@ -213,7 +213,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "with --compiled three, and one in four of the backup of a range",
     )
     parser.add_argument("--jobs", metavar="N", type=count, default=os.cpu_count(), help="processes")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.catalogue:
+        unread = ("json", "html", "export", "second", "record", "mutants", "jobs")
+        refuse_unread(parser, options, unread, "--catalogue proves nothing")
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,7 +8,7 @@ copy limit copies a list of pages known beforehand, by threads that are already 
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +71,13 @@ IN_C = (
 )
 # What needs rustc, and then a linker.
 IN_RUST = ("the same design in Rust",)
+# What each way to run does not read. Without one everything is measured, but for the nodes.
+WRITTEN = ("name", "json", "html", "plot")
+UNREAD = {
+    "simulate": ("ram", "threads", "seconds", "only"),
+    "predict": ("ram", "threads", "seconds", "only", "traces", "nodes", "remote", *WRITTEN),
+    "report": ("ram", "threads", "seconds", "only", "traces", "nodes", "remote", *WRITTEN),
+}
 
 
 class LeftOut(NamedTuple):
@@ -155,7 +162,7 @@ def add_command(commands: Any) -> None:
     """Register ``bench`` with the command line."""
     parser = commands.add_parser("bench", help="compare with the C ports and the copy limit")
     parser.add_argument(
-        "--ram", type=options.size, default="2G", help="size of the synthetic RAM: 512M, 2G"
+        "--ram", type=options.size, default=2 << 30, help="size of the synthetic RAM: 512M, 2G"
     )
     parser.add_argument("--threads", type=options.count, default=usable_cpus())
     parser.add_argument(
@@ -202,13 +209,12 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw all of it, to look at")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
-    parser.set_defaults(run=run, refuse=parser.error)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print tables and the summary; 0 whatever was measured."""
-    if arguments.nodes > 1 and not arguments.simulate:
-        arguments.refuse("argument --nodes: is computed, not measured: add --simulate")
+    _check_options(arguments)
     if arguments.report:
         report.write()
         return 0
@@ -229,11 +235,25 @@ def run(arguments: argparse.Namespace) -> int:
     return (_scaling if arguments.scaling else _contest)(arguments, recorded)
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse an option that this way to run does not read."""
+    parser = arguments.parser
+    for way, unread in UNREAD.items():
+        if getattr(arguments, way):
+            options.refuse_unread(parser, arguments, unread, f"means nothing with --{way}")
+    if not arguments.simulate:
+        computed = "is computed, not measured: add --simulate"
+        options.refuse_unread(parser, arguments, ("nodes", "remote"), computed)
+    if arguments.nodes == 1:
+        options.refuse_unread(parser, arguments, ("remote",), "there is one node: add --nodes 2")
+
+
 def _contest(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -> int:
     """Everybody side by side, with all threads."""
+    wanted = _wanted(arguments, recorded)
     bench = Bench(arguments.threads, arguments.seconds)
     machine, rows, found = _machine(arguments), list[Row](), list[Measure]()
-    for runs, pattern in _patterns(arguments, recorded):
+    for runs, pattern in wanted:
         rows.append(bench.row(runs, pattern))
         found += rows[-1].measures()
         _keep(arguments, _document(machine, {}, {}, **_measured(rows, found, bench.lacks)))
@@ -253,12 +273,13 @@ def _contest(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -
 
 def _scaling(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -> int:
     """1, 2, 4 ... threads on every pattern. Without a compiler, ours alone."""
+    wanted = _wanted(arguments, recorded)
     why = _why_it_does_not_build(CEILING)
     lacks = LeftOut(KINDS_IN_C, why) if why else None
     left_out = lacks._asdict() if lacks else None
     scaling = Scaling(arguments.threads, arguments.seconds, in_c=lacks is None)
     machine, speed_ups, computed = _machine(arguments), {}, {}
-    for runs, pattern in _patterns(arguments, recorded):
+    for runs, pattern in wanted:
         speed_ups[pattern.name] = scaling.measure(runs, pattern)
         pages = runs.ram.layout.pages
         computed[pattern.name] = best_possible(pattern, pages, scaling.numbers)
@@ -275,17 +296,30 @@ def _scaling(arguments: argparse.Namespace, recorded: dict[str, traces.Trace]) -
     return 0
 
 
-def _patterns(
+def _wanted(
     arguments: argparse.Namespace, recorded: dict[str, traces.Trace]
 ) -> Iterator[tuple[PairedRuns, Pattern]]:
-    """The patterns that are wanted, each on a RAM, with progress; large guests where there is memory."""
-    size, only = arguments.ram, arguments.only
+    """The patterns to measure, each on a RAM; an error if there is none of such a name."""
+    size, only = arguments.ram, arguments.only or ""
     check_memory(2 * size, f"a RAM of {size >> 20} MiB and its cache")
     runs = PairedRuns(ColoRam([Block("ram", size=size)]))
     synthetic = list(patterns.synthetic(runs.ram.layout.pages))
-    large = {guests.title(name): name for name in guests.LARGE}
-    names = *(pattern.name for pattern in synthetic), *recorded, *large
-    wanted = {name for name in names if (only or "") in name}
+    names = *(pattern.name for pattern in synthetic), *recorded, *map(guests.title, guests.LARGE)
+    wanted = {name for name in names if only in name}
+    if not wanted:
+        arguments.parser.error(
+            f"argument --only: no pattern has {only!r} in its name: {', '.join(names)}"
+        )
+    return _patterns(wanted, runs, synthetic, recorded)
+
+
+def _patterns(
+    wanted: Set[str],
+    runs: PairedRuns,
+    synthetic: list[Pattern],
+    recorded: dict[str, traces.Trace],
+) -> Iterator[tuple[PairedRuns, Pattern]]:
+    """One after the other, with progress; large guests where there is memory."""
     with Progress(transient=True, console=console(stderr=True)) as progress:
         task = progress.add_task("flushing", total=len(wanted))
         for pattern in synthetic:
@@ -299,8 +333,8 @@ def _patterns(
                 runs = PairedRuns(ram_for(trace))
                 yield runs, patterns.recorded(name, trace)
                 progress.advance(task)
-        for title, name in large.items():
-            if title in wanted and _there_is_memory(name):
+        for name in guests.LARGE:
+            if guests.title(name) in wanted and _there_is_memory(name):
                 pattern = guests.pattern(name)
                 runs = PairedRuns(guests.sparse_ram(guests.LARGE[name]), pattern.epochs[0].pages)
                 yield runs, pattern

@@ -40,8 +40,9 @@ LIMITS = {
 def add_command(commands: Any) -> None:
     """Register ``calibrate`` with the command line."""
     parser = commands.add_parser("calibrate", help="measure where this machine's limits lie")
-    parser.add_argument("--kept", action="store_true", help="show what pools use, measure nothing")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--kept", action="store_true", help="show what pools use, measure nothing")
+    how.add_argument(
         "--seconds",
         type=options.seconds,
         default=SECONDS,

@@ -7,6 +7,7 @@ nothing else passes: Python's ``int`` and ``float`` would also take ``1_000``, A
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from model.boundary.output import printable
@@ -25,6 +26,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit with 2."""
         super().error(printable(message))
+
+
+def refuse_unread(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, unread: Sequence[str], why: str
+) -> None:
+    """End with an error if one of these options is given: nobody would heed it, or say so."""
+    for option in unread:
+        name = option.replace("-", "_")
+        if getattr(given, name) != parser.get_default(name):
+            parser.error(f"argument --{option}: {why}")
 
 
 def count(text: str) -> int:

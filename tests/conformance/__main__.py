@@ -7,7 +7,8 @@ nothing to check, or a check cannot run here; 3: the library does not load; 4: a
 import argparse
 import fnmatch
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from model.boundary.command import run
-from model.boundary.options import Parser, factor, seed
+from model.boundary.options import Parser, factor, refuse_unread, seed
 from model.boundary.output import check_outputs, printable, run_command
 from model.page.document import document, save
 from model.page.page import write_page
@@ -71,7 +72,19 @@ def arguments(given: Sequence[str] | None, name: str) -> argparse.Namespace:
     options = parser.parse_args(given)
     if not options.list and not options.library and not options.implementation:
         parser.error("one of the arguments --library --implementation is required")
+    _refuse_unread(parser, options)
     return options
+
+
+def _refuse_unread(parser: Parser, options: argparse.Namespace) -> None:
+    if options.list:
+        how = "strategy", "effort", "seed", "patience", "replay", "keep-going"
+        unread = *how, "json", "html", "tap"
+        refuse_unread(parser, options, unread, "--list runs nothing")
+    if options.library:
+        refuse_unread(parser, options, ["strategy"], "is our own flush's, not a port's")
+    if options.replay:
+        refuse_unread(parser, options, ["effort", "seed"], "is that of the file of --replay")
 
 
 def main(given: Sequence[str] | None = None, name: str = "python -m tests.conformance") -> int:
@@ -80,20 +93,18 @@ def main(given: Sequence[str] | None = None, name: str = "python -m tests.confor
     return run_command(lambda: _check(options))
 
 
-def chosen(only: Iterable[str], left_out: Iterable[str]) -> list[Check]:
-    """The checks whose names match one of ``only`` and none of ``left_out``."""
-    return [
-        check
-        for check in all_checks()
-        if any(fnmatch.fnmatch(check.name, glob) for glob in only)
-        and not any(fnmatch.fnmatch(check.name, glob) for glob in left_out)
-    ]
-
-
 def _check(options: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     only = options.only or ["*"]
-    checks = chosen(only, options.left_out)
+
+    def is_chosen(name: str) -> bool:
+        matches = partial(fnmatch.fnmatch, name)
+        return any(map(matches, only)) and not any(map(matches, options.left_out))
+
+    checks = [check for check in all_checks() if is_chosen(check.name)]
+    if not checks:
+        console.print(f"no check matches {printable(' '.join(only))}: see --list")
+        return NOTHING_TO_CHECK
     if options.list:
         console.print("\n".join(check.name for check in checks))
         return PASSED
@@ -107,20 +118,16 @@ def _check(options: argparse.Namespace) -> int:
         if remedy := needs_preloaded(Path(options.library)):
             console.print(f"{printable(options.library)} does not load: {remedy}")
             return DOES_NOT_LOAD
-    if not checks:
-        console.print(f"no check matches {printable(' '.join(only))}: see --list")
-        return NOTHING_TO_CHECK
     inputs = [Path(options.library)] if options.library else ()
     check_outputs(options.json, options.html, inputs=inputs)
     library = str(Path(options.library).resolve()) if options.library else None
     subject = Subject(library, options.strategy)
     effort = Effort(options.effort, options.seed, patience=options.patience)
     try:
-        todo = (
-            [replayed(one, subject, options.patience) for one in failures_in(options.replay)]
-            if options.replay
-            else [(check, effort) for check in checks]
-        )
+        todo = [(check, effort) for check in checks]
+        if options.replay:
+            failed = failures_in(options.replay, is_chosen)
+            todo = [replayed(one, subject, options.patience) for one in failed]
         results = _run(subject, todo, options, console)
     except (NothingToReplayError, NoCompilerError, CannotRunError) as error:
         console.print(printable(str(error)))

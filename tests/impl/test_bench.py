@@ -228,6 +228,17 @@ def test_a_large_guest_without_memory_is_left_out_and_named(
 
 
 @pytest.mark.parametrize("how", [[], ["--scaling"]], ids=["contest", "scaling"])
+def test_a_name_that_no_pattern_has_is_refused(
+    how: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*BENCH, TRACE, *how, "--only", "2 pages"])
+    said = capsys.readouterr().err
+    assert "--only: no pattern has '2 pages' in its name: nothing, 1 page, 4 pages, " in said
+    assert "runs of 32, colo-idle-512m, 64 GiB, 0.1 %, 1 TiB, 0.1 %\n" in said
+
+
+@pytest.mark.parametrize("how", [[], ["--scaling"]], ids=["contest", "scaling"])
 def test_what_was_measured_is_kept_when_a_later_pattern_fails(
     how: list[str], tmp_path: Path, large_guest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,10 @@ def test_what_failed_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["--library", port, "--replay", str(report), "--tap"]) == 1
     said = capsys.readouterr().out
     assert "1..2" in said and said.count("not ok") == 2
+    chosen = ["--library", port, "--replay", str(report), "--except", "*/too-low"]
+    assert main([*chosen, "--tap"]) == 1 and "1..1" in capsys.readouterr().out
+    assert main([*chosen, "--only", "vector/edges/*"]) == 2
+    assert f"nothing chosen has failed in {report}, but vector/counts/" in capsys.readouterr().out
     assert main(["--library", str(build(SERIAL)), "--replay", str(report)]) == 0
     assert main(["--library", port, "--replay", str(tmp_path / "none.json")]) == 2
 

@@ -177,3 +177,51 @@ def test_any_text_is_a_finite_number_in_range_or_refused(
         return
     assert math.isfinite(number) and number >= 0
     assert number or kind in (options.seed, options.seconds)
+
+
+KIT = ("--library", "PORT.so")
+#: What would not be heeded, and what is said of it.
+UNREAD: list[tuple[Main, tuple[str, ...], str]] = [
+    (impl, ("bench", "--nodes", "2"), "--nodes: is computed, not measured"),
+    (impl, ("bench", "--scaling", "--remote", "2"), "--remote: is computed, not measured"),
+    (impl, ("bench", "--simulate", "--remote", "2"), "--remote: there is one node"),
+    (impl, ("bench", "--simulate", "--only", "idle"), "--only: means nothing with --simulate"),
+    (impl, ("bench", "--predict", "--json", "F"), "--json: means nothing with --predict"),
+    (impl, ("bench", "--report", "--name", "N"), "--name: means nothing with --report"),
+    (impl, ("calibrate", "--kept", "--seconds", "2"), "--seconds: not allowed with"),
+    (proofs, ("--catalogue", "--json", "F"), "--json: --catalogue proves nothing"),
+    (proofs, ("--catalogue", "--mutants"), "--mutants: --catalogue proves nothing"),
+    (conformance, ("--list", "--html", "F"), "--html: --list runs nothing"),
+    (conformance, ("--list", "--keep-going"), "--keep-going: --list runs nothing"),
+    (conformance, (*KIT, "--strategy", "queue"), "--strategy: is our own flush's"),
+    (conformance, (*KIT, "--replay", "F", "--seed", "1"), "--seed: is that of the file"),
+]
+
+
+@pytest.mark.parametrize(("main", "words", "says"), UNREAD)
+def test_an_option_that_would_not_be_heeded_is_refused(
+    main: Main, words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(list(words))
+    assert refused.value.code in (2, 64) and says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (proofs, ("--only", "nix", "--catalogue")),
+        (conformance, ("--only", "nix", "--list")),
+        (impl, ("bench", "--ram", "16M", "--only", "nix", "--traces")),
+        (mutation, ("model", "--only", "nix")),
+    ],
+)
+def test_a_name_that_nothing_has_is_refused(
+    main: Main, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(list(words))
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    said = "".join(capsys.readouterr())
+    assert status in (1, 2, 64) and "nix" in said and said.count("\n") < 9
