@@ -2,8 +2,8 @@
 
 Exit 0: every claim is proved and every control refuted for its named reason. 1: something is refuted, or
 a control is not as it must be, or the second solver disagrees. 2: a claim is unknown, the second solver
-has no answer, or a process was killed. 3: a claim is vacuous. 64: the command line makes no sense. 73: a
-file cannot be written. 130: interrupted.
+has no answer, or a process was killed. 3: a claim is vacuous. 64: the command line makes no sense. 69 to
+74: it lacks a package, memory, or a place for its output. 130: interrupted.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from model.boundary.command import run, started_processes_hear_no_ctrl_c
 from model.boundary.options import count, refuse_unread
 from model.boundary.output import (
     INTERRUPTED,
-    OutputError,
     check_folder,
     check_outputs,
     printable,
+    run_command,
     write_text,
 )
 from model.page.document import save, slug
@@ -54,7 +54,6 @@ from proofs.prover.verdict import Outcome
 COMPILED = "compiled."
 NO_ANSWER = 2
 USAGE = 64
-CANNOT_WRITE = 73
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,18 +68,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.catalogue:
         print(as_markdown({claim: stated(claim) for claim in claims}))
         return 0
-    try:
-        for folder in (options.export, options.record):
-            if folder:
-                check_folder(folder)
-        check_outputs(options.json, options.html)
-        return _prove(claims, options)
-    except OutputError as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return CANNOT_WRITE
+    return run_command(lambda: _prove(claims, options))
 
 
 def _prove(claims: Sequence[Claim], options: argparse.Namespace) -> int:
+    for folder in (options.export, options.record):
+        if folder:
+            check_folder(folder)
+    check_outputs(options.json, options.html)
     console = Console(highlight=False, markup=False, emoji=False)
     begin = time.perf_counter()
     try:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.boundary.output import whole_file
-from model.errors import ColoError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,16 +24,13 @@ STYLE: dict[Any, Any] = {
 
 
 def check_matplotlib() -> None:
-    """Raise ColoError, before the work begins, if there is no matplotlib to draw its figure."""
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        raise ColoError("plots need matplotlib: pip install 'colo-flush[plot]'") from error
+    """Raise ModuleNotFoundError, before the work begins, if there is no matplotlib to draw its figure."""
+    import_module("matplotlib")
 
 
 @contextmanager
 def drawn(path: Path, *, width: float, height: float, font_size: float = 9) -> Iterator["Figure"]:
-    """A figure, inches wide and high, to draw into; written at the end. Raises ColoError.
+    """A figure, inches wide and high, to draw into; written at the end. Raises OutputError.
 
     The file's name says what it becomes: ``.png``, ``.pdf`` or whatever else matplotlib writes, and
     an SVG for every other name.

@@ -21,8 +21,10 @@ from typing import BinaryIO
 
 from model.errors import ColoError
 
-#: What a shell says of a command that Ctrl-C has ended: 128 and the signal's number.
-INTERRUPTED = 130
+#: What a shell says of a command that Ctrl-C has ended, or whose reader has gone: 128 and the signal.
+INTERRUPTED, READER_GONE = 130, 141
+#: Of sysexits.h. No verdict: to whom 1 means "refuted", a full disk must not.
+LACKS_PACKAGE, LACKS_MEMORY, CANNOT_WRITE, CANNOT_READ = 69, 71, 73, 74
 
 #: What brings a package that may be missing, by the name it is imported under.
 _BRINGS = {
@@ -51,7 +53,10 @@ def printable(text: object, longest: int = LONGEST_TEXT) -> str:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command: its exit code; 1 with a line that says why if it could not go on; 130: Ctrl-C."""
+    """Run a command: its exit code, or one of those above, with a line that says why.
+
+    Another error that the project raises on purpose is 1: what it was given is wrong, or found to be.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show every letter
             stream.reconfigure(errors="backslashreplace")
@@ -67,25 +72,28 @@ def run_command(command: Callable[[], int]) -> int:
         brings = _BRINGS.get((error.name or "").partition(".")[0])
         if brings is None:
             raise
-        return _failed(f"{error}: pip install -e {brings}")
+        return _failed(f"{error}: pip install -e {brings}", LACKS_PACKAGE)
     except BrokenPipeError:
         _give_up_stdout()  # whoever was reading has seen enough
-        return 1
+        return READER_GONE
+    except OutputError as error:
+        return _failed(error, CANNOT_WRITE)
     except ColoError as error:
-        return _failed(error)
+        return _failed(error, 1)
     except OSError as error:
         _give_up_stdout()
-        return _failed(f"{error.filename or 'what is printed'}: {error.strerror or error}")
+        code = CANNOT_READ if error.filename else CANNOT_WRITE
+        return _failed(f"{error.filename or 'what is printed'}: {error.strerror or error}", code)
     except MemoryError:
-        return _failed("there is not enough memory")
+        return _failed("there is not enough memory", LACKS_MEMORY)
     return code
 
 
-def _failed(why: object) -> int:
+def _failed(why: object, code: int) -> int:
     """Say it. The line ends are ours, or a compiler's: errors hold text from outside as ``repr``."""
     with suppress(OSError):
         print("\n".join(map(printable, f"error: {why}".split("\n"))), file=sys.stderr)
-    return 1
+    return code
 
 
 def _give_up_stdout() -> None:

@@ -10,7 +10,7 @@ elsewhere. Beyond the bounds stands the proof for any number of helpers and roun
 Then the same over weaker memories, with what breaks if an access is weakened (``model.explore.weak``);
 those bounds are smaller, for a memory multiplies the states, and each line says what they are enough for.
 
-Exit 0: every invariant holds, and every faulty variant fails as it should. 1 otherwise. ``--html``
+Exit 0: every invariant holds, and every faulty variant fails as it should. 1: not so. ``--html``
 draws it, each failure to be stepped through; ``--json`` writes what is drawn.
 """
 

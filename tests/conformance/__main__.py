@@ -1,7 +1,8 @@
 """python -m tests.conformance (--library PORT.so | --implementation impl): is this flush right?
 
 Exit code 0: every check passed; 1: a rule is broken, shown with the smallest input found; 2: there is
-nothing to check, or a check cannot run here; 3: the library does not load; 4: a call hangs.
+nothing to check, or a check cannot run here; 3: the library does not load; 4: a call hangs; 69 to 74: the
+kit lacks a package, memory, or a place for its output.
 """
 
 import argparse

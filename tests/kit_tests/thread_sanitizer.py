@@ -2,7 +2,7 @@
 tests.kit_tests.thread_sanitizer``.
 
 Each port is linked with ``thread_sanitizer.c``, which calls it with threads that vary, and is run.
-Exit 0: every port is clean, and in every control a data race is reported. 1 otherwise.
+Exit 0: every port is clean, and in every control a data race is reported. 1: not so.
 
 ThreadSanitizer follows C11's release and acquire. It does not see streaming stores, which it takes for
 plain ones, nor a wake-up that is lost.

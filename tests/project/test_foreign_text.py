@@ -16,6 +16,7 @@ from impl.__main__ import main as impl
 from impl.display.terminal import console
 from impl.ports.build import main as build
 from impl.traces import format as traces
+from model.boundary.output import CANNOT_WRITE
 from model.ram import Block, Layout
 from model.replay import main as replay
 from proofs.__main__ import main as proofs
@@ -133,7 +134,7 @@ def test_a_file_of_any_name(tmp_path: Path, name: str, capsys: pytest.CaptureFix
     for main, code in ((replay, 2), (validate, 2), (build, 1)):
         assert main([str(trace)]) == code
     assert conformance(["--library", str(tmp_path / f"{name}.so")]) == 2
-    assert impl(["plot", str(trace), "-o", str(tmp_path / "no" / name)]) == 1
+    assert impl(["plot", str(trace), "-o", str(tmp_path / "no" / name)]) == CANNOT_WRITE
     said(capsys)
 
 

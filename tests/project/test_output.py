@@ -20,9 +20,11 @@ from model.boundary.output import (
     check_folder,
     check_outputs,
     printable,
+    run_command,
     whole_file,
     write_text,
 )
+from model.errors import ColoError
 
 
 def listing(folder: Path) -> set[str]:
@@ -201,3 +203,39 @@ def test_a_megabyte_of_text_is_cut() -> None:
     assert len(printable("x" * (1 << 20))) < LONGEST_TEXT + 100
     assert len(printable("\ud800" * (1 << 20))) < 6 * LONGEST_TEXT + 100
     assert printable("x" * LONGEST_TEXT) == "x" * LONGEST_TEXT
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (ColoError("page 3 differs"), 1, "error: page 3 differs"),
+        (
+            ModuleNotFoundError("No module named 'cvc5'", name="cvc5"),
+            69,
+            "pip install -e '.[test]'",
+        ),
+        (MemoryError(), 71, "error: there is not enough memory"),
+        (OutputError("x cannot be written"), 73, "error: x cannot be written"),
+        (OSError(28, "No space left"), 73, "error: what is printed: No space left"),
+        (PermissionError(13, "Permission denied", "a.npz"), 74, "error: a.npz: Permission denied"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (BrokenPipeError(), 141, ""),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, BaseException) else "",
+)
+def test_what_could_not_go_on_is_no_verdict(
+    error: BaseException,
+    code: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of all that ends a command only an error of the project's own is 1."""
+    monkeypatch.setattr("model.boundary.output._give_up_stdout", lambda: None)
+
+    def ends() -> int:
+        raise error
+
+    assert run_command(ends) == code
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == bool(says)
