@@ -1,11 +1,15 @@
 """Claims and controls checked, and obligations put to cvc5, in as many processes as wanted."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 from model.boundary.command import started_processes_hear_no_ctrl_c
 from model.errors import ColoError
@@ -24,11 +28,12 @@ class ProcessKilled(ColoError, RuntimeError):
 def processes(
     number: int, begin: Callable[[], None] | None = None
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes, each of which does ``begin`` first; gone at the end even if interrupted.
+    """A pool of processes, each of which does ``begin`` first; gone at the end, however that comes.
 
     Raises ProcessKilled.
     """
-    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=begin)
+    first = partial(_begin, begin)
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=first)
     try:
         yield pool
     except BaseException as error:
@@ -41,6 +46,19 @@ def processes(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin(then: Callable[[], None] | None) -> None:
+    Thread(target=_end_with_the_command, daemon=True).start()
+    if then:
+        then()
+
+
+def _end_with_the_command() -> None:
+    """A command that is killed tells nobody, and its processes would prove on for minutes."""
+    if command := parent_process():
+        wait([command.sentinel])
+        os._exit(1)
 
 
 def outcomes(pool: ProcessPoolExecutor, claims: Sequence[Claim]) -> Iterator[Outcome]:

@@ -412,6 +412,19 @@ def test_a_process_that_is_killed_is_an_error_and_no_traceback() -> None:
             time.sleep(0.1)
 
 
+def test_a_command_that_is_killed_leaves_nothing() -> None:
+    """As when a job is cancelled: the command alone is told, and here not even that."""
+    with started("-m", "proofs", "--jobs", "2", *BEGUN_SOON) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
+        process.kill()
+        process.wait(timeout=60)
+        deadline = time.monotonic() + 60
+        while not is_gone(process.pid):
+            assert time.monotonic() < deadline, "its processes go on"
+            time.sleep(0.1)
+
+
 def command_line(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_text()
 
