@@ -71,13 +71,10 @@ IN_C = (
 )
 # What needs rustc, and then a linker.
 IN_RUST = ("the same design in Rust",)
-# What each way to run does not read. Without one everything is measured, but for the nodes.
-WRITTEN = ("name", "json", "html", "plot")
-UNREAD = {
-    "simulate": ("ram", "threads", "seconds", "only"),
-    "predict": ("ram", "threads", "seconds", "only", "traces", "nodes", "remote", *WRITTEN),
-    "report": ("ram", "threads", "seconds", "only", "traces", "nodes", "remote", *WRITTEN),
-}
+# What only a measurement reads, and only what is computed of nodes; what each way to run does not read.
+MEASURED, OF_NODES = ("ram", "threads", "seconds", "only"), ("nodes", "remote")
+ALL = (*MEASURED, *OF_NODES, "traces", "name", "json", "html", "plot")
+UNREAD = {"simulate": MEASURED, "predict": ALL, "report": ALL}
 
 
 class LeftOut(NamedTuple):
@@ -243,7 +240,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
             options.refuse_unread(parser, arguments, unread, f"means nothing with --{way}")
     if not arguments.simulate:
         computed = "is computed, not measured: add --simulate"
-        options.refuse_unread(parser, arguments, ("nodes", "remote"), computed)
+        options.refuse_unread(parser, arguments, OF_NODES, computed)
     if arguments.nodes == 1:
         options.refuse_unread(parser, arguments, ("remote",), "there is one node: add --nodes 2")
 

@@ -35,7 +35,6 @@ def drawn(path: Path, *, width: float, height: float, font_size: float = 9) -> I
     The file's name says what it becomes: ``.png``, ``.pdf`` or whatever else matplotlib writes, and
     an SVG for every other name.
     """
-    check_matplotlib()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
